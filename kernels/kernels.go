@@ -1,0 +1,74 @@
+// Package kernels is shoal's compute: devices, their memory, and the operations on it.
+//
+// A Device runs commands. A Stream is the only way to make commands: its typed methods check shapes once
+// and append a Cmd, which is pure data, so that batches of commands can be launched together, recorded,
+// traced and costed. Backends implement Device and register themselves under a name (cpu, cuda); Open finds
+// them. The package imports nothing of shoal but kernels/dtype and knows nothing of models.
+//
+// Numbers. Each op has an obviously right reference in kernels/cpu (the generic path), and the conformance
+// suite kernels/kerneltest holds every backend to float64 results. Element-wise updates, weighted sums and
+// norms are *exact operations*: a written order, each operation rounded once, no fused multiply-add, so that
+// all backends give equal bits. GEMM and attention have tolerances across backends, and on one CPU give the
+// same bits for any kernel width and number of workers.
+//
+// Concurrency. A Device is safe for concurrent use; a Stream belongs to one goroutine.
+package kernels
+
+import (
+	"context"
+
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
+)
+
+// Buffer is a piece of device memory. It lives until its device is closed; arenas cut it into tensors.
+type Buffer struct {
+	Bytes []byte  // host view; nil where the host cannot address the memory
+	Addr  uintptr // device address, for backends whose memory the host cannot see
+	Size  int     // bytes
+}
+
+// Tensor is a value: a (Rows, Cols) window on a buffer. The last dimension is contiguous, rows are Ld
+// elements apart. Off, Cols and Ld count elements of Type. The zero Tensor means "none" where an op takes
+// an optional operand.
+type Tensor struct {
+	Buf                 *Buffer
+	Off, Rows, Cols, Ld int
+	Type                dtype.Type
+	Q                   *Quant // scales of int8 and nf4 storage, else nil
+}
+
+// Quant holds the scales of a quantized tensor: one absmax per Block elements, flattened row-major.
+type Quant struct {
+	Absmax, Offset Tensor
+	Block          int
+}
+
+// Cmd is one operation as data. What changes from step to step (learning rates, counters, positions) lies in
+// tensors, not here, so that a recorded list can be replayed.
+type Cmd struct {
+	Op Op
+	T  [12]Tensor
+	I  [12]int32
+	F  [4]float32
+}
+
+// Info says what a device is and can do.
+type Info struct {
+	Name     string // "cpu", "cuda:0"
+	Model    string // "AMD EPYC 9554", as the hardware names itself
+	Kernel   string // microkernel family in use: "avx512", "avx2", "neon", "generic", …
+	Workers  int    // parallel workers of a CPU device
+	MemBytes int64  // memory that tensors may use, 0: unknown
+}
+
+// Device owns memory and runs commands on it.
+type Device interface {
+	Info() Info
+	Alloc(bytes int) (*Buffer, error)   // zeroed, 64-byte aligned, outside the Go heap
+	Host(bytes int) ([]byte, error)     // pinned or mapped host memory; lives as long as the device
+	Run(cmds []Cmd) error               // enqueue in order
+	Write(dst Tensor, src []byte) error // host → device, in stream order; src in dst.Type, row-major, packed
+	Read(dst []byte, src Tensor) error  // device → host; waits for what was enqueued before
+	Sync(ctx context.Context) error     // waits; the first error sticks and is reported here
+	Close() error
+}

@@ -1,0 +1,4 @@
+package kernels
+
+// Op is the operation of a Cmd.
+type Op uint16

@@ -1,0 +1,126 @@
+// Package collective adds vectors up inside a replica group and hands every member the same bits.
+//
+// The index space of a job is cut into chunks. Each chunk has an owner and successors. A member's work is a
+// piece: one vector over the index space, named once and never changed. A round at one member is the state
+// machine Machine, which has no clock, socket or goroutine:
+//
+//	Plan      a plan or a further attempt is in force: who owns what, which pieces may count, in which order
+//	Local     this member's own piece; its chunks go to the owners, its own chunks also to their first successor
+//	Frame     a chunk of somebody's piece (at an owner) or of the result (at everyone) arrived
+//	Cut       the job agreed on the set that counts; owners whose last Have named another set answer with a new sum
+//	Release   the totals are in the log: owners may send results
+//	Commit    the round is over; staged result becomes final, contributions are dropped
+//
+// and effects go out: Send (a frame), Have (what this owner holds), Done (the result is complete, with hashes).
+//
+// Sums run in the order of Plan.Pieces (member order, then attempt), each addition rounded once to float32; the sum is
+// divided by the cut's weight in float64 and rounded once. So any owner gets the same bits from the same pieces.
+// Owners keep contributions apart until the commit and everyone keeps its own, so a dead owner's successor can do
+// the sum again. A frame is refused unless it names the current plan and a piece that plan lists; a frame of a plan
+// not yet seen is answered with "send me the plan" and gets no credit. Applying a result twice changes nothing.
+package collective
+
+import (
+	"github.com/ipfs/go-cid"
+
+	"github.com/seed-7b27c88a/shoal/p2p/record"
+)
+
+// Member is a node that holds a slot, in this run of its process.
+type Member struct {
+	ID      record.PeerID
+	Boot    uint64
+	Syncing bool // receives results, owns and computes nothing
+}
+
+// PieceID names one contribution.
+type PieceID struct {
+	Round   uint64
+	Attempt uint32 // the attempt that made it
+	Member  record.PeerID
+	Boot    uint64
+}
+
+// Mark is a piece with what it brings beside its vector.
+type Mark struct {
+	PieceID
+	Weight int64   // target tokens
+	Loss   float64 // Σ loss
+}
+
+// Chunk is [Lo, Hi) of the index space and the unit it belongs to.
+type Chunk struct{ Lo, Hi, Unit int }
+
+// Key says under which plan something was sent.
+type Key struct {
+	Job        cid.Cid
+	Generation uint32
+	Round      uint64
+	Attempt    uint32
+	Plan       cid.Cid // CID of the Plan record
+}
+
+// Plan is what the machine needs of a coord plan.
+type Plan struct {
+	Key
+	Members []Member
+	Chunks  []Chunk
+	Owners  [][]int   // per chunk: indexes into Members, owner first, then its successors
+	Pieces  []PieceID // what may count, in the order of summation
+}
+
+// Have is what an owner tells the leader: the pieces it holds complete in all its chunks, and the sum over exactly those.
+type Have struct {
+	Key
+	Pieces    []Mark  // in plan order
+	SumSq     float64 // Σ (Σu)² over this owner's chunks
+	NonFinite bool
+}
+
+// Totals of a cut.
+type Totals struct {
+	Weight    int64
+	Loss      float64
+	SumSq     float64
+	NonFinite bool
+}
+
+// Hash of a chunk's bytes (little-endian float32) or of a unit: sha2-256 over its chunks' hashes.
+type Hash [32]byte
+
+// Effect is something the machine wants done. Exactly one field is set.
+type Effect struct {
+	Send *Send // to a peer, over xfer; Machine.Sent tells how it went
+	Have *Have // to the leader, through coord; a later Have of the same key replaces it
+	Done *Done // the result of the cut is complete at this member
+}
+
+// Send is a frame for one peer.
+type Send struct {
+	To    record.PeerID
+	Frame *Frame
+}
+
+// Done carries the complete result.
+type Done struct {
+	Key
+	Units []Hash    // one per unit, what members acknowledge and a Commit records
+	V     []float32 // the reduced gradient over the whole index space; staged until Commit
+}
+
+// FrameKind tells frames apart on the wire.
+type FrameKind uint8
+
+const (
+	FrameContribution FrameKind = 1 // a chunk of a piece, to its owner (or first successor)
+	FrameResult       FrameKind = 2 // a chunk of the reduced vector, from its owner to everyone
+)
+
+// Frame is one chunk on its way. Data must not be changed by anybody after it was handed over.
+type Frame struct {
+	Kind  FrameKind
+	Key   Key
+	Mark  Mark // contributions: of which piece
+	Chunk int  // index into Plan.Chunks
+	Data  []float32
+}
