@@ -6,8 +6,9 @@ import "math"
 // families are tested against it bit for bit.
 func newGeneric() *family {
 	return &family{
-		name: "generic",
-		gemm: microkernel{mr: 4, nr: 4, run: gemm4x4},
+		name:   "generic",
+		gemm:   microkernel{mr: 4, nr: 4, run: gemm4x4},
+		narrow: microkernel{mr: 4, nr: 4, run: gemm4x4},
 
 		add:    map2(func(_ *args, x, y float32) float32 { return x + y }),
 		mul:    map2(func(_ *args, x, y float32) float32 { return x * y }),
@@ -202,9 +203,4 @@ func adamwStep(a *args) {
 		step := float32(h[8] * float32(mi/(float32(root/h[6])+h[7])))
 		w[i], m[i], v[i] = float32(w[i]*h[1])-step, mi, vi
 	}
-}
-
-// gemm4x4 is the microkernel in plain Go.
-func gemm4x4(kc int, pa, pb, pc *float32, ldc, add int) {
-	gemmGo(kc, 4, 4, pa, pb, pc, ldc, add)
 }
