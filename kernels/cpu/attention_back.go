@@ -85,22 +85,17 @@ func (a *attnBack) backward(w *worker, b queries, h, kv int) {
 	}
 }
 
-// turnToProbabilities replaces scores by exp(score - lse), which is zero where a query sees nothing. With a softcap it
-// gives the cap's slopes at the scores.
+// turnToProbabilities replaces scores by exp(score - lse). With a softcap it gives the cap's slopes at the scores.
 func (a *attn) turnToProbabilities(w *worker, p mat[float32], first, h int) (slopes mat[float32]) {
 	if a.softcap > 0 {
 		slopes = mat[float32]{w.scratch(scratchTile3, p.rows*p.cols), p.rows, p.cols, p.cols}
 	}
 	for i := range p.rows {
-		row, lse := p.row(i), a.lse.row(first + i)[h]
+		row := p.row(i)
 		if a.softcap > 0 {
 			a.capSlope(slopes.row(i), row)
 		}
-		if lse == negInf {
-			clear(row)
-			continue
-		}
-		w.set(lse)
+		w.set(a.lse.row(first + i)[h])
 		w.apply(&w.fam.expSum, len(row), row, row)
 	}
 	return slopes

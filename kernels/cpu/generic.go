@@ -3,7 +3,8 @@ package cpu
 import "math"
 
 // newGeneric is the family in plain Go. It says what each kernel computes, rounding by rounding; the assembly
-// families are tested against it bit for bit.
+// families are tested against it bit for bit. The conversions to float32 around products keep the compiler from
+// fusing them with a sum, which the language allows.
 func newGeneric() *family {
 	return &family{
 		name:   "generic",
@@ -26,7 +27,7 @@ func newGeneric() *family {
 		rmsBackAdd:    kernel{run: rmsBackAdd, outs: 1},
 		rmsWeight:     update2(func(a *args, z, x, y float32) float32 { return fma(float32(x*a.f[0]), y, z) }),
 		lnBack:        map2(lnBack),
-		lnBackAdd:     update2(func(a *args, z, x, y float32) float32 { return z + lnBack(a, x, y) }),
+		lnBackAdd:     update2(func(a *args, z, x, y float32) float32 { return z + float32(lnBack(a, x, y)) }),
 		lnWeight:      update2(func(a *args, z, x, y float32) float32 { return fma(float32((x-a.f[0])*a.f[1]), y, z) }),
 
 		dot:      kernel{run: dotLanes},
@@ -171,8 +172,8 @@ func swigluBackAdd(a *args) {
 // swigluSlopes: with s = σ(g), d(gate) = dy·u·(s + g·s·(1-s)) and d(up) = dy·g·s.
 func swigluSlopes(dy, g, u float32) (dg, du float32) {
 	s := sigmoid(g)
-	y := g * s
-	return float32(dy*u) * fma(y, 1-s, s), dy * y
+	y := float32(g * s)
+	return float32(float32(dy*u) * fma(y, 1-s, s)), float32(dy * y)
 }
 
 // geluInner is 2u of the tanh form.
