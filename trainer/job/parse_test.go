@@ -112,6 +112,7 @@ func TestParseRefuses(t *testing.T) {
 		"tag":             {"seed: !!int 3\n", "not used in a job spec"},
 		"two documents":   {small + "---\nseed: 1\n", "line 6: a second document"},
 		"list at the top": {"- a\n", "want a mapping of keys"},
+		"YAML syntax":     {small + "seed: [1\n", "line 5, column 7: not readable as YAML: sequence end token"},
 		"JSON, cut off":   {`{"seed": 1`, "not readable as JSON"},
 		"JSON, more":      {`{"seed": 1} {}`, "something follows"},
 		"not UTF-8":       {"name: \xff\n", "not UTF-8"},

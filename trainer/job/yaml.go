@@ -26,7 +26,7 @@ func readYAML(data []byte) (n *node, err error) {
 	}()
 	f, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey()) // node.add reports duplicates with both lines
 	if err != nil {
-		return nil, fmt.Errorf("not readable as YAML: %w", err)
+		return nil, syntaxError(err)
 	}
 	var body ast.Node
 	for _, d := range f.Docs {
@@ -42,6 +42,18 @@ func readYAML(data []byte) (n *node, err error) {
 		return &node{kind: mapping, line: 1}, nil
 	}
 	return fromAST(body, 0)
+}
+
+// syntaxError keeps the first line of the parser's message, "[line:column] cause"; the rest quotes the text, which
+// may be long.
+func syntaxError(err error) error {
+	first, _, _ := strings.Cut(err.Error(), "\n")
+	var l, c int
+	if n, _ := fmt.Sscanf(first, "[%d:%d]", &l, &c); n == 2 {
+		_, cause, _ := strings.Cut(first, "] ")
+		return fmt.Errorf("line %d, column %d: not readable as YAML: %s", l, c, clip(cause, 200))
+	}
+	return fmt.Errorf("not readable as YAML: %s", clip(first, 200))
 }
 
 // shallow refuses text that nests deeper than any spec before a recursive parser sees it. It counts brackets without
