@@ -16,6 +16,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/seed-7b27c88a/shoal/node/task"
 	"github.com/seed-7b27c88a/shoal/trainer"
 	"github.com/seed-7b27c88a/shoal/trainer/job"
 )
@@ -150,24 +151,8 @@ func Final(state string) bool {
 	return state == Done || state == Failed || state == Cancelled || state == Left
 }
 
-// Round is the report of a committed round: who worked on what and why somebody was left out.
-type Round struct {
-	Round      uint64        `json:"round"`
-	Generation uint32        `json:"generation"`
-	Attempts   uint32        `json:"attempts"`
-	Commit     string        `json:"commit"`
-	Tokens     int64         `json:"tokens"`
-	Seconds    float64       `json:"seconds"`
-	Members    []RoundMember `json:"members"`
-	Notes      []string      `json:"notes,omitempty"`
-}
-
-// RoundMember is one member's part: the stream positions of its work that counted, half-open.
-type RoundMember struct {
-	Peer      string      `json:"peer"`
-	Positions [][2]uint64 `json:"positions"`
-	Left      string      `json:"left,omitempty"` // why it was left out
-}
+// Round is the report of a committed round.
+type Round = task.RoundReport
 
 // Kinds of event.
 const (

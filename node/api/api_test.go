@@ -248,8 +248,8 @@ func TestHostileBodies(t *testing.T) {
 		"two values":  {"models", "application/json", `{"path":"/x"}{}`, "more than one"},
 		"no path":     {"models", "application/json", `{}`, "path is missing"},
 		"huge":        {"jobs", "application/json", `{"name":"` + strings.Repeat("x", MaxBody) + `"}`, "larger than"},
-		"deep":        {"jobs", "application/json", strings.Repeat("[", 500_000), "request body"},
-		"wrong type":  {"jobs", "application/json", `{"seed":-1}`, "request body"},
+		"deep":        {"models", "application/json", strings.Repeat("[", 500_000), "request body"},
+		"wrong type":  {"jobs", "application/json", `{"seed":-1}`, "seed"},
 		"no route":    {"nonsense", "application/json", `{}`, "no route"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"io"
 	"net/http"
 	"strconv"
 
@@ -26,9 +27,16 @@ func (s *Server) jobRoutes(mux *http.ServeMux) {
 }
 
 func (s *Server) submit(r *http.Request, p Progress) (Job, error) {
-	var spec job.Spec
-	if err := readBody(r, &spec); err != nil {
+	if err := wantJSON(r); err != nil {
 		return Job{}, err
+	}
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		return Job{}, err
+	}
+	spec, err := job.Parse(text)
+	if err != nil {
+		return Job{}, BadRequest("%v", err)
 	}
 	return s.Jobs.Submit(r.Context(), spec, p)
 }

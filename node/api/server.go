@@ -121,10 +121,18 @@ func (l *lines) write(v line) {
 	l.flush.Flush()
 }
 
-// readBody decodes a JSON request body strictly. Demanding the JSON media type keeps forms of web pages out.
-func readBody(r *http.Request, v any) error {
+// wantJSON refuses other media types, which keeps the forms of web pages out.
+func wantJSON(r *http.Request) error {
 	if mt, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mt != "application/json" {
 		return &Error{http.StatusUnsupportedMediaType, "send Content-Type: application/json"}
+	}
+	return nil
+}
+
+// readBody decodes a JSON request body strictly.
+func readBody(r *http.Request, v any) error {
+	if err := wantJSON(r); err != nil {
+		return err
 	}
 	d := json.NewDecoder(r.Body)
 	d.DisallowUnknownFields()
