@@ -152,8 +152,7 @@ func (s *Stage) Eval(ctx context.Context, seqs []model.Sequence) (objective.Sums
 func (s *Stage) Logits(ctx context.Context, seqs []model.Sequence, cache model.Cache, dst []float32) error {
 	c := s.begin(ctx, false, 0, seqs)
 	c.Cache = cache
-	h := s.Model.Hidden(c).T
-	y := s.Model.Logits(ctx, c, h.SliceRows(h.Rows-len(dst)/s.Model.Config.Vocab, h.Rows))
+	y := s.Model.Logits(ctx, c, s.Model.Hidden(c), len(dst)/s.Model.Config.Vocab)
 	if err := s.tape.Err(); err != nil {
 		return err
 	}
