@@ -159,7 +159,11 @@ func (c *Control) meet(s *Stream, r io.Reader) (hello, error) {
 	if err != nil {
 		return hello{}, err
 	}
-	return parseHello(f, c.h.cfg.Swarm)
+	hi, err := parseHello(f, c.h.cfg.Swarm)
+	if err == nil {
+		c.h.identified(s)
+	}
+	return hi, err
 }
 
 // greet makes in the peer's live stream, unless a newer one is.

@@ -22,6 +22,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	tls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
@@ -254,6 +255,21 @@ func (h *Host) Open(ctx context.Context, to record.PeerID, proto string) (*Strea
 func (h *Host) wrap(s network.Stream) *Stream {
 	id := record.PeerID(s.Conn().RemotePeer().String())
 	return &Stream{s: s, peer: id, life: h.life(id)}
+}
+
+// identified waits until libp2p's identify protocol has told the peer's addresses, so that whoever sees a peer come up also
+// knows how to reach it. An answer that does not come is not worth more than a moment.
+func (h *Host) identified(s *Stream) {
+	ids, ok := h.host.(interface{ IDService() identify.IDService })
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(h.ctx, helloTimeout/2)
+	defer cancel()
+	select {
+	case <-ids.IDService().IdentifyWait(s.s.Conn()):
+	case <-ctx.Done():
+	}
 }
 
 // Protect keeps the connection manager from closing connections to id until every tag is gone again.

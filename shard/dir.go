@@ -24,8 +24,9 @@ func ImportDir(ctx context.Context, p Putter, dir, kind, name string, pick func(
 		return nil, cid.Undef, fmt.Errorf("import %s: %w", dir, err)
 	}
 	m := &Manifest{Version: ManifestVersion, Kind: kind, Name: name, Files: []File{}}
+	blocks := Deferred(p) // the manifest makes them durable
 	for _, path := range paths {
-		f, err := importFile(ctx, p, dir, path)
+		f, err := importFile(ctx, blocks, dir, path)
 		if err != nil {
 			return nil, cid.Undef, fmt.Errorf("import %s: %w", dir, err)
 		}

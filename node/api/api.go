@@ -140,6 +140,7 @@ type Job struct {
 	Peers     int       `json:"peers"`
 	Settled   uint64    `json:"settled"` // step of the newest settled checkpoint
 	Model     string    `json:"model"`
+	Events    uint64    `json:"events"` // sequence number of the newest event
 	Spec      job.Spec  `json:"spec"`
 }
 
@@ -172,3 +173,9 @@ type Event struct {
 	State string              `json:"state,omitempty"`
 	Text  string              `json:"text,omitempty"`
 }
+
+// Files in a node's home.
+const (
+	AddrFile  = "api"       // the API's real address, while a daemon runs
+	TokenFile = "api.token" // bearer token
+)
