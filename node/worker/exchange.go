@@ -123,7 +123,10 @@ func (j *Job) answer(from record.PeerID, payload []byte) {
 // donate writes this node's state as blocks, unless the last donation still is that state. The blocks of the two
 // newest donations stay pinned.
 func (j *Job) donate(from uint64) (cid.Cid, uint64, error) {
-	s := j.state.copy()
+	s, err := j.state.copy()
+	if err != nil {
+		return cid.Undef, 0, err
+	}
 	round := s.State.Step
 	if round < from {
 		return cid.Undef, 0, fmt.Errorf("this node is at round %d itself", round)

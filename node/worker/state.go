@@ -23,6 +23,7 @@ type stateKeeper struct {
 	mu       sync.Mutex
 	advanced sync.Cond // history grew or was replaced; its lock is mu
 	history  []trainer.StepReport
+	kept     *snapshot          // at the newest step that a checkpoint is due for
 	commits  map[uint64]cid.Cid // of this state and the one before
 	reported uint64             // last step that people were told of
 	cancel   context.CancelFunc // of the trainer's present run
@@ -51,18 +52,41 @@ func (k *stateKeeper) interrupt() {
 	}
 }
 
-// advance notes a step that the trainer has just done, and returns the hash of the new state.
-func (k *stateKeeper) advance(r trainer.StepReport, commit cid.Cid) collective.Hash {
+// advance notes a step that the trainer has just done, and returns the hash of the new state. With keep it copies the
+// state too: a checkpoint of this step will be asked for while the trainer is busy with the next.
+func (k *stateKeeper) advance(r trainer.StepReport, commit cid.Cid, keep bool) (collective.Hash, error) {
 	k.mu.Lock()
 	k.history = append(k.history[:min(uint64(len(k.history)), r.Step-1)], portable(r))
 	k.commits[r.Step] = commit
 	delete(k.commits, r.Step-2)
 	k.advanced.Broadcast()
 	k.mu.Unlock()
-	return k.hash()
+	if keep {
+		s, err := k.copy()
+		if err != nil {
+			return collective.Hash{}, err
+		}
+		k.mu.Lock()
+		k.kept = &s
+		k.mu.Unlock()
+	}
+	return k.t.StateHash()
 }
 
-func (k *stateKeeper) hash() collective.Hash { return k.t.StateHash() }
+// at returns the state of a step, from the kept copy where it is that.
+func (k *stateKeeper) at(step uint64, commit cid.Cid) (snapshot, error) {
+	k.mu.Lock()
+	kept := k.kept
+	k.mu.Unlock()
+	if kept != nil && kept.State.Step == step && kept.Commit == commit {
+		return *kept, nil
+	}
+	s, err := k.copy()
+	if err == nil && (s.State.Step != step || s.Commit != commit) {
+		err = fmt.Errorf("this node's state is that of step %d by now", s.State.Step)
+	}
+	return s, err
+}
 
 // replace takes over the history of fetched state and returns the steps that people were not told of.
 func (k *stateKeeper) replace(s snapshot) []trainer.StepReport {
@@ -93,14 +117,17 @@ func (k *stateKeeper) back(step uint64) {
 
 // copy returns the state as of a commit. A step that the trainer has done but not noted yet is waited for: it takes
 // no longer than a hash.
-func (k *stateKeeper) copy() snapshot {
-	st := k.t.Snapshot()
+func (k *stateKeeper) copy() (snapshot, error) {
+	st, err := k.t.Snapshot()
+	if err != nil {
+		return snapshot{}, err
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for uint64(len(k.history)) < st.Step {
 		k.advanced.Wait()
 	}
-	return snapshot{State: st, Commit: k.commits[st.Step], History: k.history[:st.Step:st.Step]}
+	return snapshot{State: st, Commit: k.commits[st.Step], History: k.history[:st.Step:st.Step]}, nil
 }
 
 // offer hands fetched state to the trainer's goroutine, in place of any that waits.
@@ -146,28 +173,30 @@ func (j *Job) performState(e coord.Effect) {
 		j.state.interrupt()
 		j.wg.Go(func() { j.fetch(ctx, e) })
 	case coord.WriteCheckpoint:
-		s := j.state.copy()
-		if s.State.Step != e.Round {
-			j.log.Error("checkpoint asked for another round than this state's", "round", e.Round, "state", s.State.Step)
-			return
-		}
-		j.wg.Go(func() { j.writeCheckpoint(s) })
+		j.wg.Go(func() { j.writeCheckpoint(e) })
 	case coord.KeepCheckpoint:
 		j.wg.Go(func() { j.keepCheckpoint(e) })
 	}
 }
 
-// writeCheckpoint stores and pins the checkpoint of s.
-func (j *Job) writeCheckpoint(s snapshot) {
-	m, c, err := saveSnapshot(j.ctx, j.Store, j.task.ID, s)
-	if err == nil {
-		err = j.pin(checkpointPin(s.State.Step), c, m)
-	}
+// writeCheckpoint stores and pins the checkpoint of a commit.
+func (j *Job) writeCheckpoint(e coord.WriteCheckpoint) {
+	c, err := func() (cid.Cid, error) {
+		s, err := j.state.at(e.Round, e.Commit)
+		if err != nil {
+			return cid.Undef, err
+		}
+		m, c, err := saveSnapshot(j.ctx, j.Store, j.task.ID, s)
+		if err != nil {
+			return cid.Undef, err
+		}
+		return c, j.pin(checkpointPin(e.Round), c, m)
+	}()
 	if err != nil {
-		j.note(fmt.Sprintf("checkpoint of step %d is not stored here: %v", s.State.Step, err))
+		j.note(fmt.Sprintf("checkpoint of step %d is not stored here: %v", e.Round, err))
 		return
 	}
-	j.post(coord.Stored{Round: s.State.Step, Manifest: c})
+	j.post(coord.Stored{Round: e.Round, Manifest: c})
 }
 
 // keepCheckpoint makes a settled checkpoint durable here, and drops the pins of those before the last two.

@@ -31,7 +31,11 @@ func (j *Job) train() error {
 // stepped runs on the trainer's goroutine after each committed step.
 func (j *Job) stepped(r trainer.StepReport) {
 	f := j.rounds.stepped()
-	hash := j.state.advance(r, commitOf(f))
+	hash, err := j.state.advance(r, commitOf(f), j.checkpointDue(r.Step))
+	if err != nil {
+		j.post(coord.Failed{Why: err.Error()})
+		return
+	}
 	j.reportStep(r)
 	j.post(coord.Stepped{Round: r.Step, Commit: commitOf(f), Hash: hash})
 }
@@ -44,12 +48,15 @@ func (j *Job) restore() error {
 			j.post(coord.Unfetched{Round: s.State.Step, Why: err.Error()})
 			return nil // the machine asks for another fetch; the next Run is excluded until then
 		}
-		missed := j.state.replace(s)
-		for _, r := range missed {
+		hash, err := j.trainer.StateHash()
+		if err != nil {
+			return err
+		}
+		for _, r := range j.state.replace(s) {
 			j.reportStep(r)
 		}
 		j.rounds.readmit()
-		j.post(coord.Restored{Round: s.State.Step, Commit: s.Commit, Hash: j.state.hash()})
+		j.post(coord.Restored{Round: s.State.Step, Commit: s.Commit, Hash: hash})
 		return nil
 	case <-j.ctx.Done():
 		return j.ctx.Err()
