@@ -1,0 +1,152 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/seed-7b27c88a/shoal/node/coord"
+	"github.com/seed-7b27c88a/shoal/node/task"
+	"github.com/seed-7b27c88a/shoal/p2p/collective"
+	"github.com/seed-7b27c88a/shoal/p2p/record"
+	"github.com/seed-7b27c88a/shoal/trainer"
+)
+
+// leaveTime is what a clean leave may take; a node ends within 5 s of being asked to.
+const leaveTime = 2 * time.Second
+
+// Topics of a job's control messages.
+const (
+	topicMessage     = "coord"
+	topicLog         = "log"
+	topicStateAsk    = "state?"
+	topicStateAnswer = "state"
+)
+
+func (j *Job) topic(name string) string { return "job/" + j.task.ID.String() + "/" + name }
+
+// run gets what the job needs, takes part, and returns when the job is over here or ctx asked for a leave.
+func (j *Job) run(ctx context.Context) error {
+	m, err := j.materials(ctx)
+	if err != nil {
+		return j.startFailed(ctx, err)
+	}
+	if j.trainer, err = trainer.New(trainer.Config{
+		Spec: &j.task.Spec, Model: m.model, Adapter: m.adapter, Rows: m.rows, Device: j.Device,
+	}); err != nil {
+		return j.startFailed(ctx, err)
+	}
+	defer j.trainer.Close()
+	machine, err := j.join()
+	if err != nil {
+		return j.startFailed(ctx, err)
+	}
+	return j.takePart(ctx, machine)
+}
+
+// startFailed ends a job that could not begin here.
+func (j *Job) startFailed(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil // asked to leave before it began; it begins again at the next start
+	}
+	j.report(task.Ended{State: "failed", Why: err.Error()})
+	return err
+}
+
+// join makes this node's part of the job's coordination, as it was when it was last saved.
+func (j *Job) join() (*coord.Machine, error) {
+	spine, err := j.loadSpine()
+	if err != nil {
+		return nil, err
+	}
+	self := coord.Self{ID: j.Host.ID(), Boot: j.Host.Boot(), Signer: coord.Keys{ID: j.Host.ID(), Key: j.Host.Key()}}
+	return coord.New(j.genesis(), self, j.capability(0), spine)
+}
+
+// genesis is what the job's terms fix for its coordination.
+func (j *Job) genesis() coord.Genesis {
+	s := &j.task.Spec
+	g := coord.Genesis{
+		Job:             j.task.ID,
+		Submitter:       j.task.Terms.Submitter,
+		Rows:            j.task.Terms.Rows,
+		Batch:           uint64(s.GlobalBatchSize),
+		MicroBatch:      s.MicroBatchSize,
+		Steps:           j.trainer.Steps(),
+		MinPeers:        s.Swarm.MinPeers,
+		MaxPeers:        s.Swarm.MaxPeers,
+		CheckpointEvery: uint64(s.Checkpoint.EverySteps),
+	}
+	_, g.Samples = s.Batch(g.Rows, g.Steps)
+	for _, c := range j.trainer.Layout().Chunks {
+		g.Chunks = append(g.Chunks, collective.Chunk{Lo: c.Lo, Hi: c.Hi, Unit: c.Unit})
+	}
+	return g
+}
+
+// takePart starts everything that belongs to the job and waits for its end.
+func (j *Job) takePart(ctx context.Context, m *coord.Machine) error {
+	self := collective.Member{ID: j.Host.ID(), Boot: j.Host.Boot()}
+	j.state = newStateKeeper(j.trainer)
+	j.rounds = newRounds(self, func(k collective.Mark, v []float32) { j.group.Local(k, v) })
+	if err := j.openGroup(self); err != nil {
+		return err
+	}
+	defer j.wg.Wait()
+	defer j.stop()
+	defer j.receive()()
+	j.wg.Go(func() { j.loop(m) })
+	j.wg.Go(j.runTrainer)
+	return j.wait(ctx)
+}
+
+// runTrainer says why when training cannot go on.
+func (j *Job) runTrainer() {
+	if err := j.train(); err != nil {
+		j.post(coord.Failed{Why: err.Error()})
+	}
+}
+
+// wait returns when the job is over here; when ctx ends it asks for a clean leave first.
+func (j *Job) wait(ctx context.Context) error {
+	select {
+	case e := <-j.over:
+		j.report(e)
+		return j.linger(ctx, e)
+	case <-ctx.Done():
+	}
+	j.post(coord.Leave{})
+	select {
+	case <-j.over:
+	case <-time.After(leaveTime):
+		j.log.Warn("left without the others' word")
+	}
+	return nil
+}
+
+// checkpointDue says whether coordination will ask for a checkpoint of this step.
+func (j *Job) checkpointDue(step uint64) bool {
+	every := uint64(j.task.Spec.Checkpoint.EverySteps)
+	return step == j.trainer.Steps() || every > 0 && step%every == 0
+}
+
+// capability is what this node says of itself; rowsPerSec 0 means not measured yet.
+func (j *Job) capability(rowsPerSec float64) coord.Capability {
+	if rowsPerSec == 0 {
+		rowsPerSec = 1
+	}
+	return coord.Capability{RowsPerSec: rowsPerSec, MemBytes: j.Device.Info().MemBytes, Versions: []int{record.Version}}
+}
+
+// reportStep tells people of a committed step, once.
+func (j *Job) reportStep(r trainer.StepReport) {
+	if j.state.tell(r.Step) {
+		j.report(task.Stepped{StepReport: portable(r)})
+	}
+}
+
+func (j *Job) note(text string) { j.report(task.Note{Text: text}) }
+
+func excluded(err error) bool { return errors.Is(err, trainer.ErrExcluded) }
+
+var errNoCheckpoint = errors.New("no settled checkpoint of the job is on this node yet")
