@@ -40,7 +40,7 @@ type snapshot struct {
 }
 
 // saveSnapshot writes s as blocks and returns its manifest.
-func saveSnapshot(ctx context.Context, p shard.Putter, job cid.Cid, s snapshot) (*shard.Manifest, cid.Cid, error) {
+func saveSnapshot(ctx context.Context, p shard.Putter, job cid.Cid, s snapshot) (cid.Cid, error) {
 	m := &shard.Manifest{Version: 1, Kind: shard.KindCheckpoint, Meta: map[string]string{
 		metaJob: job.String(), metaStep: strconv.FormatUint(s.State.Step, 10),
 	}}
@@ -58,12 +58,11 @@ func saveSnapshot(ctx context.Context, p shard.Putter, job cid.Cid, s snapshot) 
 	} {
 		f, err := shard.WriteFile(ctx, p, part.name, part.r)
 		if err != nil {
-			return nil, cid.Undef, fmt.Errorf("write checkpoint of step %d: %w", s.State.Step, err)
+			return cid.Undef, fmt.Errorf("write checkpoint of step %d: %w", s.State.Step, err)
 		}
 		m.Files = append(m.Files, f)
 	}
-	c, err := shard.SaveManifest(ctx, p, m)
-	return m, c, err
+	return shard.SaveManifest(ctx, p, m)
 }
 
 // loadSnapshot reads a checkpoint of job whose index space has n elements.

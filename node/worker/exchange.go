@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -72,15 +73,15 @@ func (j *Job) fetchCheckpoint(ctx context.Context, manifest cid.Cid, from []reco
 	if _, err := j.fetchManifest(ctx, manifest, from); err != nil {
 		return snapshot{}, err
 	}
-	return loadSnapshot(ctx, j.Store, j.task.ID, manifest, j.trainer.Elements())
+	return loadSnapshot(ctx, j.Store, j.task.ID, manifest, j.trainer.Elems())
 }
 
 // ask sends a request for state to a donor and waits for its answer.
 func (j *Job) ask(ctx context.Context, donor record.PeerID, from uint64) (stateAnswer, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	id, answers := j.asks.open()
-	defer j.asks.close(id)
+	id, answers := j.asks.begin()
+	defer j.asks.end(id)
 	b, err := record.Encode(stateAsk{ID: id, From: from})
 	if err != nil {
 		return stateAnswer{}, err
@@ -134,11 +135,11 @@ func (j *Job) donate(from uint64) (cid.Cid, uint64, error) {
 	if n := len(j.donated); n > 0 && j.donated[n-1].commit == s.Commit && j.donated[n-1].round == round {
 		return j.donated[n-1].manifest, round, nil
 	}
-	m, c, err := saveSnapshot(j.ctx, j.Store, j.task.ID, s)
+	c, err := saveSnapshot(j.ctx, j.Store, j.task.ID, s)
 	if err != nil {
 		return cid.Undef, 0, err
 	}
-	if err := j.pin(donationPin(round), c, m); err != nil {
+	if err := j.pin(donationPin(round), c); err != nil {
 		return cid.Undef, 0, err
 	}
 	j.donated = append(j.donated, donation{round: round, commit: s.Commit, manifest: c})
@@ -147,6 +148,46 @@ func (j *Job) donate(from uint64) (cid.Cid, uint64, error) {
 		j.donated = slices.Delete(j.donated, 0, 1)
 	}
 	return c, round, nil
+}
+
+// asks are the requests for state that wait for an answer.
+type asks struct {
+	mu   sync.Mutex // guards the rest
+	last uint64
+	open map[uint64]chan stateAnswer
+}
+
+// begin opens a request; end closes it.
+func (a *asks) begin() (id uint64, answer <-chan stateAnswer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.open == nil {
+		a.open = map[uint64]chan stateAnswer{}
+	}
+	a.last++
+	c := make(chan stateAnswer, 1)
+	a.open[a.last] = c
+	return a.last, c
+}
+
+func (a *asks) end(id uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.open, id)
+}
+
+// answered takes an answer from the network. One that nobody asked for, or a second one, is dropped.
+func (a *asks) answered(_ record.PeerID, payload []byte) {
+	var s stateAnswer
+	if record.Decode(payload, &s) != nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c := a.open[s.ID]; c != nil {
+		c <- s
+		delete(a.open, s.ID)
+	}
 }
 
 // donation is state that was written for others.

@@ -89,11 +89,15 @@ func (j *Job) takePart(ctx context.Context, m *coord.Machine) error {
 	self := collective.Member{ID: j.Host.ID(), Boot: j.Host.Boot()}
 	j.state = newStateKeeper(j.trainer)
 	j.rounds = newRounds(self, func(k collective.Mark, v []float32) { j.group.Local(k, v) })
-	if err := j.openGroup(self); err != nil {
+	var err error
+	if j.group, err = j.Groups.Join(j.task.ID, self, collective.Events{
+		Have: func(h collective.Have) { j.post(coord.Held{Have: h}) },
+		Done: func(d collective.Done) { j.rounds.stage(d); j.post(coord.Reduced{Done: d}) },
+	}); err != nil {
 		return err
 	}
+	defer j.group.Close()
 	defer j.wg.Wait()
-	defer j.stop()
 	defer j.receive()()
 	j.wg.Go(func() { j.loop(m) })
 	j.wg.Go(j.runTrainer)

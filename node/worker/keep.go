@@ -13,6 +13,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/node/coord"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 	"github.com/seed-7b27c88a/shoal/shard"
+	"github.com/seed-7b27c88a/shoal/shard/store"
 )
 
 // What a job keeps on disk besides blocks, in a key-value area of its own: the spine that the coordination asked to
@@ -61,7 +62,7 @@ func (j *Job) unpinBefore(step uint64) {
 }
 
 // newestCheckpoint is the pinned checkpoint of the latest step.
-func newestCheckpoint(ctx context.Context, s Store, job cid.Cid) (manifest cid.Cid, err error) {
+func newestCheckpoint(ctx context.Context, s *store.Store, job cid.Cid) (manifest cid.Cid, err error) {
 	prefix := areaPrefix + job.String() + "/" + pinCheckpoint
 	pins, err := s.Pins(ctx, prefix)
 	if err != nil {

@@ -1,11 +1,13 @@
 package worker
 
 import (
-	"context"
+	"fmt"
 	"time"
 
 	"github.com/seed-7b27c88a/shoal/node/coord"
+	"github.com/seed-7b27c88a/shoal/node/task"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
+	"github.com/seed-7b27c88a/shoal/p2p/swarm"
 )
 
 // post gives the coordination an event; it returns when the loop took it or the job ended.
@@ -19,11 +21,10 @@ func (j *Job) post(e coord.Event) {
 // loop owns the coord.Machine: it alone steps it and performs what comes out, in order. Nothing it does waits for the
 // network, the trainer or a disk sync other than Save's, so that ticks keep coming and a wedged node loses the lead
 // only when it is really wedged.
-func (j *Job) loop(m *coord.Machine, first []coord.Effect) {
+func (j *Job) loop(m *coord.Machine) {
 	started := time.Now()
 	tick := time.NewTicker(coord.TickEvery)
 	defer tick.Stop()
-	j.perform(first)
 	for {
 		select {
 		case e := <-j.events:
@@ -81,12 +82,15 @@ func (j *Job) performRound(e coord.Effect) {
 func (j *Job) tell(e coord.Effect) {
 	switch e := e.(type) {
 	case coord.Report:
-		j.observe(Round{e.Round})
+		j.report(task.Round{RoundReport: roundReport(e.Round)})
 	case coord.Note:
-		j.observe(Note{e.Text})
+		j.note(e.Text)
 	case coord.End:
 		j.rounds.end()
-		j.observe(Ended{State: e.State, Why: e.Why})
+		select {
+		case j.over <- task.Ended{State: e.State, Why: e.Why}:
+		default: // it ended before
+		}
 	}
 }
 
@@ -101,35 +105,70 @@ func (j *Job) send(to record.PeerID, topic string, msg *record.Signed) {
 
 // sendRaw does not report errors: delivery is at most once by contract, and the machine repeats what must arrive.
 func (j *Job) sendRaw(to record.PeerID, topic string, payload []byte) {
-	if err := j.net.Send(to, j.topic(topic), payload); err != nil {
+	if err := j.Host.Control().Send(to, j.topic(topic), payload); err != nil {
 		j.log.Debug("control message not sent", "to", to, "topic", topic, "err", err)
 	}
 }
 
-// receive hands control messages to the machine. A message that does not decode is dropped where it came from.
-func (j *Job) receive() {
-	j.net.Handle(j.topic(topicMessage), func(from record.PeerID, payload []byte) {
-		var msg record.Signed
-		if err := record.Decode(payload, &msg); err != nil {
-			j.log.Warn("dropped a malformed control message", "from", from, "err", err)
-			return
-		}
-		j.post(coord.Message{From: from, Msg: &msg})
-	})
-	j.net.Handle(j.topic(topicLog), func(from record.PeerID, payload []byte) {
-		j.post(coord.LogMessage{From: from, Payload: payload})
-	})
+// publish repeats an entry on the swarm's gossip, for those who are not connected to a keeper.
+func (j *Job) publish(entry *record.Signed) {
+	b, err := record.Encode(entry)
+	if err == nil {
+		err = j.Host.Gossip().Publish(j.ctx, swarm.Topic(j.Host.Swarm(), "entries"), b)
+	}
+	if err != nil {
+		j.log.Debug("entry not published", "err", err)
+	}
 }
 
-// train runs the trainer until the job is over: it restarts it whenever this member's state was replaced.
-func (j *Job) train(ctx context.Context) error {
-	for {
-		err := j.trainer.Run(ctx, j.rounds, j.rounds, j.stepped)
-		if !excluded(err) {
-			return err
-		}
-		if err := j.restored(ctx); err != nil {
-			return err
+// receive hands what comes from peers to the loop until stop is called. What does not decode is dropped here.
+func (j *Job) receive() (stop func()) {
+	control := j.Host.Control()
+	stops := []func(){
+		control.Handle(j.topic(topicMessage), j.receiveMessage),
+		control.Handle(j.topic(topicLog), func(from record.PeerID, payload []byte) {
+			j.post(coord.LogMessage{From: from, Payload: payload})
+		}),
+		control.Handle(j.topic(topicStateAsk), j.answer),
+		control.Handle(j.topic(topicStateAnswer), j.asks.answered),
+		j.Host.Watch(j.peerChanged),
+	}
+	return func() {
+		j.stop() // first: a handler may be waiting to post
+		for _, f := range stops {
+			f()
 		}
 	}
+}
+
+func (j *Job) receiveMessage(from record.PeerID, payload []byte) {
+	var msg record.Signed
+	if err := record.Decode(payload, &msg); err != nil {
+		j.log.Warn("dropped a malformed control message", "from", from, "err", err)
+		return
+	}
+	j.post(coord.Message{From: from, Msg: &msg})
+}
+
+func (j *Job) peerChanged(id record.PeerID, up bool) {
+	if up {
+		j.group.Reachable(id)
+	}
+	j.post(coord.Peer{ID: id, Up: up})
+}
+
+// roundReport is r as people read it.
+func roundReport(r coord.RoundReport) task.RoundReport {
+	out := task.RoundReport{Round: r.Round, Attempts: r.Attempts, Tokens: r.Totals.Weight, Seconds: (r.Collect + r.Gather).Seconds()}
+	for _, c := range r.Counted {
+		m := task.RoundMember{Peer: c.Peer}
+		for _, p := range c.Ranges {
+			m.Positions = append(m.Positions, [2]uint64{p.Lo, p.Hi})
+		}
+		out.Members = append(out.Members, m)
+	}
+	for _, a := range r.Absent {
+		out.Members = append(out.Members, task.RoundMember{Peer: a.Peer, Left: fmt.Sprintf("attempt %d, %s: %s", a.Attempt, a.Phase, a.Why)})
+	}
+	return out
 }

@@ -186,11 +186,11 @@ func (j *Job) writeCheckpoint(e coord.WriteCheckpoint) {
 		if err != nil {
 			return cid.Undef, err
 		}
-		m, c, err := saveSnapshot(j.ctx, j.Store, j.task.ID, s)
+		c, err := saveSnapshot(j.ctx, j.Store, j.task.ID, s)
 		if err != nil {
 			return cid.Undef, err
 		}
-		return c, j.pin(checkpointPin(e.Round), c, m)
+		return c, j.pin(checkpointPin(e.Round), c)
 	}()
 	if err != nil {
 		j.note(fmt.Sprintf("checkpoint of step %d is not stored here: %v", e.Round, err))
@@ -201,9 +201,9 @@ func (j *Job) writeCheckpoint(e coord.WriteCheckpoint) {
 
 // keepCheckpoint makes a settled checkpoint durable here, and drops the pins of those before the last two.
 func (j *Job) keepCheckpoint(e coord.KeepCheckpoint) {
-	m, err := j.fetchManifest(j.ctx, e.Manifest, e.Holders)
+	err := j.pin(checkpointPin(e.Round), e.Manifest)
 	if err == nil {
-		err = j.pin(checkpointPin(e.Round), e.Manifest, m)
+		_, err = j.fetchManifest(j.ctx, e.Manifest, e.Holders)
 	}
 	if err != nil {
 		j.note(fmt.Sprintf("settled checkpoint of step %d is not complete here yet: %v", e.Round, err))

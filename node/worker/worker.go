@@ -32,6 +32,7 @@ import (
 type Deps struct {
 	Host   *p2p.Host
 	Blocks *blocks.Exchange
+	Groups *collective.Exchange
 	Store  *store.Store
 	Device kernels.Device
 	Log    *slog.Logger
@@ -63,10 +64,15 @@ type Job struct {
 	events chan coord.Event
 	over   chan task.Ended // the coordination's last word
 
+	area    *store.KV // what the job keeps on disk besides blocks
+	logged  uint64    // entries of the stored log; belongs to the loop
 	group   *collective.Group
 	rounds  *rounds
 	trainer *trainer.Trainer
 	state   *stateKeeper
+	pace    pace
+	asks    asks
+	donated []donation // newest last; belongs to the handler of requests for state
 }
 
 // Run takes part in a job until it is over here or ctx ends, which asks for a clean leave.
@@ -76,6 +82,7 @@ func (r *Runtime) Run(ctx context.Context, t task.Task, report func(task.Event))
 		log:    r.deps.Log.With("job", t.Spec.Name),
 		events: make(chan coord.Event, 64),
 		over:   make(chan task.Ended, 1),
+		area:   r.deps.Store.KV(areaPrefix + t.ID.String()),
 	}
 	// The job outlives ctx by the time that a clean leave takes.
 	j.ctx, j.stop = context.WithCancel(context.WithoutCancel(ctx))
