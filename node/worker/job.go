@@ -15,6 +15,10 @@ import (
 // leaveTime is what a clean leave may take; a node ends within 5 s of being asked to.
 const leaveTime = 2 * time.Second
 
+// lingerTime is how long a node goes on telling about a job that is over. A guess: a submitter who was away for a
+// night finds the result in the morning.
+const lingerTime = 24 * time.Hour
+
 // Topics of a job's control messages.
 const (
 	topicMessage     = "coord"
@@ -25,21 +29,22 @@ const (
 
 func (j *Job) topic(name string) string { return "job/" + j.task.ID.String() + "/" + name }
 
-// run gets what the job needs, takes part, and returns when the job is over here or ctx asked for a leave.
-func (j *Job) run(ctx context.Context) error {
+// run gets what the job needs, takes part, and returns when the job is over here or ctx asked for a leave. lingers says
+// that the job's coordination goes on.
+func (j *Job) run(ctx context.Context) (lingers bool, err error) {
 	m, err := j.materials(ctx)
 	if err != nil {
-		return j.startFailed(ctx, err)
+		return false, j.startFailed(ctx, err)
 	}
 	if j.trainer, err = trainer.New(trainer.Config{
 		Spec: &j.task.Spec, Model: m.model, Adapter: m.adapter, Rows: m.rows, Device: j.Device,
 	}); err != nil {
-		return j.startFailed(ctx, err)
+		return false, j.startFailed(ctx, err)
 	}
-	defer j.trainer.Close()
+	defer j.closeTrainer()
 	machine, err := j.join()
 	if err != nil {
-		return j.startFailed(ctx, err)
+		return false, j.startFailed(ctx, err)
 	}
 	return j.takePart(ctx, machine)
 }
@@ -85,23 +90,47 @@ func (j *Job) genesis() coord.Genesis {
 }
 
 // takePart starts everything that belongs to the job and waits for its end.
-func (j *Job) takePart(ctx context.Context, m *coord.Machine) error {
+func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err error) {
 	self := collective.Member{ID: j.Host.ID(), Boot: j.Host.Boot()}
 	j.state = newStateKeeper(j.trainer)
-	j.rounds = newRounds(self, func(k collective.Mark, v []float32) { j.group.Local(k, v) })
-	var err error
+	j.rounds = newRounds(self, j.pace.start, func(k collective.Mark, v []float32) {
+		j.group.Local(k, v)
+		j.announce()
+	})
 	if j.group, err = j.Groups.Join(j.task.ID, self, collective.Events{
 		Have: func(h collective.Have) { j.post(coord.Held{Have: h}) },
-		Done: func(d collective.Done) { j.rounds.stage(d); j.post(coord.Reduced{Done: d}) },
+		Done: func(d collective.Done) {
+			j.rounds.stage(d)
+			j.post(coord.Reduced{Done: d})
+		},
 	}); err != nil {
-		return err
+		return false, err
 	}
-	defer j.group.Close()
-	defer j.wg.Wait()
-	defer j.receive()()
-	j.wg.Go(func() { j.loop(m) })
-	j.wg.Go(j.runTrainer)
-	return j.wait(ctx)
+	hangUp := j.receive()
+	j.loops.Go(func() { j.loop(m) })
+	j.work.Go(j.runTrainer)
+	ended := j.wait(ctx)
+	if ended == nil {
+		j.rounds.end()
+		j.close(hangUp)
+		return false, nil
+	}
+	j.work.Wait() // the trainer, and checkpoints being written
+	j.report(*ended)
+	go func() {
+		defer j.runtime.leave(j)
+		defer j.close(hangUp)
+		j.linger()
+	}()
+	return true, nil
+}
+
+// close ends what belongs to the job and waits for it.
+func (j *Job) close(hangUp func()) {
+	hangUp()
+	j.group.Close()
+	j.work.Wait()
+	j.loops.Wait()
 }
 
 // runTrainer says why when training cannot go on.
@@ -111,12 +140,11 @@ func (j *Job) runTrainer() {
 	}
 }
 
-// wait returns when the job is over here; when ctx ends it asks for a clean leave first.
-func (j *Job) wait(ctx context.Context) error {
+// wait returns when the job is over here, with its last word; or, when ctx ends, after a clean leave, with nil.
+func (j *Job) wait(ctx context.Context) *task.Ended {
 	select {
 	case e := <-j.over:
-		j.report(e)
-		return j.linger(ctx, e)
+		return &e
 	case <-ctx.Done():
 	}
 	j.post(coord.Leave{})
@@ -126,6 +154,15 @@ func (j *Job) wait(ctx context.Context) error {
 		j.log.Warn("left without the others' word")
 	}
 	return nil
+}
+
+// linger keeps the job's coordination running after its end, so that members that were away learn how it ended and
+// where the result is.
+func (j *Job) linger() {
+	select {
+	case <-time.After(lingerTime):
+	case <-j.runtime.closed:
+	}
 }
 
 // checkpointDue says whether coordination will ask for a checkpoint of this step.

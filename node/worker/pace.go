@@ -53,7 +53,6 @@ func (p *pace) stop() (rate float64, news bool) {
 	return p.rate, true
 }
 
-
 func (j *Job) announce() {
 	if rate, news := j.pace.stop(); news {
 		j.post(coord.Measured{Capability: j.capability(rate)})

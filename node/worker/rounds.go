@@ -20,8 +20,9 @@ import (
 // goroutine calls Next, Reduce, Cut and Gather. A round may reach the trainer in two ways: as work of a plan, or, when
 // this member has none, as the committed result alone; both are handed out by Next, so that the trainer has one path.
 type rounds struct {
-	hand func(collective.Mark, []float32) // gives a piece to the collective; must not wait for the network
-	self collective.Member
+	self  collective.Member
+	begin func(trainer.Work)               // the trainer takes work up
+	hand  func(collective.Mark, []float32) // gives a piece to the collective; must not wait for the network
 
 	mu       sync.Mutex
 	changed  chan struct{}             // closed and replaced whenever anything below changes
@@ -35,8 +36,8 @@ type rounds struct {
 	ended    bool
 }
 
-func newRounds(self collective.Member, hand func(collective.Mark, []float32)) *rounds {
-	return &rounds{hand: hand, self: self, changed: make(chan struct{}), totals: map[uint64]trainer.Totals{}}
+func newRounds(self collective.Member, begin func(trainer.Work), hand func(collective.Mark, []float32)) *rounds {
+	return &rounds{self: self, begin: begin, hand: hand, changed: make(chan struct{}), totals: map[uint64]trainer.Totals{}}
 }
 
 // start puts a plan in force. Work of an older round is dropped; work of an earlier attempt of the same round stays.
@@ -105,6 +106,9 @@ func (r *rounds) Next(ctx context.Context) (w trainer.Work, err error) {
 		}
 		return false, nil
 	})
+	if err == nil {
+		r.begin(w)
+	}
 	return w, err
 }
 

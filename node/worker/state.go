@@ -171,11 +171,11 @@ func (j *Job) performState(e coord.Effect) {
 		ctx := j.state.begin(j.ctx)
 		j.rounds.exclude()
 		j.state.interrupt()
-		j.wg.Go(func() { j.fetch(ctx, e) })
+		j.work.Go(func() { j.fetch(ctx, e) })
 	case coord.WriteCheckpoint:
-		j.wg.Go(func() { j.writeCheckpoint(e) })
+		j.work.Go(func() { j.writeCheckpoint(e) })
 	case coord.KeepCheckpoint:
-		j.wg.Go(func() { j.keepCheckpoint(e) })
+		j.work.Go(func() { j.keepCheckpoint(e) })
 	}
 }
 

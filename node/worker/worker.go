@@ -40,27 +40,39 @@ type Deps struct {
 
 // Runtime runs jobs.
 type Runtime struct {
-	deps Deps
+	deps   Deps
+	closed chan struct{}
 
 	mu      sync.Mutex // guards running
 	running map[cid.Cid]*Job
+	gone    sync.WaitGroup // jobs that run or linger
 }
 
 // New returns the runtime of a node.
-func New(d Deps) *Runtime { return &Runtime{deps: d, running: map[cid.Cid]*Job{}} }
+func New(d Deps) *Runtime {
+	return &Runtime{deps: d, closed: make(chan struct{}), running: map[cid.Cid]*Job{}}
+}
+
+// Close ends what is left of jobs that are over. Call it once, when no Run goes on.
+func (r *Runtime) Close() {
+	close(r.closed)
+	r.gone.Wait()
+}
 
 var _ task.Runtime = (*Runtime)(nil)
 
 // Job is this node's part in one job.
 type Job struct {
 	Deps
-	task   task.Task
-	log    *slog.Logger
-	report func(task.Event)
+	runtime *Runtime
+	task    task.Task
+	log     *slog.Logger
+	report  func(task.Event)
 
 	ctx    context.Context // ends with the job
 	stop   context.CancelFunc
-	wg     sync.WaitGroup
+	loops  sync.WaitGroup // the coordination's loop
+	work   sync.WaitGroup // the trainer, and what moves state
 	events chan coord.Event
 	over   chan task.Ended // the coordination's last word
 
@@ -78,36 +90,41 @@ type Job struct {
 // Run takes part in a job until it is over here or ctx ends, which asks for a clean leave.
 func (r *Runtime) Run(ctx context.Context, t task.Task, report func(task.Event)) error {
 	j := &Job{
-		Deps: r.deps, task: t, report: report,
+		Deps: r.deps, runtime: r, task: t, report: report,
 		log:    r.deps.Log.With("job", t.Spec.Name),
 		events: make(chan coord.Event, 64),
 		over:   make(chan task.Ended, 1),
 		area:   r.deps.Store.KV(areaPrefix + t.ID.String()),
 	}
-	// The job outlives ctx by the time that a clean leave takes.
+	// The job outlives ctx by the time that a clean leave takes, and lingers after its end.
 	j.ctx, j.stop = context.WithCancel(context.WithoutCancel(ctx))
-	defer j.stop()
-	if err := r.enter(t.ID, j); err != nil {
+	if err := r.enter(j); err != nil {
 		return err
 	}
-	defer r.exit(t.ID)
-	return j.run(ctx)
+	lingers, err := j.run(ctx)
+	if !lingers {
+		j.stop()
+		r.leave(j)
+	}
+	return err
 }
 
-func (r *Runtime) enter(id cid.Cid, j *Job) error {
+func (r *Runtime) enter(j *Job) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.running[id] != nil {
-		return fmt.Errorf("job %s runs here already", id)
+	if r.running[j.task.ID] != nil {
+		return fmt.Errorf("job %s runs here already", j.task.ID)
 	}
-	r.running[id] = j
+	r.running[j.task.ID] = j
+	r.gone.Add(1)
 	return nil
 }
 
-func (r *Runtime) exit(id cid.Cid) {
+func (r *Runtime) leave(j *Job) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.running, id)
+	delete(r.running, j.task.ID)
+	r.gone.Done()
 }
 
 // Cancel publishes the submitter's word that the job ends.
