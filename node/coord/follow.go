@@ -140,13 +140,14 @@ func (m *Machine) leaderChanged(l replog.Leader) {
 	m.tellLeader()
 }
 
-// pushOn passes an applied entry on to the members that are not keepers.
+// pushOn passes an applied entry on to the members that do not vote, or do not yet.
 func (m *Machine) pushOn(e *Entry) {
 	if m.lead == nil {
 		return
 	}
+	voters := m.seat.Voters()
 	for _, p := range m.peers.alive(m.now) {
-		if p.id != m.self.ID && !isKeeper(m.job.keepers, p.id) {
+		if p.id != m.self.ID && !isKeeper(voters, p.id) {
 			m.pushTo(p, []*Entry{e}, false)
 		}
 	}
@@ -154,10 +155,11 @@ func (m *Machine) pushOn(e *Entry) {
 
 // bringUp sends a member that is behind what it lacks.
 func (m *Machine) bringUp(p *peer) {
-	if p.head == m.job.head || p.id == m.self.ID || m.now < p.pushed+pushAgain || len(m.job.recent) == 0 {
+	again := p.pushed > 0 && p.pushedFor == p.head && m.now < p.pushed+pushAgain
+	if p.head == m.job.head || p.id == m.self.ID || again || len(m.job.recent) == 0 {
 		return
 	}
-	p.pushed = m.now
+	p.pushed, p.pushedFor = m.now, p.head
 	if es, ok := m.job.since(p.head); ok {
 		m.pushTo(p, es, false)
 		return

@@ -99,7 +99,7 @@ func (m *Machine) lostKeeper(k replog.Voter) bool {
 func (m *Machine) candidates() []replog.Voter {
 	ps := m.peers.alive(m.now)
 	ps = slices.DeleteFunc(ps, func(p *peer) bool {
-		return p.leaving || p.head != m.job.head && p.id != m.self.ID && p.pushed == 0 && !p.known
+		return p.leaving
 	})
 	slices.SortStableFunc(ps, func(a, b *peer) int {
 		return cmp.Or(-compareBool(a.id == m.g.Submitter, b.id == m.g.Submitter), cmp.Compare(a.since, b.since), cmp.Compare(a.id, b.id))

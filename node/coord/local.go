@@ -140,9 +140,7 @@ func (m *Machine) tellLeader() {
 	m.sendHave()
 	m.sendAck()
 	m.tellReceipts()
-	if m.lead == nil && m.guide.leader != "" {
-		m.sendBeat(m.guide.leader, false)
-	}
+	m.sendOrder()
 }
 
 // stepped notes the trainer's new state.

@@ -22,20 +22,21 @@ const (
 
 // peer is what this node knows of another one (or of itself) in this job.
 type peer struct {
-	id      record.PeerID
-	boot    uint64
-	cap     Capability
-	down    bool          // its connection is closed
-	since   time.Duration // of this run of it
-	heard   time.Duration
-	known   bool // has beaten, so that the fields below are true
-	ready   bool // has the state of round and commit
-	round   uint64
-	commit  cid.Cid
-	hash    collective.Hash
-	head    cid.Cid
-	leaving bool
-	pushed  time.Duration // last catch-up sent
+	id        record.PeerID
+	boot      uint64
+	cap       Capability
+	down      bool          // its connection is closed
+	since     time.Duration // of this run of it
+	heard     time.Duration
+	known     bool // has beaten, so that the fields below are true
+	ready     bool // has the state of round and commit
+	round     uint64
+	commit    cid.Cid
+	hash      collective.Hash
+	head      cid.Cid
+	leaving   bool
+	pushed    time.Duration // last catch-up sent; 0: never
+	pushedFor cid.Cid       // the head it had then
 }
 
 // roster is the nodes of the job that this node has heard of, in order of their ids. Everybody keeps one: who becomes

@@ -49,6 +49,7 @@ func New(cfg Config) (*Machine, error) {
 	}
 	m.voters[m.self] = cfg.Self
 	m.store = newStorage()
+	m.restartTimer()
 	if len(cfg.Voters) > 0 {
 		m.begin(cfg.Voters)
 	}
@@ -85,8 +86,6 @@ func (m *Machine) begin(vs []Voter) {
 	m.applied = 1
 	if vs[0] == m.cfg.Self {
 		m.timeout = 1
-	} else {
-		m.restartTimer()
 	}
 }
 
