@@ -49,8 +49,7 @@ func (j *Job) fetchState(ctx context.Context, e coord.Fetch) (snapshot, error) {
 		return j.fetchCheckpoint(ctx, e.Manifest, e.Donors)
 	}
 	if e.Round == 0 && !e.Commit.Defined() && len(e.Donors) == 0 {
-		st, err := j.trainer.Initial()
-		return snapshot{State: st}, err
+		return j.initial(ctx)
 	}
 	var errs []error
 	for _, donor := range e.Donors {
@@ -67,6 +66,21 @@ func (j *Job) fetchState(ctx context.Context, e coord.Fetch) (snapshot, error) {
 		errs = append(errs, fmt.Errorf("%s: %w", donor, err))
 	}
 	return snapshot{}, errors.Join(errs...)
+}
+
+// initial is the state that the job's terms alone determine.
+func (j *Job) initial(ctx context.Context) (s snapshot, err error) {
+	m, err := j.openMaterials(ctx)
+	if err != nil {
+		return s, err
+	}
+	t, err := j.newTrainer(m)
+	if err != nil {
+		return s, err
+	}
+	defer t.Close()
+	s.State, err = t.Snapshot()
+	return s, err
 }
 
 func (j *Job) fetchCheckpoint(ctx context.Context, manifest cid.Cid, from []record.PeerID) (snapshot, error) {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/seed-7b27c88a/shoal/node/task"
-	"github.com/seed-7b27c88a/shoal/trainer"
 )
 
 // Export writes the newest settled weights of a task on this node into dir: as is "lora", "merged" or "full". It loads
@@ -20,7 +19,7 @@ func (r *Runtime) Export(ctx context.Context, t task.Task, as, dir string) error
 	if err != nil {
 		return fmt.Errorf("the job's model and data are not complete on this node: %w", err)
 	}
-	tr, err := trainer.New(trainer.Config{Spec: &j.task.Spec, Model: m.model, Adapter: m.adapter, Rows: m.rows, Device: j.Device})
+	tr, err := j.newTrainer(m)
 	if err != nil {
 		return err
 	}

@@ -36,17 +36,21 @@ func (j *Job) run(ctx context.Context) (lingers bool, err error) {
 	if err != nil {
 		return false, j.startFailed(ctx, err)
 	}
-	if j.trainer, err = trainer.New(trainer.Config{
-		Spec: &j.task.Spec, Model: m.model, Adapter: m.adapter, Rows: m.rows, Device: j.Device,
-	}); err != nil {
+	if j.trainer, err = j.newTrainer(m); err != nil {
 		return false, j.startFailed(ctx, err)
 	}
-	defer j.closeTrainer()
+	defer j.trainer.Close()
 	machine, err := j.join()
 	if err != nil {
 		return false, j.startFailed(ctx, err)
 	}
 	return j.takePart(ctx, machine)
+}
+
+func (j *Job) newTrainer(m *materials) (*trainer.Trainer, error) {
+	return trainer.New(trainer.Config{
+		Spec: &j.task.Spec, Model: m.model, Adapter: m.adapter, Rows: m.rows, Device: j.Device,
+	})
 }
 
 // startFailed ends a job that could not begin here.
@@ -65,11 +69,19 @@ func (j *Job) join() (*coord.Machine, error) {
 		return nil, err
 	}
 	self := coord.Self{ID: j.Host.ID(), Boot: j.Host.Boot(), Signer: coord.Keys{ID: j.Host.ID(), Key: j.Host.Key()}}
-	return coord.New(j.genesis(), self, j.capability(0), spine)
+	g, err := j.genesis()
+	if err != nil {
+		return nil, err
+	}
+	return coord.New(g, self, j.capability(0), spine)
 }
 
 // genesis is what the job's terms fix for its coordination.
-func (j *Job) genesis() coord.Genesis {
+func (j *Job) genesis() (coord.Genesis, error) {
+	l, err := j.trainer.Layout()
+	if err != nil {
+		return coord.Genesis{}, err
+	}
 	s := &j.task.Spec
 	g := coord.Genesis{
 		Job:             j.task.ID,
@@ -83,10 +95,10 @@ func (j *Job) genesis() coord.Genesis {
 		CheckpointEvery: uint64(s.Checkpoint.EverySteps),
 	}
 	_, g.Samples = s.Batch(g.Rows, g.Steps)
-	for _, c := range j.trainer.Layout().Chunks {
+	for _, c := range l.Chunks {
 		g.Chunks = append(g.Chunks, collective.Chunk{Lo: c.Lo, Hi: c.Hi, Unit: c.Unit})
 	}
-	return g
+	return g, nil
 }
 
 // takePart starts everything that belongs to the job and waits for its end.

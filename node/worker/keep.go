@@ -70,8 +70,8 @@ func newestCheckpoint(ctx context.Context, s *store.Store, job cid.Cid) (manifes
 	}
 	best := uint64(0)
 	for _, p := range pins {
-		if step, err := strconv.ParseUint(strings.TrimPrefix(p.Name, prefix), 10, 64); err == nil && step >= best && len(p.Roots) > 0 {
-			best, manifest = step, p.Roots[0]
+		if step, err := strconv.ParseUint(strings.TrimPrefix(p.Name, prefix), 10, 64); err == nil && step >= best {
+			best, manifest = step, p.Root
 		}
 	}
 	if !manifest.Defined() {
