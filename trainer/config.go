@@ -190,5 +190,8 @@ func (t *Trainer) Step() uint64 {
 // Device is where the trainer computes.
 func (t *Trainer) Device() kernels.Device { return t.stage.Stream.Device() }
 
-// Layout is the job's index space, the order of everything in State.
-func (t *Trainer) Layout() *layout.Layout { return t.layout }
+// Layout is the job's index space, the order of everything in State. The error is always nil.
+func (t *Trainer) Layout() (*layout.Layout, error) { return t.layout, nil }
+
+// Elems is the length of the index space.
+func (t *Trainer) Elems() int { return t.elems }

@@ -275,7 +275,7 @@ func (r *recorder) Gather(ctx context.Context, round uint64, own []trainer.Chunk
 // TestSkippedSteps: nothing to learn from and numbers that are not finite leave the weights alone, and say so.
 func TestSkippedSteps(t *testing.T) {
 	tr := newTrainer(t, trainer.Config{Spec: valid(t, tinySpec(job.Spec{MaxSteps: 9})), Model: base(t, tiny.Shape{}), Rows: lesson(6)})
-	before, g := hash(t, tr), make([]float32, tr.Layout().Size)
+	before, g := hash(t, tr), make([]float32, tr.Elems())
 	for i := range g {
 		g[i] = 1
 	}
