@@ -36,6 +36,8 @@ type Stage struct {
 	Train []*autograd.Param // what is trained, in the order of the index space; its Off are set
 	W, G  kernels.Tensor    // (1, Elems) weights and gradient of what is trained; the zero Tensor when nothing is
 
+	Checkpoint bool // blocks keep only their inputs for the backward pass: a third more work, far less memory
+
 	Stream  *kernels.Stream
 	weights *autograd.Resident
 	tape    *autograd.Tape
@@ -160,7 +162,7 @@ func (s *Stage) Logits(ctx context.Context, seqs []model.Sequence, cache model.C
 
 func (s *Stage) begin(ctx context.Context, train bool, step uint64, seqs []model.Sequence) *model.Ctx {
 	s.tape.Begin(ctx, train)
-	c := &model.Ctx{Tape: s.tape, Over: s.Over, Train: train}
+	c := &model.Ctx{Tape: s.tape, Over: s.Over, Train: train, Checkpoint: s.Checkpoint}
 	s.target = s.target[:0]
 	for _, q := range seqs {
 		if q.Target != nil {
