@@ -30,15 +30,14 @@ type Node struct {
 	log   *slog.Logger
 	start time.Time
 
-	testRuntime task.Runtime // tests run jobs by hand; nil otherwise
-
-	store  *store.Store
-	dev    kernels.Device
-	host   *p2p.Host
-	finder *discovery.Discovery
-	lib    *Library
-	jobs   *jobs
-	offers *offers
+	store   *store.Store
+	dev     kernels.Device
+	host    *p2p.Host
+	runtime task.Runtime
+	finder  *discovery.Discovery
+	lib     *Library
+	jobs    *jobs
+	offers  *offers
 
 	listener net.Listener
 	server   *http.Server
@@ -47,8 +46,13 @@ type Node struct {
 }
 
 // Open starts the parts of a node, innermost first. On an error what was started is closed again.
-func Open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *Node, err error) {
-	n = &Node{cfg: cfg, log: log, start: time.Now()}
+func Open(ctx context.Context, cfg config.Config, log *slog.Logger) (*Node, error) {
+	return open(ctx, cfg, log, nil)
+}
+
+// open is Open with a runtime that a test brings; nil: the real one.
+func open(ctx context.Context, cfg config.Config, log *slog.Logger, r task.Runtime) (n *Node, err error) {
+	n = &Node{cfg: cfg, log: log, start: time.Now(), runtime: r}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())
@@ -57,7 +61,7 @@ func Open(ctx context.Context, cfg config.Config, log *slog.Logger) (n *Node, er
 	if _, err := Init(cfg.Home); err != nil {
 		return nil, err
 	}
-	for _, step := range []func(context.Context) error{n.openStore, n.openDevice, n.openHost, n.openJobs, n.openAPI} {
+	for _, step := range []func(context.Context) error{n.openStore, n.openDevice, n.openHost, n.openRuntime, n.openJobs, n.openAPI} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}

@@ -2,26 +2,29 @@ package node
 
 import (
 	"context"
-	"errors"
-
-	"github.com/ipfs/go-cid"
 
 	"github.com/seed-7b27c88a/shoal/node/task"
+	"github.com/seed-7b27c88a/shoal/node/worker"
+	"github.com/seed-7b27c88a/shoal/p2p/blocks"
+	"github.com/seed-7b27c88a/shoal/p2p/collective"
+	"github.com/seed-7b27c88a/shoal/p2p/xfer"
 )
 
-// runtime is what runs this node's jobs.
-func (n *Node) runtime() (task.Runtime, error) {
-	if n.testRuntime != nil {
-		return n.testRuntime, nil
+// openRuntime starts what moves blocks and tensors, and what runs jobs over them.
+func (n *Node) openRuntime(context.Context) error {
+	if n.runtime != nil { // a test brought its own
+		return nil
 	}
-	return absent{}, nil
+	ex := blocks.New(n.host, n.store, nil)
+	n.onClose(func() error { ex.Close(); return nil })
+	x := xfer.Over(n.host, xfer.Config{})
+	n.onClose(func() error { x.Close(); return nil })
+	w := worker.New(worker.Deps{
+		Host: n.host, Blocks: ex, Groups: collective.NewExchange(x), Store: n.store, Device: n.dev, Log: n.log,
+	})
+	n.onClose(func() error { w.Close(); return nil })
+	n.runtime = w
+	return nil
 }
 
-// absent stands where the swarm runtime goes.
-type absent struct{}
-
-var errAbsent = errors.New("this build cannot take part in jobs; use \"shoal train --local\"")
-
-func (absent) Run(context.Context, task.Task, func(task.Event)) error  { return errAbsent }
-func (absent) Cancel(context.Context, cid.Cid) error                   { return errAbsent }
-func (absent) Export(context.Context, task.Task, string, string) error { return errAbsent }
+var _ task.Runtime = (*worker.Runtime)(nil)

@@ -17,12 +17,8 @@ func (n *Node) openJobs(context.Context) error {
 	if err := errors.Join(os.RemoveAll(tmp), os.MkdirAll(tmp, 0o700)); err != nil {
 		return fmt.Errorf("temporary files: %w", err)
 	}
-	runtime, err := n.runtime()
-	if err != nil {
-		return err
-	}
 	n.jobs = &jobs{
-		t: n.lib.t, log: n.log, runtime: runtime, tmp: tmp,
+		t: n.lib.t, log: n.log, runtime: n.runtime, tmp: tmp,
 		policy: policy{maxJobs: n.cfg.MaxJobs, maxMemory: uint64(n.cfg.MaxMemory)},
 		drop:   func(t task.Task) { n.dropBlocks(t) },
 	}
