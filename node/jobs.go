@@ -231,6 +231,7 @@ func (js *jobs) report(e *entry, ev task.Event) {
 	var err error
 	switch ev := ev.(type) {
 	case task.Stepped:
+		ev.Time = time.Since(e.created).Seconds() // one clock for the whole job, over restarts
 		err = e.journal.step(ev.StepReport)
 	case task.Back:
 		err = e.journal.back(ev.Step)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -130,12 +131,16 @@ func (js *jobs) Events(ctx context.Context, id string, after uint64, fn func(api
 }
 
 // Result implements api.Jobs.
-func (js *jobs) Result(ctx context.Context, id, as string, w io.Writer) error {
+func (js *jobs) Result(ctx context.Context, id string, r api.ResultRequest, w io.Writer) error {
 	e, err := js.find(id)
 	if err != nil {
 		return err
 	}
-	if as, err = exportKind(e.task.Spec, as); err != nil {
+	as, err := exportKind(e.task.Spec, r.As)
+	if err != nil {
+		return err
+	}
+	if err := js.exportable(e, r.Partial); err != nil {
 		return err
 	}
 	dir, err := os.MkdirTemp(js.tmp, "export-")
@@ -150,7 +155,21 @@ func (js *jobs) Result(ctx context.Context, id, as string, w io.Writer) error {
 	if err := js.runtime.Export(ctx, t, as, dir); err != nil {
 		return err
 	}
+	if err := e.journal.writeMetrics(filepath.Join(dir, api.MetricsFile)); err != nil {
+		return err
+	}
 	return writeTar(w, dir)
+}
+
+// exportable refuses a job that is still under way, unless its newest checkpoint will do.
+func (js *jobs) exportable(e *entry, partial bool) error {
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	if partial || api.Final(e.state) {
+		return nil
+	}
+	v := e.show()
+	return api.Conflict("the job is at step %d of %d; follow it with \"shoal job logs -f\", or take its newest settled checkpoint with --partial", v.Step, v.Steps)
 }
 
 // exportKind completes and checks what a job's result is asked as.

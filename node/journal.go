@@ -1,9 +1,12 @@
 package node
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"math"
+	"os"
 	"sync"
 	"time"
 
@@ -126,6 +129,22 @@ func (j *journal) rounds() ([]task.RoundReport, error) {
 
 func (j *journal) metrics(since uint64) ([]trainer.StepReport, error) {
 	return scan[trainer.StepReport](j.t, j.prefix+"step/", j.key("step", since+1), math.MaxInt)
+}
+
+// writeMetrics writes metrics.jsonl: a line per committed step.
+func (j *journal) writeMetrics(path string) error {
+	steps, err := j.metrics(0)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	for _, s := range steps {
+		if err := enc.Encode(s); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(path, b.Bytes(), 0o644)
 }
 
 // now returns the newest step and the number of events.

@@ -46,6 +46,7 @@ func daemonFlags(f *pflag.FlagSet) {
 	f.StringArray("listen", nil, "multiaddr to accept peers on; port 0 picks a free one; may repeat")
 	f.StringArray("bootstrap", nil, "multiaddr of a peer to start from, with /p2p/<id>; may repeat")
 	f.Bool("mdns", true, "find peers on the local network")
+	f.Bool("no-mdns", false, "the same as --mdns=false")
 	f.String("swarm", "", "name of the swarm")
 	f.String("device", "", "auto, cpu, cpu:generic, cuda:0, …")
 	f.String("max-jobs", "", "jobs of others at the same time")
@@ -67,6 +68,9 @@ func (a *app) config(f *pflag.FlagSet) (config.Config, error) {
 			given[key] = []string{f.Value.String()}
 		}
 	})
+	if off, ok := given["no_mdns"]; ok && off[0] == "true" {
+		given["mdns"] = []string{"false"}
+	}
 	cfg, err := config.Load(home, a.env, given)
 	if err != nil {
 		return cfg, usageError{err}

@@ -16,10 +16,11 @@ import (
 )
 
 func (a *app) exportCmd() *cobra.Command {
-	var as, out string
+	var r api.ResultRequest
+	var out string
 	cmd := &cobra.Command{
 		Use:   "export JOB -o DIR",
-		Short: "write a job's newest settled weights as a PEFT or Hugging Face directory",
+		Short: "write a job's result: a PEFT or Hugging Face directory, and metrics.jsonl",
 		Args:  usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if out == "" {
@@ -29,25 +30,26 @@ func (a *app) exportCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := a.download(cmd.Context(), c, args[0], as, out); err != nil {
+			if err := a.download(cmd.Context(), c, args[0], r, out); err != nil {
 				return err
 			}
 			return a.answer(map[string]string{"dir": out}, func(w io.Writer) { fmt.Fprintln(w, out) })
 		},
 	}
-	cmd.Flags().StringVar(&as, "as", "", "lora, merged or full (default: lora for a LoRA job, else full)")
+	cmd.Flags().StringVar(&r.As, "as", "", "lora, merged or full (default: lora for a LoRA job, else full)")
+	cmd.Flags().BoolVar(&r.Partial, "partial", false, "of a job that is under way take the newest settled checkpoint")
 	cmd.Flags().StringVarP(&out, "output", "o", "", "directory to write")
 	return cmd
 }
 
 // download writes a job's result into dir.
-func (a *app) download(ctx context.Context, c *api.Client, id, as, dir string) error {
-	r, err := c.Result(ctx, id, as)
+func (a *app) download(ctx context.Context, c *api.Client, id string, r api.ResultRequest, dir string) error {
+	body, err := c.Result(ctx, id, r)
 	if err != nil {
 		return err
 	}
-	defer r.Close()
-	return unpack(r, dir)
+	defer body.Close()
+	return unpack(body, dir)
 }
 
 // unpack writes the files of a tar archive into dir, each complete or not at all. A root keeps hostile names inside.

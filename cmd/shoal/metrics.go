@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/seed-7b27c88a/shoal/node/api"
 	"github.com/seed-7b27c88a/shoal/trainer"
 )
 
@@ -20,7 +21,7 @@ func newMetrics(dir string) (*metricsFile, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	m := &metricsFile{path: filepath.Join(dir, "metrics.jsonl")}
+	m := &metricsFile{path: filepath.Join(dir, api.MetricsFile)}
 	return m, m.rewrite()
 }
 

@@ -131,7 +131,7 @@ func (a *app) trainSwarm(ctx context.Context, spec job.Spec, f trainFlags) error
 		}
 		return err
 	}
-	if err := a.download(ctx, c, j.ID, "", dir); err != nil {
+	if err := a.download(ctx, c, j.ID, api.ResultRequest{}, dir); err != nil {
 		return err
 	}
 	return a.trained(ctx, c, j.ID, dir)
