@@ -1,0 +1,41 @@
+package p2p
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
+
+	"github.com/seed-7b27c88a/shoal/p2p/swarm"
+)
+
+// LAN announces this node on the local network by multicast DNS, under the swarm's name, and calls found with the
+// addresses of each node heard there; often the same ones again, and concurrently. found must be quick. stop ends it.
+func (h *Host) LAN(found func(addrs []string)) (stop func(), err error) {
+	n := &lanNotifee{h: h, found: found}
+	s := mdns.NewMdnsService(h.host, "_"+swarm.Rendezvous(h.cfg.Swarm)+"._udp", n)
+	if err := s.Start(); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("look for nodes on the local network: %w", err)
+	}
+	return sync.OnceFunc(func() { s.Close() }), nil
+}
+
+type lanNotifee struct {
+	h     *Host
+	found func([]string)
+}
+
+// HandlePeerFound implements mdns.Notifee.
+func (n *lanNotifee) HandlePeerFound(info peer.AddrInfo) {
+	if !n.h.begin() {
+		return
+	}
+	defer n.h.wg.Done()
+	var addrs []string
+	for _, a := range info.Addrs[:min(len(info.Addrs), 16)] {
+		addrs = append(addrs, withID(a, info.ID))
+	}
+	n.found(addrs)
+}
