@@ -14,40 +14,23 @@
 // Concurrency. A Device is safe for concurrent use; a Stream belongs to one goroutine.
 package kernels
 
-import (
-	"context"
-
-	"github.com/seed-7b27c88a/shoal/kernels/dtype"
-)
+import "context"
 
 // Buffer is a piece of device memory. It lives until its device is closed; arenas cut it into tensors.
 type Buffer struct {
 	Bytes []byte  // host view; nil where the host cannot address the memory
 	Addr  uintptr // device address, for backends whose memory the host cannot see
 	Size  int     // bytes
-}
 
-// Tensor is a value: a (Rows, Cols) window on a buffer. The last dimension is contiguous, rows are Ld
-// elements apart. Off, Cols and Ld count elements of Type. The zero Tensor means "none" where an op takes
-// an optional operand.
-type Tensor struct {
-	Buf                 *Buffer
-	Off, Rows, Cols, Ld int
-	Type                dtype.Type
-	Q                   *Quant // scales of int8 and nf4 storage, else nil
-}
-
-// Quant holds the scales of a quantized tensor: one absmax per Block elements, flattened row-major.
-type Quant struct {
-	Absmax, Offset Tensor
-	Block          int
+	err error // set on the buffer of a failed arena: why there is no memory
 }
 
 // Cmd is one operation as data. What changes from step to step (learning rates, counters, positions) lies in
-// tensors, not here, so that a recorded list can be replayed.
+// tensors, not here, so that a recorded list can be replayed. The comment of each Op says which operand is where;
+// operands that an op does not use are zero.
 type Cmd struct {
 	Op Op
-	T  [12]Tensor
+	T  [16]Tensor
 	I  [12]int32
 	F  [4]float32
 }

@@ -1,107 +1,173 @@
 package kernels
 
-// Mode says whether an output is overwritten or added to. The tape gives Set to the first writer of a
-// gradient and Add to the rest.
-type Mode int32
+import (
+	"context"
+	"fmt"
+	"unsafe"
 
-const (
-	Set Mode = 0
-	Add Mode = 1
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
 )
 
-// Seqs describes the sequences whose tokens are the rows of an activation (N, C): no padding anywhere. One
-// form serves micro-batches, packing, prompts, KV-cache decode and rollouts.
+// batch is how many commands a Stream keeps before it hands them to the device by itself: enough to hide the cost of
+// a launch, few enough (about 1 KiB each) to stay in cache.
+const batch = 64
+
+// Stream makes commands for one device. Its methods check shapes and append a Cmd; Flush hands what was appended to
+// the device, Sync waits for it. A wrong shape is our own bug and panics with both shapes; errors of the device
+// stick, later commands are dropped, and Err and Sync report the first.
 //
-// Sequence s owns query rows [QStart[s], QStart[s+1]) and the last of them is aligned with the last of its
-// keys: rows [KStart[s], KStart[s]+KLen[s]) of the key and value tensors. Without a cache KStart = QStart and
-// KLen is the sequence's length.
-type Seqs struct {
-	N, Count, MaxQ, MaxK int    // tokens, sequences, longest query and key run
-	QStart               Tensor // I32 (Count+1, 1)
-	KStart, KLen         Tensor // I32 (Count, 1)
-	Pos                  Tensor // I32 (N, 1): position of each token in its sequence, for RoPE and learned positions
-	Key                  Tensor // I32 (N, 2): materialised position and token index, for counter-based randomness
+// Operands do not overlap unless the comment of the method allows it. Every method takes strided tensors.
+type Stream struct {
+	dev  Device
+	cmds []Cmd
+	err  error
 }
 
-// MatMul says how a GEMM reads its operands: c (M, N) = op(a) · op(b).
-type MatMul struct {
-	TA, TB bool   // a is stored (K, M); b is stored (N, K)
-	Mode   Mode   // Add: c += …
-	Bias   Tensor // (1, N), optional, added to each row
+// NewStream makes a stream on dev. A stream needs no closing.
+func NewStream(dev Device) *Stream { return &Stream{dev: dev, cmds: make([]Cmd, 0, batch)} }
+
+// Device is where the stream's commands run.
+func (s *Stream) Device() Device { return s.dev }
+
+// Err is the first error of the stream so far. Commands still on their way may add one: Sync knows.
+func (s *Stream) Err() error { return s.err }
+
+// Flush hands the commands appended so far to the device.
+func (s *Stream) Flush() {
+	if s.err == nil && len(s.cmds) > 0 {
+		s.err = s.dev.Run(s.cmds)
+	}
+	s.cmds = s.cmds[:0]
 }
 
-// AttnSpec describes scaled dot-product attention over Seqs. q is (N, Heads·HeadDim), k and v are
-// (rows, KVHeads·HeadDim); query head h uses key head h/(Heads/KVHeads). Key j is visible to query i of the
-// same sequence iff j <= i and, with Window > 0, j > i-Window.
-type AttnSpec struct {
-	Seqs                    *Seqs
-	Heads, KVHeads, HeadDim int
-	Window                  int     // 0: all earlier keys
-	Scale, Softcap          float32 // Softcap 0: none
-	PrefixK, PrefixV        Tensor  // (P, KVHeads·HeadDim), optional: keys visible to every query, never masked
+// Sync flushes, waits for the device, and returns the first error since the stream was made.
+func (s *Stream) Sync(ctx context.Context) error {
+	s.Flush()
+	if s.err == nil {
+		s.err = s.dev.Sync(ctx)
+	}
+	return s.err
 }
 
-// Dropout names a random choice by counters alone, never by node or order: the mask of an element is a hash of
-// (Seed, step, position, token, Site, column). Step (I32 (1,1)) is read from device memory.
-type Dropout struct {
-	Rate float32
-	Seed uint64
-	Site int32
-	Step Tensor
-	Key  Tensor // Seqs.Key
+// Upload writes src, row-major, to an F32 tensor after what was appended before.
+func (s *Stream) Upload(dst Tensor, src []float32) {
+	s.write(dst, dtype.F32, len(src), hostBytes(src))
 }
 
-// The ops. Method names, operand order and meaning are the border between models and backends:
-//
-//	MatMul(c, a, b, o MatMul)
-//	Fill(x, v)                                   x = v
-//	Copy(dst, src)                               converts between types; same shape
-//	CopyRows(dst, src, rows)                     dst[rows[i]] = src[i]      (KV-cache writes), rows I32 (N,1)
-//	Add(dst, a, b)                               dst = a + b
-//	Mul(dst, a, b, mode)                         dst = a * b                (elementwise; b may be (1, C): per column)
-//	Scale(dst, src, f, mode)                     dst = f * src
-//	SumRows(dst, x, mode)                        dst (1, C) = Σ rows of x
-//	RMSNorm(y, rstd, x, w, eps, offset)          y = x·rstd·(offset+w); rstd (N,1) is kept for backward
-//	RMSNormBack(dx, dw, dy, x, w, rstd, offset, mx)   dw (optional) is always added to
-//	LayerNorm(y, stat, x, w, b, eps)             stat (N,2): mean, rstd
-//	LayerNormBack(dx, dw, db, dy, x, w, stat, mx)     dw, db (optional) are always added to
-//	Rope(y, x, pos, freq, heads, o Rope)         half-split rotation by pos·freq; freq F32 (1, HeadDim/2)
-//	SwiGLU(y, gate, up) / SwiGLUBack(dgate, dup, dy, gate, up, mode)
-//	GELU(y, x) / GELUBack(dx, dy, x, mode)       tanh form
-//	Attention(o, lse, q, k, v, spec)             lse (N, Heads)
-//	AttentionBack(dq, dk, dv, do, q, k, v, o, lse, spec, mode)
-//	GatherRows(dst, table, ids)                  dst[i] = table[ids[i]]
-//	ScatterAddRows(dtable, dy, ids, order)       dtable[ids[order[i]]] += dy[order[i]]; order sorts ids stably, so sums have one order and no atomics
-//	Head(o Head)                                 language-model head in chunks of tokens, see Head
-//	Drop(y, x, o Dropout, mode)                  y = x·mask/(1-Rate); its own backward
-//	SumSq(dst, x, mode)                          dst F64 (1,1) = Σ x², exact order
-//	WeightedSum(dst, x, f, mode)                 dst = f*x (+ dst), exact
-//	AdamW(w, g, m, v, hyper)                     exact; hyper F32 (1, 9), see optim
-//	ArgMax(dst, x)                               dst I32 (N,1)
-//
-// Operands may alias only where the comment of the method says so.
-
-// Rope options.
-type Rope struct {
-	HeadDim int
-	Scale   float32 // of cos and sin (YaRN's attention factor); 1 usually
-	Inverse bool    // rotate back: the gradient
-	Mode    Mode
+// UploadI32 writes src, row-major, to an I32 tensor after what was appended before.
+func (s *Stream) UploadI32(dst Tensor, src []int32) {
+	s.write(dst, dtype.I32, len(src), hostBytes(src))
 }
 
-// Head is the language-model head on hidden states H (N, C) with the weights W (V, C) and optional bias. It never
-// holds all logits: they are made, used and dropped a chunk of tokens at a time.
-//
-// Phase one fills the per-token numbers that are given: LogP (of Target), LSE, Entropy, Best (arg max). Phase two takes
-// Coef = d(loss)/d(LogP) and writes or adds DH and adds to DW. With both LogP and Coef the two phases share one pass
-// over the logits (plain cross-entropy: Coef is -1 on target tokens). A Target of -1 is ignored: LogP 0, no gradient.
-type Head struct {
-	H, W, Bias          Tensor
-	Target              Tensor // I32 (N,1)
-	LogP, LSE, Entropy  Tensor // F32 (N,1), optional outputs; LSE is an input of a second phase run alone
-	Best                Tensor // I32 (N,1), optional output
-	Coef                Tensor // F32 (N,1), optional input
-	DH, DW, DBias       Tensor // optional outputs; DW and DBias are added to
-	ModeH               Mode
-	Softcap, LogitScale float32 // 0: none, 0 = 1
+// Download waits for what was appended before and reads an F32 tensor, row-major.
+func (s *Stream) Download(dst []float32, src Tensor) error {
+	return s.read(hostBytes(dst), len(dst), dtype.F32, src)
+}
+
+// DownloadI32 is Download for I32 tensors.
+func (s *Stream) DownloadI32(dst []int32, src Tensor) error {
+	return s.read(hostBytes(dst), len(dst), dtype.I32, src)
+}
+
+// DownloadF64 is Download for F64 tensors.
+func (s *Stream) DownloadF64(dst []float64, src Tensor) error {
+	return s.read(hostBytes(dst), len(dst), dtype.F64, src)
+}
+
+func (s *Stream) write(dst Tensor, t dtype.Type, n int, b []byte) {
+	if dst.Type != t || dst.Len() != n {
+		panic(fmt.Sprintf("kernels: upload of %d %v to %v", n, t, dst))
+	}
+	if !s.live(dst) {
+		return
+	}
+	if s.Flush(); s.err == nil {
+		s.err = s.dev.Write(dst, b)
+	}
+}
+
+func (s *Stream) read(b []byte, n int, t dtype.Type, src Tensor) error {
+	if src.Type != t || src.Len() != n {
+		panic(fmt.Sprintf("kernels: download of %d %v from %v", n, t, src))
+	}
+	if !s.live(src) {
+		return s.err
+	}
+	if s.Flush(); s.err == nil {
+		s.err = s.dev.Read(b, src)
+	}
+	return s.err
+}
+
+// live checks that a tensor lies inside its buffer, and takes over the error of a dead one.
+func (s *Stream) live(t Tensor) bool {
+	if t.Buf.err != nil && s.err == nil {
+		s.err = t.Buf.err
+	}
+	if s.err == nil && !t.fits() {
+		panic(fmt.Sprintf("kernels: %v at %d, rows %d apart, is outside its buffer of %d bytes", t, t.Off, t.Ld, t.Buf.Size))
+	}
+	return s.err == nil
+}
+
+// put appends a command whose shapes were checked.
+func (s *Stream) put(c Cmd) {
+	if s.err != nil {
+		return
+	}
+	for i := range c.T {
+		if c.T[i].Buf != nil && !s.live(c.T[i]) {
+			return
+		}
+	}
+	if s.cmds = append(s.cmds, c); len(s.cmds) == batch {
+		s.Flush()
+	}
+}
+
+// must panics with the shapes unless ok.
+func must(ok bool, op Op, ts ...Tensor) {
+	if ok {
+		return
+	}
+	msg := "kernels: " + op.String()
+	for _, t := range ts {
+		msg += " " + t.String()
+	}
+	panic(msg)
+}
+
+// is reports whether t is a tensor of the type and shape; a negative size means any.
+func is(t Tensor, typ dtype.Type, rows, cols int) bool {
+	return t.Buf != nil && t.Type == typ && (rows < 0 || t.Rows == rows) && (cols < 0 || t.Cols == cols)
+}
+
+// isF32 reports whether t is F32 and (rows, cols).
+func isF32(t Tensor, rows, cols int) bool { return is(t, dtype.F32, rows, cols) }
+
+// optF32 is isF32 that also takes none.
+func optF32(t Tensor, rows, cols int) bool { return t.None() || isF32(t, rows, cols) }
+
+// alike reports whether all are F32 and of the shape of the first.
+func alike(a Tensor, more ...Tensor) bool {
+	for _, t := range more {
+		if !isF32(t, a.Rows, a.Cols) {
+			return false
+		}
+	}
+	return isF32(a, -1, -1)
+}
+
+func flag(b bool) int32 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func hostBytes[E float32 | int32 | float64](v []E) []byte {
+	if len(v) == 0 {
+		return nil
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(&v[0])), len(v)*int(unsafe.Sizeof(v[0])))
 }

@@ -37,6 +37,22 @@ type Putter interface {
 	Put(ctx context.Context, c cid.Cid, data []byte) error
 }
 
+// Deferrer is what a Putter may have besides, to take many blocks faster.
+type Deferrer interface {
+	// Deferred returns a putter to the same store whose blocks need not survive a crash yet when its calls return. The
+	// next call of the Putter itself that returns without error, such as the Add of their manifest, makes all of them
+	// durable.
+	Deferred() Putter
+}
+
+// Deferred is p's faster path if it has one, else p.
+func Deferred(p Putter) Putter {
+	if d, ok := p.(Deferrer); ok {
+		return d.Deferred()
+	}
+	return p
+}
+
 // Store is a local block store.
 type Store interface {
 	Getter

@@ -1,7 +1,7 @@
 // Package trainer is the learning: it turns positions into gradients, agreed gradients into new weights, and
 // weights into files. It knows nothing of peers; whoever it learns with stands behind Source and Collective.
 //
-// One round reads batch, forward, backward, reduce, cut, step, gather, in that order, in Run.
+// One round reads batch, forward, backward, reduce, cut, step, gather, in that order, in round.
 package trainer
 
 import (

@@ -16,3 +16,28 @@ const (
 	I32  Type = 5 // token ids, positions, row indexes
 	F64  Type = 6 // exact accumulators (squared norms, sums of losses)
 )
+
+var names = [...]string{"f32", "bf16", "f16", "i8", "nf4", "i32", "f64"}
+var bits = [...]int{32, 16, 16, 8, 4, 32, 64}
+
+// Valid reports whether t is one of the types above.
+func (t Type) Valid() bool { return int(t) < len(names) }
+
+// String is the lower-case name, as in "bf16".
+func (t Type) String() string {
+	if !t.Valid() {
+		return "dtype?"
+	}
+	return names[t]
+}
+
+// Bits is the size of an element in bits.
+func (t Type) Bits() int {
+	if !t.Valid() {
+		panic("dtype: unknown type")
+	}
+	return bits[t]
+}
+
+// Bytes is the storage of n elements in bytes, rounded up to whole bytes.
+func (t Type) Bytes(n int) int { return (n*t.Bits() + 7) / 8 }

@@ -11,13 +11,22 @@
 //	Release   the totals are in the log: owners may send results
 //	Commit    the round is over; staged result becomes final, contributions are dropped
 //
-// and effects go out: Send (a frame), Have (what this owner holds), Done (the result is complete, with hashes).
+// and effects go out: Send (a frame), Receipt (what became of a frame that came in), Have (what this owner holds),
+// Done (the result is complete, with hashes).
 //
 // Sums run in the order of Plan.Pieces (member order, then attempt), each addition rounded once to float32; the sum is
 // divided by the cut's weight in float64 and rounded once. So any owner gets the same bits from the same pieces.
 // Owners keep contributions apart until the commit and everyone keeps its own, so a dead owner's successor can do
-// the sum again. A frame is refused unless it names the current plan and a piece that plan lists; a frame of a plan
-// not yet seen is answered with "send me the plan" and gets no credit. Applying a result twice changes nothing.
+// the sum again. When the weight is 0 or the sum is not finite nobody can step: the result is zero, made by every member
+// for itself, and no result travels.
+//
+// A contribution is refused unless it names a piece that the plan in force lists, and the plan in force or an earlier
+// attempt of its round (pieces never change, so an earlier attempt's frame carries the same numbers); a result only
+// counts under the plan in force. Frames of a plan not yet seen wait in a bounded mailbox; past its bounds they are
+// refused with RefusedUnknown, which tells the sender "I have not seen that plan" and gives back its credit. Applying a
+// frame twice changes nothing. A result that was not complete at the commit may still be completed until the next one.
+//
+// Machine is not safe for concurrent use; the slices it hands out and is given are shared and never written again.
 package collective
 
 import (
@@ -90,9 +99,10 @@ type Hash [32]byte
 
 // Effect is something the machine wants done. Exactly one field is set.
 type Effect struct {
-	Send *Send // to a peer, over xfer; Machine.Sent tells how it went
-	Have *Have // to the leader, through coord; a later Have of the same key replaces it
-	Done *Done // the result of the cut is complete at this member
+	Send    *Send    // to a peer, over xfer; Machine.Sent tells how it went
+	Receipt *Receipt // to the sender of a frame, where it becomes Machine.Sent
+	Have    *Have    // to the leader, through coord; a later Have of the same key replaces it
+	Done    *Done    // the result of the cut is complete at this member
 }
 
 // Send is a frame for one peer.
@@ -101,11 +111,43 @@ type Send struct {
 	Frame *Frame
 }
 
+// Receipt says what became of a frame: every frame given to Machine.Frame gets exactly one, at once or (from the mailbox)
+// later. Only a frame whose receipt has no error was delivered.
+type Receipt struct {
+	To    record.PeerID
+	Frame *Frame
+	Err   error // nil: held, now or already; else a Refusal
+}
+
+// Refusal is why a frame was not taken.
+type Refusal uint8
+
+const (
+	RefusedStale     Refusal = 1 // of an earlier round, generation or attempt
+	RefusedUnknown   Refusal = 2 // of a plan not seen yet, and the mailbox is full: send it again later
+	RefusedUnlisted  Refusal = 3 // the plan in force does not list the piece, or not this member for the chunk
+	RefusedMalformed Refusal = 4 // wrong length, chunk, mark or sender
+)
+
+func (r Refusal) Error() string {
+	switch r {
+	case RefusedStale:
+		return "frame refused: its plan is no longer in force"
+	case RefusedUnknown:
+		return "frame refused: its plan is not known here yet, send it again"
+	case RefusedUnlisted:
+		return "frame refused: the plan in force does not send it here"
+	case RefusedMalformed:
+		return "frame refused: malformed"
+	}
+	return "frame refused: reason unknown"
+}
+
 // Done carries the complete result.
 type Done struct {
 	Key
-	Units []Hash    // one per unit, what members acknowledge and a Commit records
-	V     []float32 // the reduced gradient over the whole index space; staged until Commit
+	Units []Hash    // one per unit, in order of the units' first chunks; what members acknowledge and a Commit records
+	V     []float32 // the reduced gradient over the whole index space; staged until Commit. Read-only
 }
 
 // FrameKind tells frames apart on the wire.
@@ -123,4 +165,6 @@ type Frame struct {
 	Mark  Mark // contributions: of which piece
 	Chunk int  // index into Plan.Chunks
 	Data  []float32
+
+	hash *Hash // of a result's Data, when the receiving side has made it already
 }

@@ -56,7 +56,7 @@ type Dataset struct {
 type Optimizer struct {
 	Name        string    `yaml:"name" json:"name" cbor:"name"` // adamw
 	LR          float64   `yaml:"lr" json:"lr" cbor:"lr"`
-	Betas       []float64 `yaml:"betas" json:"betas,omitempty" cbor:"betas"`
+	Betas       []float64 `yaml:"betas" json:"betas" cbor:"betas"`
 	Eps         float64   `yaml:"eps" json:"eps,omitempty" cbor:"eps"`
 	WeightDecay float64   `yaml:"weight_decay" json:"weight_decay,omitempty" cbor:"weight_decay"`
 	NoDecay     *[]string `yaml:"no_decay" json:"no_decay,omitempty" cbor:"no_decay"` // default [norm, bias]; []: decay everything

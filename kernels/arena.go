@@ -1,0 +1,113 @@
+package kernels
+
+import (
+	"fmt"
+
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
+)
+
+// align is the distance in bytes that tensors start at: a cache line, and the widest vector register.
+const align = 64
+
+// Arena cuts device memory into tensors, one after the other, and takes all of them back at once. After a Reset the
+// same sequence of shapes gets the same places, so a step that repeats allocates nothing. It grows by slabs and
+// keeps them. An Arena belongs to one goroutine.
+//
+// Running out of memory sticks: Err reports it, later tensors are dead, and a Stream that is given a dead tensor
+// takes over the error and drops the command.
+type Arena struct {
+	dev   Device
+	slab  int // bytes of a regular slab
+	slabs []*Buffer
+	cur   int     // index of the slab in use
+	used  int     // bytes used of it
+	dead  *Buffer // set once memory ran out
+}
+
+// NewArena makes an arena that takes slabs of at least the given number of bytes from dev; nothing is taken yet.
+func NewArena(dev Device, slabBytes int) *Arena {
+	return &Arena{dev: dev, slab: max(slabBytes, align)}
+}
+
+// Tensor is a new packed tensor. Its contents are undefined: zero in fresh memory, old values after a Reset.
+func (a *Arena) Tensor(t dtype.Type, rows, cols int) Tensor {
+	if rows < 0 || cols < 0 {
+		panic(fmt.Sprintf("kernels: arena tensor (%d,%d)", rows, cols))
+	}
+	buf, off := a.take(t.Bytes(rows * cols))
+	return Tensor{Buf: buf, Off: off * 8 / t.Bits(), Rows: rows, Cols: cols, Ld: cols, Type: t}
+}
+
+// F32 is a new packed tensor of type F32.
+func (a *Arena) F32(rows, cols int) Tensor { return a.Tensor(dtype.F32, rows, cols) }
+
+// I32 is a new packed tensor of type I32.
+func (a *Arena) I32(rows, cols int) Tensor { return a.Tensor(dtype.I32, rows, cols) }
+
+// Reset takes all tensors back. The slabs stay with the arena.
+func (a *Arena) Reset() { a.cur, a.used = 0, 0 }
+
+// Mark is a place in an arena that Release goes back to.
+type Mark struct{ cur, used int }
+
+// Mark remembers how far the arena is used.
+func (a *Arena) Mark() Mark { return Mark{a.cur, a.used} }
+
+// Release takes back the tensors made since m.
+func (a *Arena) Release(m Mark) { a.cur, a.used = m.cur, m.used }
+
+// Bytes is the memory that the arena holds.
+func (a *Arena) Bytes() int {
+	n := 0
+	for _, s := range a.slabs {
+		n += s.Size
+	}
+	return n
+}
+
+// Err is the reason why the arena could not give memory, or nil.
+func (a *Arena) Err() error {
+	if a.dead != nil {
+		return a.dead.err
+	}
+	return nil
+}
+
+// take gives n bytes of a slab, and where in it they start.
+func (a *Arena) take(n int) (*Buffer, int) {
+	n = (n + align - 1) &^ (align - 1)
+	for ; a.dead == nil; a.cur, a.used = a.cur+1, 0 {
+		if a.cur == len(a.slabs) {
+			a.grow(n)
+			continue
+		}
+		if s := a.slabs[a.cur]; s.Size-a.used >= n {
+			a.used += n
+			return s, a.used - n
+		}
+	}
+	return a.dead, 0
+}
+
+// grow appends a slab of at least n bytes; the caller's loop then steps onto it.
+func (a *Arena) grow(n int) {
+	b, err := a.dev.Alloc(max(n, a.slab))
+	if err != nil {
+		a.dead = &Buffer{err: fmt.Errorf("arena of %d bytes needs %d more: %w", a.Bytes(), n, err)}
+		return
+	}
+	a.slabs = append(a.slabs, b)
+	a.cur-- // undone by the loop
+}
+
+// Alloc gives a packed tensor its own zeroed buffer.
+func Alloc(dev Device, t dtype.Type, rows, cols int) (Tensor, error) {
+	if rows < 0 || cols < 0 {
+		panic(fmt.Sprintf("kernels: alloc (%d,%d)", rows, cols))
+	}
+	b, err := dev.Alloc(t.Bytes(rows * cols))
+	if err != nil {
+		return Tensor{}, fmt.Errorf("tensor (%d,%d) %v: %w", rows, cols, t, err)
+	}
+	return Tensor{Buf: b, Rows: rows, Cols: cols, Ld: cols, Type: t}, nil
+}

@@ -1,0 +1,136 @@
+package cpu
+
+import "github.com/seed-7b27c88a/shoal/kernels"
+
+// attnBack adds the gradients to an attn.
+type attnBack struct {
+	*attn
+	dq, dk, dv, do     mat[float32]
+	dprefixK, dprefixV mat[float32]
+	mode               kernels.Mode
+}
+
+// attentionBack recomputes the scores tile by tile (Dao et al. 2022, arXiv:2205.14135). A task owns the key head of a
+// sequence and walks its query heads and blocks in order, so that sums of dk and dv have one order.
+func attentionBack(d *Device, c *kernels.Cmd) error {
+	fwd, err := newAttn(c, [5]int{7, 8, 4, 5, 6}, 9)
+	if err != nil {
+		return err
+	}
+	a := &attnBack{attn: fwd, dq: f32(c.T[0]), dk: f32(c.T[1]), dv: f32(c.T[2]), do: f32(c.T[3]),
+		dprefixK: f32(c.T[14]), dprefixV: f32(c.T[15]), mode: kernels.Mode(c.I[6])}
+	if a.mode == kernels.Set {
+		d.rows(a.dk.rows, 2*a.dk.cols, func(_ *worker, i int) { clear(a.dk.row(i)); clear(a.dv.row(i)) })
+	}
+	n, groups := len(a.klen), len(a.klen)
+	if n > 0 && (a.dprefixK.rows > 0 || a.shared()) {
+		groups = 1 // what sequences share is summed by one task, in order
+	}
+	d.pool.each(groups*a.kvHeads, func(w *worker, i int) {
+		g, kv := i/a.kvHeads, i%a.kvHeads
+		lo, hi := g, g+1
+		if groups == 1 {
+			lo, hi = 0, n
+		}
+		for _, b := range a.blocks(lo, hi) {
+			for h := kv * (a.heads / a.kvHeads); h < (kv+1)*(a.heads/a.kvHeads); h++ {
+				a.backward(w, b, h, kv)
+			}
+		}
+	})
+	return nil
+}
+
+// shared reports whether key rows of sequences may overlap.
+func (a *attn) shared() bool {
+	for s := 1; s < len(a.klen); s++ {
+		if a.kstart[s] < a.kstart[s-1]+a.klen[s-1] {
+			return true
+		}
+	}
+	return false
+}
+
+// backward is one block of queries of head h. With P the probabilities and D = rowsum(do·o):
+//
+//	dv += Pᵀ·do;  dS = P·(do·vᵀ - D)·scale (· slope of the softcap);  dq = dS·k;  dk += dSᵀ·q
+func (a *attnBack) backward(w *worker, b queries, h, kv int) {
+	p := a.scores(w, b, h)
+	ds := mat[float32]{w.scratch(scratchTile2, p.rows*p.cols), p.rows, p.cols, p.cols}
+	do, q := a.head(a.do, b.lo, b.hi, h), a.head(a.q, b.lo, b.hi, h)
+	for i := range p.rows {
+		if a.softcap > 0 {
+			a.capSlope(ds.row(i), p.row(i))
+		}
+		a.probabilities(w, p.row(i), a.lse.row(b.lo + i)[h])
+	}
+	slopes := ds
+	if a.softcap > 0 {
+		slopes = mat[float32]{append([]float32(nil), ds.p...), ds.rows, ds.cols, ds.ld}
+	}
+	parts := a.parts(b, kv)
+	for _, t := range parts {
+		w.gemm(product{c: ds.window(0, ds.rows, t.lo, t.hi), a: operand{mat: do}, b: operand{t.v, true}})
+		if t.dv.rows > 0 {
+			w.gemm(product{c: t.dv, a: operand{p.window(0, p.rows, t.lo, t.hi), true}, b: operand{mat: do}, add: true})
+		}
+	}
+	o := a.head(a.o, b.lo, b.hi, h)
+	for i := range p.rows {
+		w.set(w.dot(do.row(i), o.row(i)), a.scale)
+		w.apply(&w.fam.softBack, p.cols, ds.row(i), p.row(i), ds.row(i))
+		if a.softcap > 0 {
+			w.apply(&w.fam.mul, p.cols, ds.row(i), ds.row(i), slopes.row(i))
+		}
+	}
+	add := a.mode == kernels.Add
+	for _, t := range parts {
+		part := ds.window(0, ds.rows, t.lo, t.hi)
+		w.gemm(product{c: a.head(a.dq, b.lo, b.hi, h), a: operand{mat: part}, b: operand{mat: t.k}, add: add})
+		if add = true; t.dk.rows > 0 {
+			w.gemm(product{c: t.dk, a: operand{part, true}, b: operand{mat: q}, add: true})
+		}
+	}
+}
+
+// probabilities turns scores into exp(score - lse), which is zero where the query sees nothing.
+func (a *attn) probabilities(w *worker, row []float32, lse float32) {
+	if lse == negInf {
+		clear(row)
+		return
+	}
+	w.set(lse)
+	w.apply(&w.fam.expSum, len(row), row, row)
+}
+
+// capSlope is the derivative of the softcap at capped scores s: 1 - (s/cap)², and 0 for what is hidden.
+func (a *attn) capSlope(slope, s []float32) {
+	for i, x := range s {
+		if slope[i] = 0; x != negInf {
+			y := x / a.softcap
+			slope[i] = 1 - float32(y*y)
+		}
+	}
+}
+
+// part is a run of columns [lo, hi) of a tile with its keys, values and their gradients.
+type part struct {
+	lo, hi       int
+	k, v, dk, dv mat[float32]
+}
+
+// parts are the prefix, if there is one, and the keys in sight of the block.
+func (a *attnBack) parts(b queries, kv int) []part {
+	var out []part
+	if n := a.prefix; n > 0 {
+		t := part{lo: 0, hi: n, k: a.head(a.prefixK, 0, n, kv), v: a.head(a.prefixV, 0, n, kv)}
+		if a.dprefixK.rows > 0 {
+			t.dk, t.dv = a.head(a.dprefixK, 0, n, kv), a.head(a.dprefixV, 0, n, kv)
+		}
+		out = append(out, t)
+	}
+	klo, khi := a.keys(b)
+	lo, hi := int(a.kstart[b.s])+klo, int(a.kstart[b.s])+khi
+	return append(out, part{a.prefix, a.prefix + khi - klo, a.head(a.k, lo, hi, kv), a.head(a.v, lo, hi, kv),
+		a.head(a.dk, lo, hi, kv), a.head(a.dv, lo, hi, kv)})
+}

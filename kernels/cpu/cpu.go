@@ -1,0 +1,134 @@
+// Package cpu is the device that every machine has: pure Go, with generated assembly for the hot loops where the
+// processor has the instructions.
+//
+// Three kernel families (generic, avx2, avx512) give the same bits for every op. That is by construction: sums along
+// k are one chain of fused multiply-adds, reductions along a row use 16 virtual lanes and one fixed tree, and every
+// element-wise formula is written as the same sequence of roundings. What is split over workers are outputs, never
+// sums, so the number of workers changes no bit either.
+//
+// Concurrency. A Device takes calls from any goroutine and runs them one after the other; inside, an op is spread over
+// GOMAXPROCS workers, which live until Close. Tensor memory is mapped outside the Go heap.
+package cpu
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/seed-7b27c88a/shoal/kernels"
+)
+
+func init() {
+	kernels.Register("cpu", func(option string) (kernels.Device, error) { return Open(option) })
+}
+
+// Device runs ops on this machine's processor.
+type Device struct {
+	info kernels.Info
+	fam  *family
+
+	mu   sync.Mutex // held while commands run: one op at a time has the workers
+	pool *pool
+	mem  *memory
+	err  error // the first error; sticks
+}
+
+// Open makes a device. The option names a kernel family; empty takes the best that the processor has.
+func Open(option string) (*Device, error) {
+	fam, err := chooseFamily(option)
+	if err != nil {
+		return nil, err
+	}
+	mem := newMemory()
+	d := &Device{fam: fam, mem: mem, pool: newPool(fam, mem)}
+	d.info = kernels.Info{Name: "cpu", Model: model(), Kernel: fam.name, Workers: d.pool.workers(), MemBytes: mem.limit}
+	return d, nil
+}
+
+// Info says what the device is.
+func (d *Device) Info() kernels.Info {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.info.Workers = d.pool.workers()
+	return d.info
+}
+
+// Alloc maps zeroed memory that lives until Close.
+func (d *Device) Alloc(bytes int) (*kernels.Buffer, error) {
+	b, err := d.mem.alloc(bytes)
+	if err != nil {
+		return nil, err
+	}
+	return &kernels.Buffer{Bytes: b, Size: len(b)}, nil
+}
+
+// Host is the same memory: the CPU has no other.
+func (d *Device) Host(bytes int) ([]byte, error) { return d.mem.alloc(bytes) }
+
+// Run carries out the commands and returns when they are done. The first error sticks: the commands after it, and all
+// later ones, are not run.
+func (d *Device) Run(cmds []kernels.Cmd) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.pool.follow()
+	for i := range cmds {
+		if d.err != nil {
+			break
+		}
+		c := &cmds[i]
+		op := ops[c.Op]
+		if op == nil {
+			panic("kernels/cpu: no op " + c.Op.String())
+		}
+		if err := op(d, c); err != nil {
+			d.err = fmt.Errorf("%v: %w", c.Op, err)
+		}
+	}
+	return d.err
+}
+
+// Write copies packed rows into a tensor.
+func (d *Device) Write(dst kernels.Tensor, src []byte) error {
+	return d.transfer(dst, len(src), func(row []byte, at int) { copy(row, src[at:]) })
+}
+
+// Read copies a tensor's rows out, packed.
+func (d *Device) Read(dst []byte, src kernels.Tensor) error {
+	return d.transfer(src, len(dst), func(row []byte, at int) { copy(dst[at:], row) })
+}
+
+// transfer calls row with the bytes of each row of t and the row's place in a packed host buffer of n bytes.
+func (d *Device) transfer(t kernels.Tensor, n int, row func(row []byte, at int)) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.err != nil {
+		return d.err
+	}
+	width := t.Type.Bytes(t.Cols)
+	if n != t.Rows*width {
+		return fmt.Errorf("%d bytes of host memory for %v, which has %d", n, t, t.Rows*width)
+	}
+	for i := range t.Rows {
+		lo := t.Type.Bytes(t.Off + i*t.Ld)
+		row(t.Buf.Bytes[lo:lo+width], i*width)
+	}
+	return nil
+}
+
+// Sync reports the first error; Run has already waited.
+func (d *Device) Sync(ctx context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.err != nil {
+		return d.err
+	}
+	return ctx.Err()
+}
+
+// Close ends the workers and unmaps the memory. Nothing may use the device or its tensors afterwards.
+func (d *Device) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.pool.close()
+	return d.mem.close()
+}

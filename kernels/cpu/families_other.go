@@ -1,0 +1,6 @@
+//go:build !amd64
+
+package cpu
+
+// families lists what this processor runs, the fastest first.
+func families() []*family { return []*family{newGeneric()} }

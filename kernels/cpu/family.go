@@ -1,0 +1,69 @@
+package cpu
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// family is a complete set of kernels for one kind of processor. All families give the same bits.
+type family struct {
+	name string
+	gemm microkernel
+	pack packer
+	peak func(rounds int) // as many multiply-adds per round as a GEMM tile has elements; nil in plain Go
+
+	add, mul, mulAdd          kernel // x0 = x1+x2; x1·x2; x0 + x1·x2 fused
+	scale, axpy, scaleAdd     kernel // x0 = f0·x1; x0 + f0·x1 fused; x0 + f0·x1 rounded twice
+	affine                    kernel // x0 = (x1-f0)·f1
+	normScale, normScaleBias  kernel // x0 = (x1·f0)·(x2+f1); x0 = ((x1-f0)·f1)·x2 + x3 fused
+	rmsDot                    kernel // acc += (x0·(x2+f0))·x1 fused
+	rmsBack, rmsBackAdd       kernel // x0 (+)= f0·(x1·(x3+f1)) - f2·x2, the last fused
+	rmsWeight                 kernel // x0 += (x1·f0)·x2 fused
+	lnBack, lnBackAdd         kernel // x0 (+)= ((x1-f0) - f1·x2 fused)·f2
+	lnWeight                  kernel // x0 += ((x1-f0)·f1)·x2 fused
+	dot, sum, max             kernel // acc += x0·x1 fused; += x0; = max(acc, x0)
+	expSum                    kernel // x0 = exp(x1-f0), acc += x0
+	softBack                  kernel // x0 = x1·(x2-f0)·f1
+	swiglu                    kernel // x0 = (x1·σ(x1))·x2
+	swigluBack, swigluBackAdd kernel // x0, x1 (+)= gradients of gate and up; x2 dy, x3 gate, x4 up
+	gelu                      kernel // x0 = gelu(x1)
+	geluBack, geluBackAdd     kernel // x0 (+)= x1·gelu'(x2)
+	sumSq                     kernel // sum += x0² in double precision
+	adamw                     kernel // x0 w, x1 m, x2 v, x3 g; f the hyper row
+}
+
+// microkernel multiplies packed panels: c (mr, nr) (+)= a (kc, mr)ᵀ · b (kc, nr), one fused multiply-add after the
+// other along k. c's rows are ldc elements apart.
+type microkernel struct {
+	mr, nr int
+	run    func(kc int, a, b, c *float32, ldc, add int)
+}
+
+// packer transposes lines of a matrix, ld elements apart, into a panel whose rows are width elements apart: 4·quads
+// lines or 2 lines, blocks groups of 4 elements of each. In plain Go there is none.
+type packer struct {
+	quads func(dst, src *float32, ld, width, quads, blocks int)
+	pair  func(dst, src *float32, ld, width, blocks int)
+}
+
+// chooseFamily finds a family by name, or the best that this processor runs.
+func chooseFamily(name string) (*family, error) {
+	have := families()
+	if name == "" {
+		return have[0], nil
+	}
+	i := slices.IndexFunc(have, func(f *family) bool { return f.name == name })
+	if i < 0 {
+		return nil, fmt.Errorf("no kernels %q on this processor: it runs %s", name, strings.Join(names(have), ", "))
+	}
+	return have[i], nil
+}
+
+func names(fs []*family) []string {
+	out := make([]string, len(fs))
+	for i, f := range fs {
+		out[i] = f.name
+	}
+	return out
+}

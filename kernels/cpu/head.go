@@ -1,0 +1,166 @@
+package cpu
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/seed-7b27c88a/shoal/kernels"
+)
+
+// Logits are made for chunkTokens tokens at a time, or fewer so that a chunk stays below chunkFloats; both are the
+// same on every machine, because the gradient of W is a sum over chunks.
+const (
+	chunkTokens = 256
+	chunkFloats = 1 << 23 // 32 MiB
+)
+
+// lmHead is one Head command, unpacked.
+type lmHead struct {
+	h, w, bias               mat[float32]
+	target                   mat[int32]
+	logp, lse, entropy, coef mat[float32]
+	best                     mat[int32]
+	dh, dw, dbias            mat[float32]
+	cap, scale               float32
+	addH                     bool
+	has                      [12]bool // which operands are given, by their place in the command
+}
+
+const (
+	headBias    = 2
+	headLogP    = 4
+	headLSE     = 5
+	headEntropy = 6
+	headBest    = 7
+	headCoef    = 8
+	headDH      = 9
+	headDW      = 10
+	headDBias   = 11
+)
+
+func head(d *Device, c *kernels.Cmd) error {
+	t := &c.T
+	o := &lmHead{h: f32(t[0]), w: f32(t[1]), bias: f32(t[headBias]), target: i32(t[3]), logp: f32(t[headLogP]), lse: f32(t[headLSE]),
+		entropy: f32(t[headEntropy]), best: i32(t[headBest]), coef: f32(t[headCoef]), dh: f32(t[headDH]), dw: f32(t[headDW]),
+		dbias: f32(t[headDBias]), cap: c.F[0], scale: c.F[1], addH: kernels.Mode(c.I[0]) == kernels.Add}
+	for i := range o.has {
+		o.has[i] = !t[i].None()
+	}
+	if err := o.check(); err != nil {
+		return err
+	}
+	step := max(16, min(chunkTokens, chunkFloats/max(o.w.rows, 1)))
+	for lo := 0; lo < o.h.rows; lo += step {
+		o.chunk(d, lo, min(o.h.rows, lo+step))
+	}
+	return nil
+}
+
+func (o *lmHead) check() error {
+	for i := range o.target.rows {
+		if t := o.target.row(i)[0]; t < -1 || int(t) >= o.w.rows {
+			return fmt.Errorf("target %d of token %d is not among %d words", t, i, o.w.rows)
+		}
+	}
+	return nil
+}
+
+// chunk does both phases for tokens [lo, hi).
+func (o *lmHead) chunk(d *Device, lo, hi int) {
+	v := o.w.rows
+	z := mat[float32]{d.pool.logits(d.mem, (hi-lo)*v), hi - lo, v, v}
+	hidden := o.h.window(lo, hi, 0, o.h.cols)
+	p := product{c: z, a: operand{mat: hidden}, b: operand{o.w, true}}
+	if o.has[headBias] {
+		p.bias = o.bias.row(0)
+	}
+	d.gemm(p)
+	d.pool.each(hi-lo, func(w *worker, i int) { o.token(w, lo+i, z.row(i)) })
+	if !o.has[headCoef] {
+		return
+	}
+	if o.has[headDH] {
+		d.gemm(product{c: o.dh.window(lo, hi, 0, o.dh.cols), a: operand{mat: z}, b: operand{mat: o.w}, add: o.addH})
+	}
+	if o.has[headDW] {
+		d.gemm(product{c: o.dw, a: operand{z, true}, b: operand{mat: hidden}, add: true})
+	}
+	if o.has[headDBias] {
+		d.cols(v, func(w *worker, clo, chi int) {
+			for i := range z.rows {
+				w.apply(&w.fam.add, chi-clo, o.dbias.row(0)[clo:chi], o.dbias.row(0)[clo:chi], z.row(i)[clo:chi])
+			}
+		})
+	}
+}
+
+// token turns one row of raw logits into the numbers that are asked for, and then into their gradient.
+func (o *lmHead) token(w *worker, i int, z []float32) {
+	if o.scale != 1 {
+		w.set(o.scale)
+		w.apply(&w.fam.scale, len(z), z, z)
+	}
+	if o.cap > 0 {
+		capRow(z, o.cap)
+	}
+	if o.has[headBest] {
+		o.best.row(i)[0] = int32(largest(z))
+	}
+	target := int(o.target.row(i)[0])
+	lse := o.normalizer(w, i, z)
+	if o.has[headLogP] {
+		o.logp.row(i)[0] = 0
+		if target >= 0 {
+			o.logp.row(i)[0] = z[target] - lse
+		}
+	}
+	if o.has[headCoef] {
+		o.gradient(w, z, target, lse, o.coef.row(i)[0])
+	}
+}
+
+// normalizer is the row's log-sum-exp, given or computed; with it the entropy lse - Σ p·z.
+func (o *lmHead) normalizer(w *worker, i int, z []float32) float32 {
+	if given := o.has[headCoef] && !o.has[headLogP]; given && !o.has[headEntropy] {
+		return o.lse.row(i)[0]
+	}
+	e := w.scratch(scratchRow, len(z))
+	m := w.max(z)
+	w.set(m)
+	sum := w.reduce(&w.fam.expSum, len(z), e, z)
+	lse := m + float32(math.Log(float64(sum)))
+	if o.has[headLSE] {
+		o.lse.row(i)[0] = lse
+	}
+	if o.has[headEntropy] {
+		o.entropy.row(i)[0] = lse - w.dot(e, z)/sum
+	}
+	return lse
+}
+
+// gradient replaces logits by d(loss)/d(raw logit) = coef·(1[target] - p), times the slopes of softcap and scale.
+func (o *lmHead) gradient(w *worker, z []float32, target int, lse, coef float32) {
+	if target < 0 || coef == 0 {
+		clear(z)
+		return
+	}
+	g := z
+	if o.cap > 0 {
+		g = w.scratch(scratchRow, len(z))
+	}
+	w.set(lse)
+	w.apply(&w.fam.expSum, len(z), g, z)
+	w.set(-coef)
+	w.apply(&w.fam.scale, len(g), g, g)
+	g[target] += coef
+	if o.cap > 0 {
+		for j, s := range z {
+			y := s / o.cap
+			z[j] = g[j] * (1 - float32(y*y))
+		}
+	}
+	if o.scale != 1 {
+		w.set(o.scale)
+		w.apply(&w.fam.scale, len(z), z, z)
+	}
+}

@@ -1,0 +1,97 @@
+package cpu
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"unsafe"
+)
+
+// memory hands out zeroed blocks that live until close.
+type memory struct {
+	limit int64 // bytes that may be used, 0: unknown
+
+	mu     sync.Mutex // guards blocks and used
+	blocks [][]byte
+	used   int64
+}
+
+func newMemory() *memory { return &memory{limit: machineBytes()} }
+
+func (m *memory) alloc(n int) ([]byte, error) {
+	if n < 0 {
+		return nil, fmt.Errorf("allocation of %d bytes", n)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.limit > 0 && int64(n) > m.limit-m.used {
+		return nil, fmt.Errorf("no memory for %d bytes more: %d of %d are in use; use a smaller batch or model", n, m.used, m.limit)
+	}
+	b, err := mapBytes(max(n, 1))
+	if err != nil {
+		return nil, fmt.Errorf("map %d bytes: %w", n, err)
+	}
+	m.used += int64(len(b))
+	m.blocks = append(m.blocks, b)
+	return b[:n:n], nil
+}
+
+// free gives back one block of alloc before close.
+func (m *memory) free(b []byte) error {
+	if cap(b) == 0 {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, have := range m.blocks {
+		if unsafe.SliceData(have) == unsafe.SliceData(b) {
+			m.blocks = append(m.blocks[:i], m.blocks[i+1:]...)
+			m.used -= int64(len(have))
+			return unmapBytes(have)
+		}
+	}
+	return errors.New("free of memory that was not allocated here")
+}
+
+func (m *memory) close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var errs []error
+	for _, b := range m.blocks {
+		errs = append(errs, unmapBytes(b))
+	}
+	m.blocks, m.used = nil, 0
+	return errors.Join(errs...)
+}
+
+// machineBytes is the memory of the machine or of its control group, whichever is less; 0 where neither is known.
+func machineBytes() int64 {
+	total := int64(0)
+	if b, err := os.ReadFile("/proc/meminfo"); err == nil {
+		if f := strings.Fields(string(b)); len(f) > 1 && f[0] == "MemTotal:" {
+			kib, _ := strconv.ParseInt(f[1], 10, 64)
+			total = kib * 1024
+		}
+	}
+	if b, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
+		if n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err == nil && (total == 0 || n < total) {
+			total = n
+		}
+	}
+	return total
+}
+
+// model is what the processor calls itself.
+func model() string {
+	b, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(b)) {
+		if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == "model name" {
+			return strings.TrimSpace(v)
+		}
+	}
+	return runtime.GOARCH
+}

@@ -1,0 +1,59 @@
+package cpu
+
+// span is a run of elements of one row of equally shaped matrices; with packed matrices the whole is one row.
+type span struct {
+	row, lo, n int
+	flat       bool
+}
+
+// of is the span's part of m.
+func (s span) of(m mat[float32]) []float32 {
+	if s.flat {
+		return m.p[s.lo : s.lo+s.n]
+	}
+	lo := s.row*m.ld + s.lo
+	return m.p[lo : lo+s.n]
+}
+
+// grain is how many elements make a task of an element-wise op: a few microseconds, a multiple of all lane counts.
+const grain = 1 << 14
+
+// spread runs an element-wise task over all elements: over one flat row if all the matrices are packed, else row by
+// row with several rows to a task.
+func (d *Device) spread(rows, cols int, task func(w *worker, s span), ms ...mat[float32]) {
+	n := rows * cols
+	if n == 0 {
+		return
+	}
+	flat := true
+	for _, m := range ms {
+		flat = flat && m.packed()
+	}
+	if flat {
+		d.pool.each((n+grain-1)/grain, func(w *worker, i int) {
+			lo := i * grain
+			task(w, span{lo: lo, n: min(grain, n-lo), flat: true})
+		})
+		return
+	}
+	d.rows(rows, cols, func(w *worker, i int) { task(w, span{row: i, n: cols}) })
+}
+
+// rows runs task for every row, several rows to a worker's turn.
+func (d *Device) rows(rows, cols int, task func(w *worker, i int)) {
+	step := max(1, grain/max(cols, 1))
+	d.pool.each((rows+step-1)/step, func(w *worker, t int) {
+		for i := t * step; i < min(rows, (t+1)*step); i++ {
+			task(w, i)
+		}
+	})
+}
+
+// cols runs task for ranges [lo, hi) of columns: for sums over rows, which must not be split. width columns or a
+// multiple of it go to a task.
+func (d *Device) cols(cols int, task func(w *worker, lo, hi int)) {
+	const width = 64
+	d.pool.each((cols+width-1)/width, func(w *worker, t int) {
+		task(w, t*width, min(cols, (t+1)*width))
+	})
+}

@@ -1,0 +1,44 @@
+package cpu
+
+import (
+	"unsafe"
+
+	"github.com/seed-7b27c88a/shoal/kernels"
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
+)
+
+// mat is a tensor's window as Go memory: row i is p[i*ld : i*ld+cols].
+type mat[E any] struct {
+	p              []E
+	rows, cols, ld int
+}
+
+func (m mat[E]) row(i int) []E { return m.p[i*m.ld : i*m.ld+m.cols] }
+
+// packed reports whether the rows follow each other without gaps.
+func (m mat[E]) packed() bool { return m.ld == m.cols || m.rows <= 1 }
+
+// cut is the window on columns [lo, hi).
+func (m mat[E]) window(rlo, rhi, clo, chi int) mat[E] {
+	if rhi == rlo || chi == clo {
+		return mat[E]{rows: rhi - rlo, cols: chi - clo, ld: m.ld}
+	}
+	return mat[E]{m.p[rlo*m.ld+clo:], rhi - rlo, chi - clo, m.ld}
+}
+
+func view[E float32 | int32 | float64 | uint16](t kernels.Tensor, typ dtype.Type) mat[E] {
+	if t.None() || t.Len() == 0 {
+		return mat[E]{rows: t.Rows, cols: t.Cols, ld: t.Ld}
+	}
+	if t.Type != typ {
+		panic("kernels/cpu: " + t.String() + " seen as " + typ.String())
+	}
+	size := int(unsafe.Sizeof(*new(E)))
+	n := (t.Rows-1)*t.Ld + t.Cols
+	b := t.Buf.Bytes[t.Off*size : (t.Off+n)*size]
+	return mat[E]{unsafe.Slice((*E)(unsafe.Pointer(&b[0])), n), t.Rows, t.Cols, t.Ld}
+}
+
+func f32(t kernels.Tensor) mat[float32] { return view[float32](t, dtype.F32) }
+func i32(t kernels.Tensor) mat[int32]   { return view[int32](t, dtype.I32) }
+func f64(t kernels.Tensor) mat[float64] { return view[float64](t, dtype.F64) }

@@ -1,0 +1,153 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// MaxBody bounds a request's body, bytes.
+const MaxBody = 1 << 20
+
+// Server serves the API. Node, Library and Jobs are required.
+type Server struct {
+	Node    Node
+	Library Library
+	Jobs    Jobs
+	Web     http.Handler // pages at /; nil: none
+	Token   string       // bearer token; accepted everywhere, required when Remote
+	Remote  bool         // the listener is reachable from other machines
+}
+
+// Handler returns the routes behind the guard.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	s.nodeRoutes(mux)
+	s.libraryRoutes(mux)
+	s.jobRoutes(mux)
+	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
+		writeError(w, NotFound("no route %s %s", r.Method, r.URL.Path))
+	})
+	if s.Web != nil {
+		mux.Handle("/", s.Web)
+	}
+	return s.guard(mux)
+}
+
+// HTTP returns a server with limits that suit a local API. WriteTimeout is absent: event streams live long.
+func (s *Server) HTTP() *http.Server {
+	return &http.Server{
+		Handler:           s.Handler(),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+	}
+}
+
+// answer wraps a call whose result is one JSON value.
+func answer[T any](call func(*http.Request) (T, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		v, err := call(r)
+		if err != nil {
+			writeError(w, err)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(v)
+	}
+}
+
+// line is one line of a long call's answer; exactly one field is set.
+type line struct {
+	Progress *progress       `json:"progress,omitempty"`
+	Result   json.RawMessage `json:"result,omitempty"`
+	Error    *Error          `json:"error,omitempty"`
+	Status   int             `json:"status,omitempty"` // beside Error: the HTTP status it would have had
+}
+
+type progress struct {
+	What  string `json:"what"`
+	Done  int64  `json:"done"`
+	Total int64  `json:"total"`
+}
+
+// long wraps a call that reports progress while it runs, at most ten times a second.
+func long[T any](call func(*http.Request, Progress) (T, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		out := &lines{w: w, flush: http.NewResponseController(w)}
+		v, err := call(r, out.progress)
+		if err != nil {
+			e := asError(err)
+			out.write(line{Error: e, Status: e.Status})
+			return
+		}
+		data, err := json.Marshal(v)
+		if err != nil {
+			out.write(line{Error: &Error{Message: err.Error()}, Status: http.StatusInternalServerError})
+			return
+		}
+		out.write(line{Result: data})
+	}
+}
+
+// lines writes the lines of a long call; progress may be told from several goroutines.
+type lines struct {
+	mu    sync.Mutex // guards all below
+	w     io.Writer
+	flush *http.ResponseController
+	last  time.Time
+	what  string
+}
+
+func (l *lines) progress(what string, done, total int64) {
+	l.mu.Lock()
+	now := time.Now()
+	skip := what == l.what && done < total && now.Sub(l.last) < 100*time.Millisecond
+	if !skip {
+		l.last, l.what = now, what
+	}
+	l.mu.Unlock()
+	if !skip {
+		l.write(line{Progress: &progress{what, done, total}})
+	}
+}
+
+func (l *lines) write(v line) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	json.NewEncoder(l.w).Encode(v)
+	l.flush.Flush()
+}
+
+// wantJSON refuses other media types, which keeps the forms of web pages out.
+func wantJSON(r *http.Request) error {
+	if mt, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mt != "application/json" {
+		return &Error{http.StatusUnsupportedMediaType, "send Content-Type: application/json"}
+	}
+	return nil
+}
+
+// readBody decodes a JSON request body strictly.
+func readBody(r *http.Request, v any) error {
+	if err := wantJSON(r); err != nil {
+		return err
+	}
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+			return err
+		}
+		return BadRequest("request body: %v", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return BadRequest("request body: more than one JSON value")
+	}
+	return nil
+}

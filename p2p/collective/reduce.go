@@ -1,0 +1,253 @@
+package collective
+
+// sum is one owned chunk added up over a set of pieces.
+type sum struct {
+	filled bool
+	set    string // the pieces that are in it, see setOf
+	v      []float32
+	sq     float64
+}
+
+// result is the reduced vector of one plan at this member, filled chunk by chunk.
+type result struct {
+	plan    *view
+	totals  *Totals
+	v       []float32
+	got     []bool // by chunk
+	hash    []Hash // by chunk
+	missing int
+	reduced bool // owned chunks are staged and sent
+	done    bool // Done was made
+}
+
+// result is the staged result of the plan in force.
+func (m *Machine) result() *result {
+	if m.res == nil {
+		n := len(m.plan.Chunks)
+		m.res = &result{plan: m.plan, v: make([]float32, m.plan.space), got: make([]bool, n), hash: make([]Hash, n), missing: n}
+	}
+	if m.totals != nil {
+		m.res.totals = m.totals
+	}
+	return m.res
+}
+
+// put stages a chunk that came from its owner.
+func (r *result) put(f *Frame) {
+	ch := r.plan.Chunks[f.Chunk]
+	copy(r.v[ch.Lo:ch.Hi], f.Data)
+	if f.hash == nil {
+		r.stage(f.Chunk, hashChunk(f.Data))
+	} else {
+		r.stage(f.Chunk, *f.hash)
+	}
+}
+
+// stage marks a chunk of v as filled.
+func (r *result) stage(c int, h Hash) {
+	r.hash[c] = h
+	r.got[c] = true
+	r.missing--
+}
+
+func (r *result) hashOf(c int) Hash {
+	ch := r.plan.Chunks[c]
+	return hashChunk(r.v[ch.Lo:ch.Hi])
+}
+
+// agreed says whether the totals are known, so that results may travel.
+func (r *result) agreed() bool { return r.totals != nil }
+
+// skipped says whether nobody can step by these totals; the result is then zero at every member.
+func (t *Totals) skipped() bool {
+	return t.Weight <= 0 || t.NonFinite || !finite(t.Loss) || !finite(t.SumSq)
+}
+
+// Report makes the Have that DeferPartial held back, if there is news.
+func (m *Machine) Report() []Effect {
+	if m.plan == nil || m.closed {
+		return nil
+	}
+	return m.report(nil, true)
+}
+
+// Deferred says whether Report has news.
+func (m *Machine) Deferred() bool { return m.deferred && !m.closed }
+
+// report makes a Have when this owner holds something the leader does not know of: all that the plan lists, or (partial)
+// less than that, or the sum over the cut's set when the last Have was about another.
+func (m *Machine) report(out []Effect, partial bool) []Effect {
+	if m.plan.me < 0 || len(m.plan.owned) == 0 {
+		return out
+	}
+	if !m.news && !(partial && m.deferred) {
+		return out
+	}
+	m.news, m.deferred = false, false
+	set := m.complete()
+	if m.cut != nil {
+		if !covers(set, m.cut) {
+			return out
+		}
+		set = m.cut
+	} else if len(set) == 0 && len(m.plan.Pieces) > 0 {
+		return out
+	} else if len(set) < len(m.plan.Pieces) && m.lazy && !partial {
+		m.deferred = true
+		return out
+	}
+	if m.told && sameMarks(m.have, set) {
+		return out
+	}
+	m.told, m.have = true, set
+	h := &Have{Key: m.plan.Key, Pieces: set}
+	h.SumSq, h.NonFinite = m.sumOwned(set)
+	return append(out, Effect{Have: h})
+}
+
+// complete lists, in plan order, the pieces of which this owner holds every chunk it owns.
+func (m *Machine) complete() []Mark {
+	set := make([]Mark, 0, len(m.plan.Pieces))
+	for _, id := range m.plan.Pieces {
+		if p := m.pieces[id]; p != nil && p.absent == 0 {
+			set = append(set, p.mark)
+		}
+	}
+	return set
+}
+
+// slice is chunk c of a piece, or nil.
+func (m *Machine) slice(p *piece, c int) []float32 {
+	if p.own != nil {
+		ch := m.plan.Chunks[c]
+		return p.own[ch.Lo:ch.Hi]
+	}
+	return p.chunks[c]
+}
+
+// arrived counts a slice of an owned chunk. The chunk is added up as soon as every listed piece is there, while others
+// are still on their way.
+func (m *Machine) arrived(c int) {
+	m.absent[c]--
+	if m.absent[c] == 0 {
+		m.sumChunk(c, setOf(m.plan, m.plan.Pieces), m.plan.Pieces)
+	}
+}
+
+// sumOwned adds up every owned chunk over set. The squares of chunks are added in chunk order.
+func (m *Machine) sumOwned(set []Mark) (sumSq float64, nonFinite bool) {
+	for _, k := range set {
+		nonFinite = nonFinite || nonFiniteLoss(k.Loss)
+	}
+	ids := idsOf(set)
+	key := setOf(m.plan, ids)
+	for _, c := range m.plan.owned {
+		sumSq += m.sumChunk(c, key, ids).sq
+	}
+	if !finite(sumSq) {
+		return 0, true // records carry finite numbers only
+	}
+	return sumSq, nonFinite
+}
+
+// sumChunk adds chunk c over set in plan order, starting from the first piece's own numbers. All slices must be here.
+func (m *Machine) sumChunk(c int, key string, set []PieceID) *sum {
+	s := m.sums[c]
+	if s == nil {
+		ch := m.plan.Chunks[c]
+		s = &sum{v: make([]float32, ch.Hi-ch.Lo)}
+		m.sums[c] = s
+	}
+	if s.filled && s.set == key {
+		return s
+	}
+	s.filled, s.set = true, key
+	if len(set) == 0 {
+		clear(s.v)
+	}
+	for i, id := range set {
+		src := m.slice(m.pieces[id], c)
+		if i == 0 {
+			copy(s.v, src)
+		} else {
+			addTo(s.v, src)
+		}
+	}
+	s.sq = SumSq(s.v)
+	return s
+}
+
+// reduce stages the owned chunks of an agreed cut, sends them, and says when the whole result is here.
+func (m *Machine) reduce(out []Effect) []Effect {
+	if m.totals == nil || m.plan.me < 0 {
+		return out
+	}
+	r := m.result()
+	if m.totals.skipped() {
+		r.zero()
+	} else if !r.reduced && covers(m.complete(), m.cut) {
+		out = m.reduceOwned(out, r)
+	}
+	return r.finish(out)
+}
+
+func (m *Machine) reduceOwned(out []Effect, r *result) []Effect {
+	r.reduced = true
+	ids := idsOf(m.cut)
+	key := setOf(m.plan, ids)
+	for _, c := range m.plan.owned {
+		ch := m.plan.Chunks[c]
+		divide(r.v[ch.Lo:ch.Hi], m.sumChunk(c, key, ids).v, m.totals.Weight)
+		r.stage(c, r.hashOf(c))
+		out = m.sendResult(out, r, c, "")
+	}
+	return out
+}
+
+// zero fills what nobody will send.
+func (r *result) zero() {
+	for c := range r.got {
+		if !r.got[c] {
+			r.stage(c, r.hashOf(c))
+		}
+	}
+}
+
+// finish makes Done once all chunks are here and the totals are known.
+func (r *result) finish(out []Effect) []Effect {
+	if r.missing > 0 || r.done || !r.agreed() {
+		return out
+	}
+	r.done = true
+	return append(out, Effect{Done: &Done{Key: r.plan.Key, Units: hashUnits(r.plan.Chunks, r.hash), V: r.v}})
+}
+
+// setOf names a set of listed pieces: one bit per place in the plan.
+func setOf(v *view, set []PieceID) string {
+	b := make([]byte, (len(v.Pieces)+7)/8)
+	for _, id := range set {
+		i := v.order[id]
+		b[i/8] |= 1 << (i % 8)
+	}
+	return string(b)
+}
+
+func idsOf(set []Mark) []PieceID {
+	ids := make([]PieceID, len(set))
+	for i, k := range set {
+		ids[i] = k.PieceID
+	}
+	return ids
+}
+
+// covers says whether have holds every mark of want. Both are in plan order.
+func covers(have, want []Mark) bool {
+	for _, h := range have {
+		if len(want) > 0 && h == want[0] {
+			want = want[1:]
+		}
+	}
+	return len(want) == 0
+}
+
+func sameMarks(a, b []Mark) bool { return len(a) == len(b) && covers(a, b) }

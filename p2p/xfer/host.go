@@ -1,0 +1,21 @@
+package xfer
+
+import (
+	"context"
+
+	"github.com/seed-7b27c88a/shoal/p2p/record"
+)
+
+// Host opens streams to peers and takes theirs; *p2p.Host is one.
+type Host[S Stream] interface {
+	Open(ctx context.Context, to record.PeerID, proto string) (S, error)
+	Handle(proto string, fn func(S))
+}
+
+// Over returns an Xfer on a host's streams. cfg.Open is set here.
+func Over[S Stream](h Host[S], cfg Config) *Xfer {
+	cfg.Open = func(ctx context.Context, to record.PeerID) (Stream, error) { return h.Open(ctx, to, Protocol) }
+	x := New(cfg)
+	h.Handle(Protocol, func(s S) { x.Serve(s) })
+	return x
+}

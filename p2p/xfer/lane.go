@@ -1,0 +1,342 @@
+package xfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	openTimeout = 15 * time.Second // to dial and open a stream
+	laneIdle    = time.Minute      // a lane without work is closed; the receiver allows twice that
+	maxPatience = time.Minute
+	alivePeriod = time.Second // how often a receiver shows that it lives while it owes receipts
+)
+
+// lane is one stream at its sending end: run writes, listen reads receipts.
+type lane struct {
+	peer   *peer
+	class  int
+	stream Stream
+	wake   chan struct{} // a receipt or the end came
+
+	mu     sync.Mutex // guards the rest
+	open   map[uint32]*sending
+	out    int     // bytes of open
+	window int     // bytes
+	nextID uint32  // of the next transfer
+	rate   float64 // bytes per second of receipts, smoothed; 0 unknown
+	since  time.Time
+	err    error // why the lane ended
+}
+
+// sending is a transfer without a receipt.
+type sending struct {
+	*Transfer
+	refused bool // the receipt came before the end of the payload
+}
+
+func (l *lane) run() {
+	openErr := l.dial()
+	if openErr == nil {
+		l.peer.count(&l.peer.up, l.class, 1)
+		var wg sync.WaitGroup
+		wg.Go(l.listen)
+		l.fail(l.work())
+		wg.Wait()
+	}
+	l.peer.leave(l.class, openErr)
+}
+
+func (l *lane) dial() error {
+	ctx, cancel := context.WithTimeout(l.peer.x.ctx, openTimeout)
+	defer cancel()
+	s, err := l.peer.x.cfg.Open(ctx, l.peer.id)
+	if err != nil {
+		return fmt.Errorf("transfer to %s: %w", l.peer.id, err)
+	}
+	l.stream = s
+	return nil
+}
+
+var errIdle = errors.New("lane closed: nothing to send")
+
+// work sends what is queued until the lane fails or has nothing to do.
+func (l *lane) work() error {
+	buf := make([]byte, 0, 4*headerLen+MaxMeta+maxPart)
+	buf = header{typ: frameHello, code: uint8(l.class)}.append(buf)
+	for {
+		t, err := l.next()
+		if err != nil {
+			return err
+		}
+		if err := l.admit(t); err != nil {
+			t.Done(err)
+			return err
+		}
+		s, id, err := l.register(t)
+		if err != nil {
+			t.Done(err)
+			return err
+		}
+		if buf, err = l.send(buf, s, id); err != nil {
+			return err
+		}
+	}
+}
+
+// next waits for a transfer.
+func (l *lane) next() (*Transfer, error) {
+	if t := l.peer.pop(l.class); t != nil {
+		return t, nil
+	}
+	l.peer.count(&l.peer.idle, l.class, 1)
+	defer l.peer.count(&l.peer.idle, l.class, -1)
+	idle := time.NewTimer(laneIdle)
+	defer idle.Stop()
+	for {
+		if t := l.peer.pop(l.class); t != nil {
+			return t, nil
+		}
+		select {
+		case <-l.peer.wake[l.class]:
+		case <-l.wake:
+			if err := l.ended(); err != nil {
+				return nil, err
+			}
+		case <-idle.C:
+			if l.quiet() {
+				return nil, errIdle
+			}
+			idle.Reset(laneIdle)
+		case <-l.peer.x.ctx.Done():
+			return nil, errClosed
+		}
+	}
+}
+
+func (l *lane) ended() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+func (l *lane) quiet() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.open) == 0
+}
+
+// admit waits until the window has room for t.
+func (l *lane) admit(t *Transfer) error {
+	for {
+		l.mu.Lock()
+		ok, err := l.out+t.Size <= l.window && len(l.open) < maxOpen, l.err
+		l.mu.Unlock()
+		if ok || err != nil {
+			return err
+		}
+		select {
+		case <-l.wake:
+		case <-l.peer.x.ctx.Done():
+			return errClosed
+		}
+	}
+}
+
+// send writes one transfer; buf may begin with what has to go before it. It returns an empty buffer.
+func (l *lane) send(buf []byte, t *sending, id uint32) ([]byte, error) {
+	buf = header{typ: frameOpen, code: t.Service, meta: uint16(len(t.Meta)), id: id, size: uint32(t.Size)}.append(buf)
+	buf = append(buf, t.Meta...)
+	part := partSize(t.Size)
+	for lo := 0; lo < t.Size; lo += part {
+		hi := min(lo+part, t.Size)
+		if l.wasRefused(t) {
+			return l.flush(header{typ: frameCancel, id: id}.append(buf))
+		}
+		buf = header{typ: frameData, id: id, size: uint32(hi - lo), offset: uint32(lo)}.append(buf)
+		body := buf[len(buf) : len(buf)+hi-lo]
+		if !t.Read(body, lo) {
+			return l.flush(header{typ: frameCancel, id: id}.append(buf[:len(buf)-headerLen]))
+		}
+		var err error
+		if buf, err = l.flush(buf[:len(buf)+hi-lo]); err != nil {
+			return buf, err
+		}
+	}
+	if len(buf) > 0 { // no payload
+		return l.flush(buf)
+	}
+	return buf, nil
+}
+
+// partSize cuts a payload into as few parts as possible, of about equal size and at multiples of 8 bytes, so that no
+// number is cut.
+func partSize(size int) int {
+	parts := max(1, (size+maxPart-1)/maxPart)
+	return ((size+parts-1)/parts + 7) &^ 7
+}
+
+// register gives a transfer its number and counts it.
+func (l *lane) register(t *Transfer) (*sending, uint32, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		return nil, 0, l.err
+	}
+	id := l.nextID
+	l.nextID++
+	s := &sending{Transfer: t}
+	if len(l.open) == 0 {
+		l.since = time.Now()
+	}
+	l.open[id] = s
+	l.out += t.Size
+	l.stream.SetReadDeadline(time.Now().Add(l.patience()))
+	return s, id, nil
+}
+
+func (l *lane) wasRefused(s *sending) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return s.refused
+}
+
+func (l *lane) flush(buf []byte) ([]byte, error) {
+	l.mu.Lock()
+	patience := l.patience()
+	l.mu.Unlock()
+	l.stream.SetWriteDeadline(time.Now().Add(patience))
+	_, err := l.stream.Write(buf)
+	return buf[:0], err
+}
+
+// patience is how long a lane may show no sign of life: several times what the bytes underway should take. Called with
+// mu held.
+func (l *lane) patience() time.Duration {
+	floor := l.peer.x.cfg.Patience
+	if l.rate == 0 {
+		return floor
+	}
+	d := time.Duration(8 * float64(l.out+maxPart) / l.rate * float64(time.Second))
+	return min(max(d, floor), maxPatience)
+}
+
+// listen reads what the receiver says until the lane ends.
+func (l *lane) listen() {
+	var b [headerLen]byte
+	for {
+		if _, err := io.ReadFull(l.stream, b[:]); err != nil {
+			l.fail(fmt.Errorf("transfer to %s: %w", l.peer.id, err))
+			return
+		}
+		h, err := parseHeader(&b)
+		if err == nil {
+			err = l.hear(h)
+		}
+		if err != nil {
+			l.fail(fmt.Errorf("transfer to %s: %w", l.peer.id, err))
+			return
+		}
+	}
+}
+
+func (l *lane) hear(h header) error {
+	switch h.typ {
+	case frameReceipt:
+		return l.receipt(h)
+	case frameWindow:
+		l.mu.Lock()
+		l.window = max(l.window, int(h.size))
+		l.mu.Unlock()
+		l.poke()
+	case frameAlive:
+	default:
+		return fmt.Errorf("frame of type %d from a receiver", h.typ)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.expect()
+	return nil
+}
+
+// expect sets when the receiver must be heard of again. Called with mu held.
+func (l *lane) expect() {
+	if len(l.open) == 0 {
+		l.stream.SetReadDeadline(time.Time{})
+	} else {
+		l.stream.SetReadDeadline(time.Now().Add(l.patience()))
+	}
+}
+
+func (l *lane) receipt(h header) error {
+	l.mu.Lock()
+	s := l.open[h.id]
+	if s == nil {
+		l.mu.Unlock()
+		return fmt.Errorf("receipt for transfer %d, which has none to come", h.id)
+	}
+	delete(l.open, h.id)
+	l.out -= s.Size
+	s.refused = true // or done: in either case nothing more is to be sent of it
+	l.measure(s.Size)
+	l.expect()
+	l.mu.Unlock()
+	l.poke()
+	switch c := Code(h.code); c {
+	case Taken:
+		s.Done(nil)
+	case CodeBroken:
+		s.Done(ErrCanceled)
+	default:
+		s.Done(Refused{c})
+	}
+	return nil
+}
+
+// measure smooths the rate of receipts. Called with mu held.
+func (l *lane) measure(size int) {
+	now := time.Now()
+	if d := now.Sub(l.since).Seconds(); d > 0 && size > smallSize {
+		r := float64(size) / d
+		if l.rate != 0 {
+			r = l.rate + (r-l.rate)/8
+		}
+		l.rate = r
+	}
+	l.since = now
+}
+
+func (l *lane) poke() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// fail ends the lane, once: its transfers have failed.
+func (l *lane) fail(err error) {
+	l.mu.Lock()
+	if l.err != nil {
+		l.mu.Unlock()
+		return
+	}
+	l.err = err
+	failed := l.open
+	l.open, l.out = map[uint32]*sending{}, 0
+	l.mu.Unlock()
+	if errors.Is(err, errIdle) {
+		l.stream.Close()
+	} else {
+		l.stream.Reset()
+	}
+	l.poke()
+	for _, id := range slices.Sorted(maps.Keys(failed)) {
+		failed[id].Done(err)
+	}
+}

@@ -1,0 +1,138 @@
+package xfer
+
+import (
+	"sync"
+
+	"github.com/seed-7b27c88a/shoal/p2p/record"
+)
+
+// class says what a lane is for.
+const (
+	small   = 0 // transfers of at most smallSize bytes
+	bulk    = 1
+	classes = 2
+
+	smallSize = 32 << 10 // bytes
+)
+
+func classOf(t *Transfer) int {
+	if t.Size <= smallSize {
+		return small
+	}
+	return bulk
+}
+
+// peer is what is on its way to one peer: a queue and some lanes per class.
+type peer struct {
+	x    *Xfer
+	id   record.PeerID
+	wake [classes]chan struct{} // a token for each lane that should look at its queue
+
+	mu    sync.Mutex // guards the rest
+	queue [classes][]*Transfer
+	lanes [classes]int // running
+	up    [classes]int // of those, with a stream
+	idle  [classes]int // of those, waiting for something to send
+}
+
+func newPeer(x *Xfer, id record.PeerID) *peer {
+	p := &peer{x: x, id: id}
+	for c := range p.wake {
+		p.wake[c] = make(chan struct{}, x.lanes(c))
+	}
+	return p
+}
+
+// lanes is the most lanes of a class to one peer.
+func (x *Xfer) lanes(class int) int {
+	if class == small {
+		return 1
+	}
+	return x.cfg.BulkLanes
+}
+
+// push queues a transfer and sees that lanes run.
+func (p *peer) push(t *Transfer) {
+	c := classOf(t)
+	p.mu.Lock()
+	p.queue[c] = append(p.queue[c], t)
+	p.mu.Unlock()
+	p.start(c)
+	p.signal(c)
+}
+
+func (p *peer) signal(c int) {
+	select {
+	case p.wake[c] <- struct{}{}:
+	default: // a token for every lane is there already
+	}
+}
+
+// start adds a lane if there is more to send than lanes waiting for it.
+func (p *peer) start(c int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.lanes[c] >= p.x.lanes(c) || len(p.queue[c]) <= p.idle[c] {
+		return
+	}
+	l := &lane{peer: p, class: c, wake: make(chan struct{}, 1), open: map[uint32]*sending{}, window: firstWindow}
+	if c == small {
+		l.window = smallWindow
+	}
+	if p.x.spawn(l.run) {
+		p.lanes[c]++
+	}
+}
+
+// pop takes the next transfer, or nil.
+func (p *peer) pop(c int) *Transfer {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.queue[c]) == 0 {
+		return nil
+	}
+	t := p.queue[c][0]
+	p.queue[c][0] = nil
+	p.queue[c] = p.queue[c][1:]
+	return t
+}
+
+// count notes that a lane got or lost its stream, or begins or ends waiting.
+func (p *peer) count(n *[classes]int, c, by int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n[c] += by
+}
+
+// leave ends a lane. If it could not be opened and no other has a stream, the peer is not reachable: the queue fails,
+// and whoever sends decides when to try again.
+func (p *peer) leave(c int, openErr error) {
+	p.mu.Lock()
+	p.lanes[c]--
+	var failed []*Transfer
+	if openErr == nil {
+		p.up[c]--
+	} else if p.up[c] == 0 {
+		failed, p.queue[c] = p.queue[c], nil
+	}
+	p.mu.Unlock()
+	for _, t := range failed {
+		t.Done(openErr)
+	}
+	if openErr == nil {
+		p.start(c)
+	}
+}
+
+func (p *peer) failAll(err error) {
+	p.mu.Lock()
+	var failed []*Transfer
+	for c := range p.queue {
+		failed = append(failed, p.queue[c]...)
+		p.queue[c] = nil
+	}
+	p.mu.Unlock()
+	for _, t := range failed {
+		t.Done(err)
+	}
+}

@@ -1,0 +1,193 @@
+package store
+
+import (
+	"context"
+	"errors"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/ipfs/go-cid"
+
+	"github.com/seed-7b27c88a/shoal/shard"
+)
+
+// Freed is what a garbage collection removed.
+type Freed struct {
+	Blocks int   `json:"blocks"`
+	Bytes  int64 `json:"bytes"`
+}
+
+// GC removes every block that no pin reaches, and gives the space back to the disk. Reads and writes go on meanwhile; a
+// block that is stored or pinned while GC runs stays.
+func (s *Store) GC(ctx context.Context) (Freed, error) {
+	var freed Freed
+	if err := s.beginGC(ctx); err != nil {
+		return freed, err
+	}
+	defer s.endGC()
+	if err := s.enter(ctx); err != nil {
+		return freed, err
+	}
+	live, err := s.mark(ctx)
+	s.leave()
+	if err != nil {
+		return freed, err
+	}
+	if err := s.sweep(ctx, live, &freed); err != nil || freed.Blocks == 0 {
+		return freed, err
+	}
+	return freed, s.reclaim(ctx)
+}
+
+func (s *Store) beginGC(ctx context.Context) error {
+	if err := s.take(ctx); err != nil {
+		return err
+	}
+	defer s.give()
+	if s.keep != nil {
+		return errors.New("garbage collection is running already")
+	}
+	s.keep = map[cid.Cid]struct{}{}
+	return nil
+}
+
+func (s *Store) endGC() {
+	s.turn <- struct{}{}
+	defer s.give()
+	s.keep = nil
+}
+
+// mark collects what the pins reach. What is pinned from now on is in keep.
+func (s *Store) mark(ctx context.Context) (map[cid.Cid]struct{}, error) {
+	pins, err := s.pins("")
+	if err != nil {
+		return nil, err
+	}
+	live := map[cid.Cid]struct{}{}
+	for _, pin := range pins {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if _, seen := live[pin.Root]; seen {
+			continue
+		}
+		var data []byte
+		if mayList(pin.Root) {
+			if data, err = s.get(pin.Root); err != nil && !errors.Is(err, shard.ErrNotFound) {
+				return nil, err // unreadable, so what it protects is unknown
+			}
+		}
+		reach(live, pin.Root, data)
+	}
+	return live, nil
+}
+
+// reach adds c and, if data is a manifest, the blocks it lists.
+func reach(set map[cid.Cid]struct{}, c cid.Cid, data []byte) {
+	set[c] = struct{}{}
+	if !mayList(c) || len(data) == 0 {
+		return
+	}
+	m, err := shard.DecodeManifest(data)
+	if err != nil {
+		return // another kind of record: it stands for itself
+	}
+	for _, b := range m.Blocks() {
+		set[b] = struct{}{}
+	}
+}
+
+func mayList(c cid.Cid) bool { return c.Prefix().Codec == cid.DagCBOR }
+
+// keepReachable is called in turn by whoever stores or pins c.
+func (s *Store) keepReachable(c cid.Cid, data []byte) {
+	if s.keep != nil {
+		reach(s.keep, c, data)
+	}
+}
+
+// sweepBatch is how many blocks are removed in one turn: writers wait no longer than that takes.
+const sweepBatch = 64
+
+type victim struct {
+	key  []byte
+	c    cid.Cid
+	size int64
+}
+
+func (s *Store) sweep(ctx context.Context, live map[cid.Cid]struct{}, freed *Freed) error {
+	from := []byte{blockPrefix}
+	for from != nil {
+		victims, next, err := s.victims(ctx, live, from)
+		if err != nil {
+			return err
+		}
+		if err := s.remove(ctx, victims, freed); err != nil {
+			return err
+		}
+		from = next
+	}
+	return nil
+}
+
+// victims lists some blocks from the key from on that are not live, and where to go on; nil at the end.
+func (s *Store) victims(ctx context.Context, live map[cid.Cid]struct{}, from []byte) (list []victim, next []byte, err error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, nil, err
+	}
+	defer s.leave()
+	it, err := s.iter(&pebble.IterOptions{LowerBound: from, UpperBound: []byte{blockPrefix + 1}})
+	if err != nil {
+		return nil, nil, err
+	}
+	defer it.Close()
+	for ok := it.First(); ok; ok = it.Next() {
+		if len(list) == sweepBatch {
+			return list, append([]byte{}, it.Key()...), nil
+		}
+		c, err := blockOf(it.Key())
+		if err != nil {
+			return nil, nil, err
+		}
+		if _, ok := live[c]; !ok {
+			v := it.LazyValue()
+			list = append(list, victim{append([]byte{}, it.Key()...), c, int64(v.Len())})
+		}
+	}
+	return list, nil, it.Error()
+}
+
+// remove need not be durable: garbage that a crash brings back is garbage still.
+func (s *Store) remove(ctx context.Context, victims []victim, freed *Freed) error {
+	var n int
+	var bytes int64
+	err := s.write(ctx, false, func(b *pebble.Batch) error {
+		for _, v := range victims {
+			if _, ok := s.keep[v.c]; ok {
+				continue
+			}
+			if err := b.Delete(v.key, nil); err != nil {
+				return err
+			}
+			n++
+			bytes += v.size
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	s.used.Add(-bytes)
+	s.blocks.Add(-int64(n))
+	freed.Blocks += n
+	freed.Bytes += bytes
+	return nil
+}
+
+// reclaim compacts the block keys, so that files whose blocks are all gone are deleted now and not some day.
+func (s *Store) reclaim(ctx context.Context) error {
+	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	defer s.leave()
+	return s.db.Compact(ctx, []byte{blockPrefix}, []byte{blockPrefix + 1}, false)
+}

@@ -1,0 +1,262 @@
+// Package store keeps blocks and small facts on disk, in Pebble.
+//
+// Four things lie in one database, each under its own key prefix: blocks (by CID), pins (names that protect blocks from
+// garbage collection), key-value areas that other parts of a node use for their tables and logs, and the store's format
+// version. A block is hashed once, on its way in; afterwards the database's checksums guard it.
+//
+// Acknowledged means durable: a Put, Add, Pin, Set or Commit that returned without error survives a crash at any
+// instant. Concurrent calls share their fsync. The exception is by name: what Deferred returns (see shard.Deferrer).
+//
+// Space. Blocks count against a quota. Before the disk itself is full the store refuses blocks (shard.ErrFull) and keeps
+// a reserve, so that what is under way can be finished, and a part of that for the key-value areas. Should the disk
+// run full all the same, writes under way wait until there is room again and new ones return shard.ErrFull: nothing
+// crashes and nothing acknowledged is lost.
+//
+// A Store is safe for concurrent use. One process at a time may have it open.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/ipfs/go-cid"
+
+	"github.com/seed-7b27c88a/shoal/shard"
+)
+
+// ErrLocked says that another process has the store open.
+var ErrLocked = errors.New("store is in use by another process")
+
+// ErrClosed is returned by calls after Close.
+var ErrClosed = errors.New("store is closed")
+
+// formatVersion is the layout of keys and values that this package writes. It refuses others.
+const formatVersion = "1"
+
+// Options tune a store. The zero value serves.
+type Options struct {
+	Quota   int64        // bytes of blocks, 0: no limit but the disk
+	Reserve int64        // bytes of disk that blocks leave free; default 256 MiB, negative: none
+	Log     *slog.Logger // what the database says; nil: nobody listens
+
+	fs    vfs.FS        // tests run on a file system that breaks; nil: the real one
+	retry time.Duration // how often a full disk is looked at again; default 1 s
+}
+
+// Store is an open block store.
+type Store struct {
+	db   *pebble.DB
+	lock *pebble.Lock
+	disk *disk
+	log  *slog.Logger
+
+	quota  int64
+	used   atomic.Int64 // bytes of blocks
+	blocks atomic.Int64
+
+	life   sync.Mutex
+	closed bool           // guarded by life
+	calls  sync.WaitGroup // calls under way; Add is guarded by life
+
+	// turn holds one token: who has it may write. It guards the order of writes, seq and keep. It is a channel so that
+	// waiting for it can be given up.
+	turn   chan struct{}
+	seq    uint64               // writes applied so far
+	synced atomic.Uint64        // writes known to be durable: all up to this one
+	keep   map[cid.Cid]struct{} // while GC runs: blocks that came or were pinned meanwhile; else nil
+
+	failed atomic.Pointer[error] // the database gave up; every later write returns this
+}
+
+// Open opens or creates the store in dir.
+func Open(dir string, o Options) (*Store, error) {
+	if o.fs == nil {
+		o.fs = vfs.Default
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Reserve == 0 {
+		o.Reserve = 256 << 20
+	}
+	if o.retry == 0 {
+		o.retry = time.Second
+	}
+	s := &Store{log: o.Log, quota: o.Quota, turn: make(chan struct{}, 1)}
+	s.disk = newDisk(o.fs, dir, max(o.Reserve, 0), o.retry)
+	if err := s.open(dir, o); err != nil {
+		if s.db != nil {
+			err = errors.Join(err, s.db.Close())
+		}
+		if s.lock != nil {
+			err = errors.Join(err, s.lock.Close())
+		}
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
+	return s, nil
+}
+
+func (s *Store) open(dir string, o Options) (err error) {
+	if err := o.fs.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := s.disk.room(1<<20, s.disk.least()); err != nil {
+		return err // the database would wait for room, and nobody would learn why
+	}
+	if s.lock, err = lockDir(dir, o.fs); err != nil {
+		return err
+	}
+	if s.db, err = pebble.Open(dir, s.options(o)); err != nil {
+		return err
+	}
+	if err := s.checkVersion(); err != nil {
+		return err
+	}
+	return s.count()
+}
+
+func lockDir(dir string, fsys vfs.FS) (*pebble.Lock, error) {
+	lock, err := pebble.LockDirectory(dir, fsys)
+	var denied *fs.PathError // the lock file cannot even be made
+	if err == nil || errors.As(err, &denied) {
+		return lock, err
+	}
+	return nil, fmt.Errorf("%w: stop the other shoal or use another home (%w)", ErrLocked, err)
+}
+
+// options are the settings measured to suit blocks of up to 1 MiB that hardly compress: values are kept apart from keys,
+// so that compactions move keys alone (write amplification 2 instead of 4.6).
+func (s *Store) options(o Options) *pebble.Options {
+	p := &pebble.Options{
+		FS:                 vfs.OnDiskFull(o.fs, s.disk.waitForRoom),
+		Lock:               s.lock,
+		FormatMajorVersion: pebble.FormatValueSeparation, // explicit: upgrades are one way
+		MemTableSize:       32 << 20,
+		CacheSize:          16 << 20,
+		MaxOpenFiles:       256,
+		Logger:             (*logger)(s),
+		EventListener:      &pebble.EventListener{DataCorruption: func(i pebble.DataCorruptionInfo) { s.log.Error("store", "corruption", i.String()) }},
+	}
+	p.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy {
+		return pebble.ValueSeparationPolicy{Enabled: true, MinimumSize: 4096, MaxBlobReferenceDepth: 10,
+			TargetGarbageRatio: 0.2, RewriteMinimumAge: time.Minute}
+	}
+	p.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
+	for i := range p.Levels {
+		p.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	return p
+}
+
+func (s *Store) checkVersion() error {
+	v, closer, err := s.db.Get(versionKey)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return s.db.Set(versionKey, []byte(formatVersion), pebble.Sync)
+	}
+	if err != nil {
+		return err
+	}
+	defer closer.Close()
+	if string(v) != formatVersion {
+		return fmt.Errorf("its format is version %.20q, this shoal knows %q", v, formatVersion)
+	}
+	return nil
+}
+
+// count adds up the blocks' sizes. It reads keys and lengths, not the blocks.
+func (s *Store) count() error {
+	it, err := s.iter(prefixRange(blockPrefix))
+	if err != nil {
+		return err
+	}
+	for ok := it.First(); ok; ok = it.Next() {
+		v := it.LazyValue()
+		s.used.Add(int64(v.Len()))
+		s.blocks.Add(1)
+	}
+	return it.Close()
+}
+
+// Stats says how full the store is.
+type Stats struct {
+	Blocks int64 `json:"blocks"`
+	Used   int64 `json:"used"`  // bytes of blocks
+	Quota  int64 `json:"quota"` // bytes, 0: no limit
+	Free   int64 `json:"free"`  // bytes of disk that blocks may still take; -1: unknown
+}
+
+// Stats returns the current figures.
+func (s *Store) Stats() Stats {
+	st := Stats{Blocks: s.blocks.Load(), Used: s.used.Load(), Quota: s.quota, Free: -1}
+	if free, ok := s.disk.free(); ok {
+		st.Free = max(0, free-s.disk.reserve)
+	}
+	return st
+}
+
+// Close waits for calls under way and closes the database. On a full disk it leaves the database as a crash would, which
+// loses nothing acknowledged.
+func (s *Store) Close() error {
+	if s.disk.waiting() {
+		return fmt.Errorf("close store: %w: left without a clean close", shard.ErrFull)
+	}
+	s.life.Lock()
+	already := s.closed
+	s.closed = true
+	s.life.Unlock()
+	if already {
+		return nil
+	}
+	s.calls.Wait()
+	return errors.Join(s.db.Close(), s.lock.Close())
+}
+
+// enter is the beginning of every call; leave its end.
+func (s *Store) enter(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.life.Lock()
+	defer s.life.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	s.calls.Add(1)
+	return nil
+}
+
+func (s *Store) leave() { s.calls.Done() }
+
+// logger hands Pebble's words to slog. Pebble calls Fatalf where it cannot go on; the process can: it reads what is
+// there and writes no more.
+type logger Store
+
+func (l *logger) Infof(format string, args ...any)  { l.log.Debug(fmt.Sprintf(format, args...)) }
+func (l *logger) Errorf(format string, args ...any) { l.log.Error(fmt.Sprintf(format, args...)) }
+func (l *logger) Fatalf(format string, args ...any) {
+	(*Store)(l).fail(fmt.Errorf(format, args...))
+}
+
+// fail records the first failure after which the database must not be written to.
+func (s *Store) fail(err error) {
+	err = fmt.Errorf("store stopped writing, restart the node: %w", err)
+	if s.failed.CompareAndSwap(nil, &err) {
+		s.log.Error("store", "err", err)
+	}
+}
+
+func (s *Store) failure() error {
+	if err := s.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}

@@ -1,0 +1,121 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/seed-7b27c88a/shoal/shard"
+)
+
+// write is the one way into the database. fill looks at what is there and fills a batch; nobody else writes between the
+// two. If durable, write returns when the batch and everything applied before it survives a crash, even if fill found
+// nothing to do: what it found may be on its way to the disk only.
+//
+// The turn is given on before the fsync, so concurrent writers share one.
+func (s *Store) write(ctx context.Context, durable bool, fill func(b *pebble.Batch) error) error {
+	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	defer s.leave()
+	if err := s.take(ctx); err != nil {
+		return err
+	}
+	b, seq, err := s.applyInTurn(durable, fill)
+	s.give()
+	if err != nil || !durable || seq == 0 {
+		return err
+	}
+	return s.wait(b, seq)
+}
+
+// applyInTurn returns seq 0 if there is nothing to wait for.
+func (s *Store) applyInTurn(durable bool, fill func(b *pebble.Batch) error) (b *pebble.Batch, seq uint64, err error) {
+	if err := s.failure(); err != nil {
+		return nil, 0, err
+	}
+	b = s.db.NewBatch()
+	if err := fill(b); err != nil {
+		b.Close()
+		return nil, 0, err
+	}
+	if b.Empty() {
+		if !durable || s.synced.Load() >= s.seq {
+			return nil, 0, b.Close()
+		}
+		if err := b.LogData(nil, nil); err != nil { // something to sync
+			return nil, 0, err
+		}
+	}
+	s.seq++
+	if !durable {
+		defer b.Close()
+		return nil, 0, s.outcome(s.db.Apply(b, pebble.NoSync))
+	}
+	return b, s.seq, s.outcome(s.db.ApplyNoSyncWait(b, pebble.Sync))
+}
+
+// wait returns when the batch, and with it every earlier one, is on the disk.
+func (s *Store) wait(b *pebble.Batch, seq uint64) error {
+	err := b.SyncWait()
+	if err != nil {
+		s.fail(err)
+	}
+	if err := s.outcome(err); err != nil {
+		return err
+	}
+	for {
+		old := s.synced.Load()
+		if old >= seq || s.synced.CompareAndSwap(old, seq) {
+			return b.Close()
+		}
+	}
+}
+
+// outcome is err, or the failure that the database only told its logger.
+func (s *Store) outcome(err error) error {
+	if failure := s.failure(); failure != nil {
+		return failure
+	}
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	return nil
+}
+
+// take waits for the turn to write, unless the disk is full.
+func (s *Store) take(ctx context.Context) error {
+	full := s.disk.fullNow()
+	select {
+	case <-full:
+		return s.disk.errFull()
+	default:
+	}
+	select {
+	case s.turn <- struct{}{}:
+		return nil
+	case <-full:
+		return s.disk.errFull()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *Store) give() { <-s.turn }
+
+// room is ErrFull where n more bytes of blocks are too many.
+func (s *Store) room(n int) error {
+	if s.quota > 0 && s.used.Load()+int64(n) > s.quota {
+		return fmt.Errorf("%w: %d of %d bytes of the quota are in use; raise it, or remove models, data or jobs",
+			shard.ErrFull, s.used.Load(), s.quota)
+	}
+	return s.disk.room(n, s.disk.reserve)
+}
+
+// kvShare is the part of the reserve that the key-value areas may use: a job's log must go on when blocks cannot.
+const kvShare = 4
+
+func (s *Store) kvRoom(n int) error {
+	return s.disk.room(n, s.disk.reserve/kvShare)
+}

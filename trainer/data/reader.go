@@ -1,0 +1,256 @@
+package data
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/seed-7b27c88a/shoal/shard"
+)
+
+// cacheBlocks is how many blocks a Reader keeps: enough for rows read in order and for the border between two blocks.
+const cacheBlocks = 8
+
+// Reader gives random access to the positions of a manifest. It holds the index, 12 bytes per position.
+type Reader struct {
+	get     shard.Getter
+	file    shard.File // positions
+	starts  []uint64   // byte offset of each position, and the end
+	targets []uint32
+	heads   []byte // 1: labels follow
+	tokens  uint64
+	longest int
+
+	mu    sync.Mutex // guards cache
+	cache []cached   // the newest last
+}
+
+type cached struct {
+	i    int
+	data []byte
+}
+
+// Open reads the index of a data manifest, which may come from a stranger.
+func Open(ctx context.Context, get shard.Getter, m shard.Manifest) (*Reader, error) {
+	index, positions, err := files(m)
+	if err != nil {
+		return nil, fmt.Errorf("open data %q: %w", m.Name, err)
+	}
+	r := &Reader{get: get, file: positions, starts: []uint64{0}}
+	if err := r.readIndex(ctx, index); err != nil {
+		return nil, fmt.Errorf("open data %q: %w", m.Name, err)
+	}
+	if err := r.agrees(m.Meta); err != nil {
+		return nil, fmt.Errorf("open data %q: %w", m.Name, err)
+	}
+	return r, nil
+}
+
+func files(m shard.Manifest) (index, positions shard.File, err error) {
+	if m.Kind != shard.KindData || m.Version != 1 {
+		return index, positions, fmt.Errorf("manifest of kind %q, version %d; want %q, 1", m.Kind, m.Version, shard.KindData)
+	}
+	if f := m.Meta["format"]; f != format {
+		return index, positions, fmt.Errorf("data format %q; this shoal reads %q", f, format)
+	}
+	for _, f := range m.Files {
+		if f.Size > uint64(len(f.Blocks))*shard.MaxBlock || f.Size+shard.MaxBlock <= uint64(len(f.Blocks))*shard.MaxBlock {
+			return index, positions, fmt.Errorf("file %q of %d bytes has %d blocks", f.Path, f.Size, len(f.Blocks))
+		}
+		switch f.Path {
+		case fileIndex:
+			index = f
+		case filePositions:
+			positions = f
+		}
+	}
+	if index.Path == "" || positions.Path == "" {
+		return index, positions, errors.New("manifest without index and positions")
+	}
+	return index, positions, nil
+}
+
+// readIndex goes through the index block by block; an entry may span two.
+func (r *Reader) readIndex(ctx context.Context, f shard.File) error {
+	if f.Size > 10*MaxRows {
+		return fmt.Errorf("index of %d bytes is too large", f.Size)
+	}
+	var rest []byte
+	for i := range f.Blocks {
+		data, err := fetch(ctx, r.get, f, i)
+		if err != nil {
+			return err
+		}
+		if rest, err = r.addEntries(append(rest, data...)); err != nil {
+			return err
+		}
+	}
+	if len(rest) > 0 {
+		return errors.New("index ends in the middle of an entry")
+	}
+	if end := r.starts[len(r.starts)-1]; end != r.file.Size {
+		return fmt.Errorf("index describes %d bytes of positions, there are %d", end, r.file.Size)
+	}
+	return nil
+}
+
+// addEntries takes whole entries from b and returns what is left, less than one entry.
+func (r *Reader) addEntries(b []byte) ([]byte, error) {
+	for {
+		head, n := binary.Uvarint(b)
+		targets, m := binary.Uvarint(b[max(n, 0):])
+		if n < 0 || m < 0 {
+			return nil, errors.New("index entry is not a number")
+		}
+		if n == 0 || m == 0 {
+			return b, nil
+		}
+		length, row := head>>1, len(r.targets)
+		if length == 0 || length > MaxTokens || targets >= length || row == MaxRows {
+			return nil, fmt.Errorf("index entry %d: %d tokens with %d targets", row, length, targets)
+		}
+		r.starts = append(r.starts, r.starts[row]+4*length<<(head&1))
+		r.targets = append(r.targets, uint32(targets))
+		r.heads = append(r.heads, byte(head&1))
+		r.tokens += length
+		r.longest = max(r.longest, int(length))
+		b = b[n+m:]
+	}
+}
+
+// agrees checks what the manifest says about itself: planners read Meta without the index.
+func (r *Reader) agrees(meta map[string]string) error {
+	for k, v := range map[string]uint64{"rows": uint64(r.Rows()), "tokens": r.tokens, "targets": r.TargetsTotal(), "longest": uint64(r.longest)} {
+		if meta[k] != strconv.FormatUint(v, 10) {
+			return fmt.Errorf("manifest says %s %q, the index %d", k, meta[k], v)
+		}
+	}
+	return nil
+}
+
+// Rows is the number of positions.
+func (r *Reader) Rows() int { return len(r.targets) }
+
+// Len is the number of tokens of position i.
+func (r *Reader) Len(i int) int { return int(r.starts[i+1]-r.starts[i]) >> (2 + r.heads[i]) }
+
+// Targets is the number of target tokens of position i.
+func (r *Reader) Targets(i int) int { return int(r.targets[i]) }
+
+// Longest is the number of tokens of the longest position.
+func (r *Reader) Longest() int { return r.longest }
+
+// Tokens is the number of tokens of all positions.
+func (r *Reader) Tokens() uint64 { return r.tokens }
+
+// TargetsTotal is the number of target tokens of all positions.
+func (r *Reader) TargetsTotal() uint64 {
+	var n uint64
+	for _, t := range r.targets {
+		n += uint64(t)
+	}
+	return n
+}
+
+// Blocks lists the blocks that hold position i, so that they can be fetched ahead.
+func (r *Reader) Blocks(i int) []cid.Cid {
+	lo, hi := r.starts[i]/shard.MaxBlock, (r.starts[i+1]-1)/shard.MaxBlock
+	return r.file.Blocks[lo : hi+1]
+}
+
+// Row returns position i: ids and, beside each, its label. The caller may keep and change them.
+func (r *Reader) Row(ctx context.Context, i int) (ids, labels []int32, err error) {
+	if i < 0 || i >= r.Rows() {
+		return nil, nil, fmt.Errorf("position %d of %d", i, r.Rows())
+	}
+	b, err := r.bytes(ctx, r.starts[i], r.starts[i+1])
+	if err != nil {
+		return nil, nil, fmt.Errorf("position %d: %w", i, err)
+	}
+	e, err := parsePosition(b, r.heads[i] == 1)
+	if err != nil {
+		return nil, nil, fmt.Errorf("position %d: %w", i, err)
+	}
+	if e.Targets() != r.Targets(i) {
+		return nil, nil, fmt.Errorf("position %d: %d target tokens, the index says %d", i, e.Targets(), r.Targets(i))
+	}
+	return e.IDs, e.Labels, nil
+}
+
+// parsePosition reads what appendPosition wrote.
+func parsePosition(b []byte, explicit bool) (Example, error) {
+	n := len(b) / 4
+	if explicit {
+		n /= 2
+	}
+	e := Example{make([]int32, n), make([]int32, n)}
+	for t := range n {
+		word := binary.LittleEndian.Uint32(b[4*t:])
+		e.IDs[t], e.Labels[t] = int32(word&maxID), Ignore
+		if word>>31 == 1 {
+			e.Labels[t] = e.IDs[t]
+		}
+		if explicit {
+			e.Labels[t] = int32(binary.LittleEndian.Uint32(b[4*(n+t):]))
+		}
+		if l := e.Labels[t]; l < 0 && l != Ignore {
+			return Example{}, fmt.Errorf("token %d has label %d", t, l)
+		}
+	}
+	return e, nil
+}
+
+// bytes returns [lo, hi) of the positions file.
+func (r *Reader) bytes(ctx context.Context, lo, hi uint64) ([]byte, error) {
+	out := make([]byte, 0, hi-lo)
+	for lo < hi {
+		data, err := r.block(ctx, int(lo/shard.MaxBlock))
+		if err != nil {
+			return nil, err
+		}
+		from := lo % shard.MaxBlock
+		part := data[from:min(uint64(len(data)), from+hi-lo)]
+		out = append(out, part...)
+		lo += uint64(len(part))
+	}
+	return out, nil
+}
+
+func (r *Reader) block(ctx context.Context, i int) ([]byte, error) {
+	r.mu.Lock()
+	for k := len(r.cache) - 1; k >= 0; k-- {
+		if c := r.cache[k]; c.i == i {
+			r.mu.Unlock()
+			return c.data, nil
+		}
+	}
+	r.mu.Unlock()
+	data, err := fetch(ctx, r.get, r.file, i)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.cache) == cacheBlocks {
+		r.cache = append(r.cache[:0], r.cache[1:]...)
+	}
+	r.cache = append(r.cache, cached{i, data})
+	return data, nil
+}
+
+// fetch gets block i of f and checks its length, which a CID does not promise.
+func fetch(ctx context.Context, get shard.Getter, f shard.File, i int) ([]byte, error) {
+	data, err := get.Get(ctx, f.Blocks[i])
+	if err != nil {
+		return nil, fmt.Errorf("%s, block %d: %w", f.Path, i, err)
+	}
+	if want := min(f.Size-uint64(i)*shard.MaxBlock, shard.MaxBlock); uint64(len(data)) != want {
+		return nil, fmt.Errorf("%s, block %d: %d bytes, want %d", f.Path, i, len(data), want)
+	}
+	return data, nil
+}

@@ -1,0 +1,226 @@
+package job
+
+import (
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestDefaults(t *testing.T) {
+	s, err := Parse([]byte(small + "adapter: lora\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	want := Spec{
+		Version: Version, Name: "tiny", BaseModel: "models/tiny", DType: "fp32", Adapter: "lora", LoraR: 8, LoraAlpha: 16,
+		Datasets: []Dataset{{Path: "a.jsonl"}}, Shuffle: new(true), MicroBatchSize: 1, GlobalBatchSize: 1, NumEpochs: 1,
+		Optimizer:   Optimizer{Name: "adamw", LR: 1e-3, Betas: []float64{0.9, 0.999}, Eps: 1e-8, NoDecay: &[]string{"norm", "bias"}},
+		LRScheduler: Scheduler{Name: "constant"}, MaxGradNorm: new(1.0), Swarm: Swarm{MinPeers: 1}, Checkpoint: Checkpoint{10},
+	}
+	if d := cmp.Diff(want, s); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestValidateRefuses(t *testing.T) {
+	for set, want := range map[string]string{
+		"version=":                    "version is missing",
+		"version=shoal/v2":            "reads shoal/v1",
+		"base_model=":                 "base_model is missing",
+		"base_model=\"a\\tb\"":        "control character",
+		"dtype=bf16":                  "choose fp32",
+		"adapter=qlora":               "choose lora, none",
+		"lora_r=8":                    "write adapter: lora",
+		"adapter=lora lora_r=-1":      "lora_r is -1",
+		"adapter=lora lora_alpha=-1":  "lora_alpha is -1",
+		"adapter=lora lora_dropout=1": "lora_dropout is 1",
+		"adapter=lora lora_target_linear=true lora_target_modules=[a]": "keep one of them",
+		"adapter=lora lora_target_linear=true lora_model_dir=d":        "remove lora_target_linear",
+		"datasets=[]":                            "datasets is missing",
+		"datasets=[{type:\"text\"}]":             "datasets.0.path is missing",
+		"datasets.0.type=sharegpt2":              "datasets.0.type is",
+		"val_set_size=1.5":                       "val_set_size is 1.5",
+		"val_set_size=-1":                        "val_set_size is -1",
+		"val_set_size=NaN":                       "val_set_size is NaN",
+		"sequence_len=1":                         "sequence_len is 1",
+		"micro_batch_size=-2":                    "micro_batch_size is -2",
+		"micro_batch_size=4 global_batch_size=2": "larger than global_batch_size 2",
+		"max_steps=3 num_epochs=1":               "keep one of them",
+		"max_steps=-3":                           "max_steps is -3",
+		"num_epochs=-1":                          "num_epochs is -1",
+		"num_epochs=Inf":                         "num_epochs is",
+		"optimizer.lr=":                          "optimizer.lr is missing",
+		"optimizer.lr=-1":                        "optimizer.lr is -1",
+		"optimizer.lr=NaN":                       "optimizer.lr is NaN",
+		"optimizer.name=adam":                    "choose adamw",
+		"optimizer.betas=[0.9]":                  "write two",
+		"optimizer.betas=[0.9,1]":                "optimizer.betas is",
+		"optimizer.eps=-1":                       "optimizer.eps is",
+		"optimizer.weight_decay=-1":              "weight_decay is",
+		"max_grad_norm=-1":                       "max_grad_norm is -1",
+		"lr_scheduler.name=step":                 "choose constant, linear, cosine",
+		"lr_scheduler.warmup_steps=-1":           "warmup_steps is -1",
+		"lr_scheduler.min_lr_ratio=2":            "min_lr_ratio is 2",
+		"swarm.min_peers=-1":                     "min_peers is -1",
+		"swarm.min_peers=3 swarm.max_peers=2":    "raise the first",
+		"checkpoint.every_steps=-1":              "checkpoint.every_steps is -1",
+		"eval.every_steps=5":                     "set val_set_size",
+	} {
+		s, err := Parse([]byte(small))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range strings.Fields(set) {
+			if err := s.Set(a); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", set, err, want)
+		}
+	}
+}
+
+func TestAdopt(t *testing.T) {
+	a := Adapter{R: 4, Alpha: 8, TargetModules: []string{"q_proj", "v_proj"}}
+	s, _ := Parse([]byte(small + "lora_model_dir: d\nlora_alpha: 8\nlora_target_modules: [v_proj, q_proj]\n"))
+	if err := s.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if s.Adapter != AdapterLora || s.LoraR != 0 {
+		t.Errorf("before: %+v", s)
+	}
+	if err := s.Adopt(a); err != nil {
+		t.Fatal(err)
+	}
+	if s.LoraR != 4 || s.LoraAlpha != 8 || s.LoraTargetModules[0] != "q_proj" {
+		t.Errorf("after: %+v", s)
+	}
+	for _, line := range []string{"lora_r: 8", "lora_alpha: 9", "lora_dropout: 0.1", "lora_rslora: true", "lora_target_modules: [q_proj]"} {
+		s, _ := Parse([]byte(small + "lora_model_dir: d\n" + line + "\n"))
+		if err := s.Adopt(a); err == nil || !strings.Contains(err.Error(), "remove the key") {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+}
+
+func TestCanonical(t *testing.T) {
+	short, _ := Parse([]byte(small))
+	long := short
+	if err := long.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	a, err := short.Canonical()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := long.Canonical()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(a) != string(b) {
+		t.Error("defaults written out change the canonical bytes")
+	}
+	back, err := FromCanonical(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, _ := back.Canonical(); string(c) != string(a) {
+		t.Error("canonical bytes do not survive a round trip")
+	}
+	if _, err := FromCanonical(append(a, 0)); err == nil {
+		t.Error("trailing byte accepted")
+	}
+	if _, err := FromCanonical(a[:len(a)-1]); err == nil {
+		t.Error("short bytes accepted")
+	}
+}
+
+func FuzzFromCanonical(f *testing.F) {
+	for _, text := range []string{full, small} {
+		s, err := Parse([]byte(text))
+		if err != nil {
+			f.Fatal(err)
+		}
+		b, err := s.Canonical()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Add([]byte{0xa1, 0x61, 'x', 0x9b, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := FromCanonical(data)
+		if err != nil {
+			return
+		}
+		if b, err := s.Canonical(); err != nil || string(b) != string(data) {
+			t.Fatalf("accepted bytes are not canonical: %v", err)
+		}
+	})
+}
+
+func TestSteps(t *testing.T) {
+	for _, tc := range []struct {
+		rows           uint64
+		epochs         float64
+		maxSteps, gb   int
+		steps, samples uint64
+	}{
+		{200, 1, 0, 4, 50, 200},
+		{201, 1, 0, 4, 51, 201},
+		{200, 0, 7, 4, 7, 28},
+		{10, 2.5, 0, 4, 7, 25},
+		{1000, 1.1, 0, 10, 110, 1100},
+		{3, 0.1, 0, 1, 1, 1},
+		{7, 3, 0, 100, 1, 21},
+		{0, 1, 0, 4, 0, 0},
+	} {
+		s := Spec{NumEpochs: tc.epochs, MaxSteps: tc.maxSteps, GlobalBatchSize: tc.gb}
+		if got := s.Steps(tc.rows); got != tc.steps {
+			t.Errorf("%+v: %d steps", tc, got)
+		}
+		if got := s.Samples(tc.rows); got != tc.samples {
+			t.Errorf("%+v: %d samples", tc, got)
+		}
+		if tc.steps > 0 {
+			lo, hi := s.Batch(tc.rows, tc.steps)
+			if hi != tc.samples || lo != (tc.steps-1)*uint64(tc.gb) {
+				t.Errorf("%+v: last batch [%d, %d)", tc, lo, hi)
+			}
+		}
+	}
+}
+
+func TestLR(t *testing.T) {
+	const lr, T, w, m = 1e-3, 50, 5, 0.1
+	for t64 := uint64(1); t64 <= T; t64++ {
+		x := float64(t64)
+		want := map[string]float64{
+			Constant: lr,
+			Linear:   lr * (m + (1-m)*(1-(x-1-w)/(T-w))),
+			Cosine:   lr * (m + (1-m)*(1+math.Cos(math.Pi*(x-w)/(T-w)))/2),
+		}
+		for name, v := range want {
+			if t64 <= w {
+				v = lr * x / w
+			}
+			s := Spec{Optimizer: Optimizer{LR: lr}, LRScheduler: Scheduler{Name: name, WarmupSteps: w, MinLRRatio: m}}
+			if got := s.LR(t64, T); math.Abs(got-v) > 1e-18 {
+				t.Errorf("%s, step %d: %v, want %v", name, t64, got, v)
+			}
+		}
+	}
+	s := Spec{Optimizer: Optimizer{LR: 1}, LRScheduler: Scheduler{Name: Cosine, WarmupSteps: 10}}
+	if got := s.LR(5, 3); got != 0.5 { // warm-up longer than the run
+		t.Errorf("%v", got)
+	}
+	if got := s.LR(11, 10); got != 0 || math.IsNaN(got) {
+		t.Errorf("past the end: %v", got)
+	}
+}
