@@ -30,7 +30,8 @@ type local struct {
 	have     *collective.Have // last of the plan in force
 	ack      *staged
 	beatAt   time.Duration
-	unseat   time.Duration  // when the seat is closed; 0: never
+	unseat   time.Duration // when the seat is closed; 0: never
+	signed   signature
 	order    *record.Signed // to cancel, not in the log yet
 	leaveBy  time.Duration
 	handed   time.Duration // when the lead may be handed over again
@@ -261,13 +262,11 @@ func (m *Machine) checkState(b *CommitEntry) {
 // fetchState asks for the state of the newest commit, from members that have it or from its checkpoint.
 func (m *Machine) fetchState() {
 	j, f := m.job, &m.me.fetch
-	if m.now < f.pause || m.over != "" {
-		return
+	if m.now < f.pause || m.over != "" || !m.led() {
+		return // without a leader nobody knows which state is wanted
 	}
 	if j.round == 0 {
-		if m.led() {
-			m.fetchFromSpec()
-		}
+		m.fetchFromSpec()
 		return
 	}
 	donors := m.donors()

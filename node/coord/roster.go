@@ -36,6 +36,7 @@ type peer struct {
 	head      cid.Cid
 	leaving   bool
 	pushed    time.Duration // last catch-up sent; 0: never
+	met       time.Duration // last told how this node's log stands
 	pushedFor cid.Cid       // the head it had then
 }
 
