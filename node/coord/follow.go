@@ -9,10 +9,11 @@ import (
 )
 
 const (
-	beatEvery = 500 * time.Millisecond
-	pushAgain = 400 * time.Millisecond // a member that is still behind after that is pushed again
-	maxHails  = 32                     // nodes asked at once who leads
-	pushBytes = 160 << 10              // of entries in one push; the first may be larger
+	beatEvery   = 500 * time.Millisecond
+	repeatEvery = 2 * time.Second
+	pushAgain   = 400 * time.Millisecond // a member that is still behind after that is pushed again
+	maxHails    = 32                     // nodes asked at once who leads
+	pushBytes   = 160 << 10              // of entries in one push; the first may be larger
 )
 
 // guide is who leads, as far as this node knows.
@@ -38,10 +39,24 @@ func (m *Machine) beat() {
 	}
 }
 
+// beatWhenDue also repeats every repeatEvery what the leader has to know: control messages may be lost.
 func (m *Machine) beatWhenDue() {
-	if m.now >= m.me.beatAt {
-		m.beat()
+	if m.now < m.me.beatAt {
+		return
 	}
+	m.beat()
+	if m.now >= m.me.repeated+repeatEvery {
+		m.me.repeated = m.now
+		m.repeat()
+	}
+}
+
+// repeat tells the leader again what members report of the present round and of checkpoints.
+func (m *Machine) repeat() {
+	m.sendHave()
+	m.sendAck()
+	m.tellReceipts()
+	m.sendOrder()
 }
 
 // led tells whether the leader is known and not silent.

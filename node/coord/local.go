@@ -31,6 +31,7 @@ type local struct {
 	ack      *staged
 	beatAt   time.Duration
 	unseat   time.Duration // when the seat is closed; 0: never
+	repeated time.Duration
 	signed   signature
 	order    *record.Signed // to cancel, not in the log yet
 	leaveBy  time.Duration
@@ -100,7 +101,7 @@ func (m *Machine) held(h collective.Have) {
 
 func (m *Machine) sendHave() {
 	p := m.job.plan
-	if p == nil || m.me.have == nil || m.me.have.Key != p.key || m.guide.leader == "" {
+	if p == nil || m.job.totals != nil || m.me.have == nil || m.me.have.Key != p.key || m.guide.leader == "" {
 		return
 	}
 	msg := haveMsg{Plan: p.key.Plan, SumSq: m.me.have.SumSq, NonFinite: m.me.have.NonFinite}
@@ -138,10 +139,7 @@ func (m *Machine) sendAck() {
 // tellLeader repeats to a new leader what only a leader keeps.
 func (m *Machine) tellLeader() {
 	m.beat()
-	m.sendHave()
-	m.sendAck()
-	m.tellReceipts()
-	m.sendOrder()
+	m.repeat()
 }
 
 // stepped notes the trainer's new state.

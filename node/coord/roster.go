@@ -110,7 +110,7 @@ func (r *roster) excuse(now time.Duration, ids []Row) {
 	for _, row := range ids {
 		p := r.find(row.ID)
 		if p == nil {
-			p = &peer{id: row.ID, boot: row.Boot, since: now}
+			p = &peer{id: row.ID, boot: row.Boot, since: now, known: true}
 			i, _ := slices.BinarySearchFunc(r.peers, p.id, func(q *peer, id record.PeerID) int { return cmp.Compare(q.id, id) })
 			r.peers = slices.Insert(r.peers, i, p)
 		}

@@ -20,7 +20,7 @@ var (
 // The invariants are checked after every event; afterwards the job has to end with the right weights everywhere.
 func TestRandomFaults(t *testing.T) {
 	if *seed > 0 {
-		runSchedule(t, *seed, 5000)
+		runSchedule(t, *seed, 1<<20)
 		return
 	}
 	const lanes = 4
@@ -28,7 +28,7 @@ func TestRandomFaults(t *testing.T) {
 		t.Run(fmt.Sprint(lane), func(t *testing.T) {
 			t.Parallel()
 			for i := 1 + lane; i <= *seeds; i += lanes {
-				runSchedule(t, uint64(i), 300)
+				t.Run(fmt.Sprint("seed", i), func(t *testing.T) { runSchedule(t, uint64(i), 300) })
 			}
 		})
 	}
