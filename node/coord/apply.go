@@ -234,7 +234,9 @@ func (m *Machine) adoptSpine(es []*Entry) {
 	if another {
 		m.closeSeat()
 	}
+	m.replaying = true // nothing may be concluded from a trail that is not complete yet
 	m.replay(es)
+	m.replaying = false
 	m.mergeTrail(old)
 	if another {
 		m.changeLog(old)

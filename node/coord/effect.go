@@ -25,7 +25,8 @@ type (
 		Payload []byte
 	}
 	// Start puts a plan or a further attempt in force: collective.Machine.Plan, then the trainer gets Work (maybe empty).
-	// Work of an earlier attempt of the same round that is not done yet goes on.
+	// Work of an earlier attempt of the same round that is not done yet goes on. Work waits until the trainer's state is that
+	// of the round before: a Finish or a Restored may be due first. A Start of a later round ends the wait.
 	Start struct {
 		Plan  *collective.Plan
 		Work  []shard.Range // this member's new positions (stream indexes)

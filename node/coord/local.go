@@ -195,7 +195,7 @@ func (m *Machine) tickLocal() {
 // reconcile brings the trainer's state to the newest commit: by stepping staged results, else by a Fetch.
 func (m *Machine) reconcile() {
 	j, me := m.job, &m.me
-	if m.over != "" || me.fetch.on || me.finish.Defined() {
+	if m.over != "" || m.replaying || me.fetch.on || me.finish.Defined() {
 		return
 	}
 	if !me.ready {

@@ -29,8 +29,9 @@ type Machine struct {
 	lead  *lead // nil: this node does not
 	court *court
 
-	leaving bool
-	over    string // the state End told; empty: none
+	replaying bool // a spine is being applied
+	leaving   bool
+	over      string // the state End told; empty: none
 }
 
 // Keys is the real Signer.
