@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed-7b27c88a/shoal/kernels"
 	"github.com/seed-7b27c88a/shoal/kernels/dtype"
+	"github.com/seed-7b27c88a/shoal/shard/layout"
 	"github.com/seed-7b27c88a/shoal/trainer/autograd"
 	"github.com/seed-7b27c88a/shoal/trainer/data"
 	"github.com/seed-7b27c88a/shoal/trainer/job"
@@ -63,6 +64,7 @@ type parts struct {
 	model   *model.Model
 	adapter *peft.LoRA // nil: none
 	trained []*autograd.Param
+	layout  *layout.Layout
 	elems   int // length of the index space
 }
 
@@ -105,11 +107,36 @@ func open(spec *job.Spec, files, adapter model.Files) (*parts, error) {
 	if p.adapter != nil {
 		p.trained = p.adapter.Params
 	}
-	for _, q := range p.trained {
-		q.Off = p.elems
-		p.elems += q.Len()
+	if err := p.layOut(); err != nil {
+		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
+}
+
+// layOut gives everything trained its place.
+func (p *parts) layOut() (err error) {
+	ps := make([]layout.Param, len(p.trained))
+	for i, q := range p.trained {
+		ps[i] = layout.Param{Name: q.Name, Unit: q.Unit, Rows: q.Rows, Cols: q.Cols}
+	}
+	if p.layout, err = layout.New(ps); err != nil {
+		return err
+	}
+	for i, q := range p.trained {
+		q.Off = p.layout.Params[i].Off
+	}
+	p.elems = p.layout.Size
+	return nil
+}
+
+// Layout is the index space of a job, told from the descriptions of its model and adapter alone: no weights are read and
+// no device is needed.
+func Layout(spec *job.Spec, files, adapter model.Files) (*layout.Layout, error) {
+	p, err := open(spec, files, adapter)
+	if err != nil {
+		return nil, err
+	}
+	return p.layout, p.Close()
 }
 
 func optimizer(spec *job.Spec) optim.AdamW {
@@ -142,10 +169,10 @@ func (t *Trainer) load(dev kernels.Device) (err error) {
 }
 
 // Close closes the files of the model and the adapter. Device memory goes back when the device is closed.
-func (t *Trainer) Close() error {
-	err := t.model.Close()
-	if t.adapter != nil {
-		err = errors.Join(err, t.adapter.Close())
+func (p *parts) Close() error {
+	err := p.model.Close()
+	if p.adapter != nil {
+		err = errors.Join(err, p.adapter.Close())
 	}
 	return err
 }
@@ -163,5 +190,8 @@ func (t *Trainer) Step() uint64 {
 // Device is where the trainer computes.
 func (t *Trainer) Device() kernels.Device { return t.stage.Stream.Device() }
 
-// Elems is the length of the job's index space.
+// Layout is the job's index space, the order of everything in State. The error is always nil.
+func (t *Trainer) Layout() (*layout.Layout, error) { return t.layout, nil }
+
+// Elems is the length of the index space.
 func (t *Trainer) Elems() int { return t.elems }

@@ -15,7 +15,7 @@ import (
 // Run works on what src hands out until the job's last step, and reports every step. ErrExcluded, wrapped or not, says
 // that the state has to be restored; Run may be called again after that.
 func (t *Trainer) Run(ctx context.Context, src Source, col Collective, report func(StepReport)) error {
-	defer t.reuse()
+	defer t.abandon()
 	for {
 		work, err := src.Next(ctx)
 		if errors.Is(err, io.EOF) {
@@ -58,7 +58,7 @@ func (t *Trainer) round(ctx context.Context, work Work, col Collective) (r StepR
 	if err := col.Gather(ctx, work.Round, own, g); err != nil {
 		return r, err
 	}
-	defer t.reuse()
+	defer t.reuse() // the round is over: nobody reads contributions any more
 	return t.Apply(g, totals)
 }
 
@@ -140,6 +140,13 @@ func (t *Trainer) reuse() {
 	defer t.mu.Unlock()
 	t.free = append(t.free, t.live...)
 	t.live = t.live[:0]
+}
+
+// abandon forgets the buffers of a round that was left: whoever they were handed to may still read them.
+func (t *Trainer) abandon() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.live = nil
 }
 
 // samplesOf is the stream range of one step.

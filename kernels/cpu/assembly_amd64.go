@@ -6,6 +6,8 @@ func newAVX512() *family {
 	return &family{
 		name:          "avx512",
 		gemm:          microkernel{mr: 12, nr: 32, run: gemm12x32AVX512},
+		pack:          packer{quads: packQuads, pair: packPair},
+		peak:          peakAVX512,
 		add:           kernel{run: addAVX512, outs: 1},
 		mul:           kernel{run: mulAVX512, outs: 1},
 		mulAdd:        kernel{run: mulAddAVX512, outs: 1},
@@ -42,6 +44,8 @@ func newAVX2() *family {
 	return &family{
 		name:          "avx2",
 		gemm:          microkernel{mr: 6, nr: 16, run: gemm6x16AVX2},
+		pack:          packer{quads: packQuads, pair: packPair},
+		peak:          peakAVX2,
 		add:           kernel{run: addAVX2, outs: 1},
 		mul:           kernel{run: mulAVX2, outs: 1},
 		mulAdd:        kernel{run: mulAddAVX2, outs: 1},
@@ -74,8 +78,13 @@ func newAVX2() *family {
 	}
 }
 
+// c (12, 32) (+)= aᵀ·b of packed panels, kc deep
+//
 //go:noescape
 func gemm12x32AVX512(kc int, a, b, c *float32, ldc, add int)
+
+// 24 multiply-adds of 16 lanes per round, on registers alone
+func peakAVX512(rounds int)
 
 // x0 = x1 + x2
 //
@@ -222,8 +231,13 @@ func geluBackAVX512(a *args)
 //go:noescape
 func geluBackAddAVX512(a *args)
 
+// c (6, 16) (+)= aᵀ·b of packed panels, kc deep
+//
 //go:noescape
 func gemm6x16AVX2(kc int, a, b, c *float32, ldc, add int)
+
+// 12 multiply-adds of 8 lanes per round, on registers alone
+func peakAVX2(rounds int)
 
 // x0 = x1 + x2
 //
@@ -369,3 +383,9 @@ func geluBackAVX2(a *args)
 //
 //go:noescape
 func geluBackAddAVX2(a *args)
+
+//go:noescape
+func packQuads(dst, src *float32, ld, width, quads, blocks int)
+
+//go:noescape
+func packPair(dst, src *float32, ld, width, blocks int)

@@ -114,13 +114,13 @@ func (b *block) run(w *worker, each func(int, func(*worker, int)), newB bool) {
 		todo += panelsB
 	}
 	const few = 4 // panels to a task
-	each((todo+few-1)/few, func(_ *worker, t int) {
+	each((todo+few-1)/few, func(w *worker, t int) {
 		for q := t * few; q < min(todo, (t+1)*few); q++ {
 			if q < panelsA {
-				b.p.a.pack(b.packedA[q*mr*b.depth:][:mr*b.depth], b.i+q*mr, mr, b.k, b.depth, !b.p.a.trans, b.p.m)
+				b.p.a.pack(w.fam.pack, b.packedA[q*mr*b.depth:][:mr*b.depth], b.i+q*mr, mr, b.k, b.depth, !b.p.a.trans, b.p.m)
 			} else {
 				q := q - panelsA
-				b.p.b.pack(b.packedB[q*nr*b.depth:][:nr*b.depth], b.j+q*nr, nr, b.k, b.depth, b.p.b.trans, b.p.n)
+				b.p.b.pack(w.fam.pack, b.packedB[q*nr*b.depth:][:nr*b.depth], b.j+q*nr, nr, b.k, b.depth, b.p.b.trans, b.p.n)
 			}
 		}
 	})
@@ -173,21 +173,40 @@ func (b *block) edge(pa, pb *float32, to []float32, rows, cols, add int) {
 
 // pack copies width lines from lo, each of depth elements from k, side by side: dst[x*width+y] is element (k+x) of line
 // (lo+y). Lines are rows of the stored matrix if rows is true, else columns; beyond limit they are zero.
-func (o operand) pack(dst []float32, lo, width, k, depth int, rows bool, limit int) {
+func (o operand) pack(by packer, dst []float32, lo, width, k, depth int, rows bool, limit int) {
 	have := min(width, limit-lo)
 	if have < width {
 		clear(dst)
 	}
-	if !rows {
-		for x := range depth {
-			copy(dst[x*width:x*width+have], o.p[(k+x)*o.ld+lo:])
-		}
+	if rows {
+		by.transpose(dst, o.p[lo*o.ld+k:], o.ld, width, have, depth)
 		return
 	}
-	for y := range have {
-		line := o.p[(lo+y)*o.ld+k:][:depth]
-		for x, v := range line {
-			dst[x*width+y] = v
+	for x := range depth {
+		copy(dst[x*width:x*width+have], o.p[(k+x)*o.ld+lo:])
+	}
+}
+
+// transpose packs lines rows of depth elements: by vectors what it can, the rest one by one.
+func (by packer) transpose(dst, src []float32, ld, width, lines, depth int) {
+	blocks, done := depth/4, 0
+	if by.quads != nil && blocks > 0 {
+		if quads := lines / 4; quads > 0 {
+			by.quads(&dst[0], &src[0], ld, width, quads, blocks)
+			done = 4 * quads
+		}
+		if lines-done >= 2 {
+			by.pair(&dst[done], &src[done*ld], ld, width, blocks)
+			done += 2
+		}
+	}
+	for y := range lines {
+		from := 0
+		if y < done {
+			from = 4 * blocks
+		}
+		for x := from; x < depth; x++ {
+			dst[x*width+y] = src[y*ld+x]
 		}
 	}
 }

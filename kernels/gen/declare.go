@@ -13,18 +13,22 @@ func declarations() string {
 	for i, s := range []isa{avx512, avx2} {
 		t := tiles[i]
 		fmt.Fprintf(&out, "func new%s() *family {\n\treturn &family{\n", s.name)
-		fmt.Fprintf(&out, "name: %q,\ngemm: microkernel{mr: %d, nr: %d, run: %s},\n", strings.ToLower(s.name), t.mr, t.nr, t.function())
+		fmt.Fprintf(&out, "name: %q,\ngemm: microkernel{mr: %d, nr: %d, run: %s},\npack: packer{quads: packQuads, pair: packPair},\npeak: peak%s,\n", strings.ToLower(s.name), t.mr, t.nr, t.function(), s.name)
 		for _, k := range vectorKernels() {
 			fmt.Fprintf(&out, "%s: kernel{run: %s%s%s},\n", k.field, k.function(s), field("outs", k.outs), pad(k.pad))
 		}
 		out.WriteString("}\n}\n\n")
 	}
 	for i, s := range []isa{avx512, avx2} {
-		fmt.Fprintf(&out, "//go:noescape\nfunc %s(kc int, a, b, c *float32, ldc, add int)\n\n", tiles[i].function())
+		t := tiles[i]
+		fmt.Fprintf(&out, "// c (%d, %d) (+)= aᵀ·b of packed panels, kc deep\n//\n", t.mr, t.nr)
+		fmt.Fprintf(&out, "//go:noescape\nfunc %s(kc int, a, b, c *float32, ldc, add int)\n\n", t.function())
+		fmt.Fprintf(&out, "// %d multiply-adds of %d lanes per round, on registers alone\nfunc peak%s(rounds int)\n\n", t.mr*t.across(), t.floats(), s.name)
 		for _, k := range vectorKernels() {
 			fmt.Fprintf(&out, "// %s\n//\n//go:noescape\nfunc %s(a *args)\n\n", k.doc, k.function(s))
 		}
 	}
+	fmt.Fprintf(&out, "//go:noescape\n%s\n\n//go:noescape\n%s\n", quadsDecl, pairDecl)
 	src, err := format.Source([]byte(out.String()))
 	if err != nil {
 		panic(err)

@@ -23,7 +23,9 @@ func gemmFile() string {
 	out.WriteString(header)
 	for _, t := range tiles {
 		t.emit(&out)
+		t.emitPeak(&out)
 	}
+	packing(&out)
 	return out.String()
 }
 
@@ -109,3 +111,22 @@ func (t tile) across() int { return t.nr / t.floats() }
 
 // sum is the register of row i, part j: the last ones.
 func (t tile) sum(i, j int) int { return t.regs - t.mr*t.across() + i*t.across() + j }
+
+// emitPeak writes a loop of multiply-adds on registers alone, two to a row of the tile: the most that this
+// instruction set can do.
+func (t tile) emitPeak(out *text) {
+	out.function("peak"+t.name, fmt.Sprintf("func peak%s(rounds int)", t.name), 8)
+	out.op("MOVQ", "rounds+0(FP)", "CX")
+	for i := range t.regs {
+		out.op("VXORPS", t.v(i), t.v(i), t.v(i))
+	}
+	out.label("round")
+	for i := range t.mr {
+		for j := range t.across() {
+			out.op("VFMADD231PS", t.v(j), t.v(t.across()), t.v(t.sum(i, j)))
+		}
+	}
+	out.op("DECQ", "CX")
+	out.op("JNZ", "round")
+	out.end()
+}

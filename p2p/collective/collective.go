@@ -165,4 +165,6 @@ type Frame struct {
 	Mark  Mark // contributions: of which piece
 	Chunk int  // index into Plan.Chunks
 	Data  []float32
+
+	hash *Hash // of a result's Data, when the receiving side has made it already
 }

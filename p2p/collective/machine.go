@@ -12,6 +12,8 @@ type Machine struct {
 	self Member
 	lazy bool // partial Haves are made by Report alone
 
+	deferred bool // one waits for it
+
 	plan   *view            // in force, or nil
 	plans  map[string]*view // this round's plans by CID, the one in force included
 	pieces map[PieceID]*piece
@@ -178,6 +180,7 @@ func (m *Machine) clear() {
 	m.sums = map[int]*sum{}
 	m.sent = sendState{}
 	m.have, m.told, m.cut, m.totals, m.closed, m.res, m.absent = nil, false, nil, nil, false, nil, nil
+	m.deferred = false
 }
 
 // begin makes a fresh start under the plan now in force with the pieces that are here.
@@ -185,7 +188,7 @@ func (m *Machine) begin() {
 	m.sums = map[int]*sum{}
 	m.sent.newPlan()
 	m.have, m.told, m.cut, m.totals, m.closed, m.res = nil, false, nil, nil, false, nil
-	m.news = true
+	m.news, m.deferred = true, false
 	m.absent = make([]int, len(m.plan.Chunks))
 	for _, p := range m.pieces { // only counts: the order does not show
 		p.absent = 0

@@ -32,22 +32,27 @@ func (m *Machine) result() *result {
 	return m.res
 }
 
-// put stages a chunk; the first copy stands.
-func (r *result) put(c int, data []float32) {
-	if r.got[c] {
-		return
+// put stages a chunk that came from its owner.
+func (r *result) put(f *Frame) {
+	ch := r.plan.Chunks[f.Chunk]
+	copy(r.v[ch.Lo:ch.Hi], f.Data)
+	if f.hash == nil {
+		r.stage(f.Chunk, hashChunk(f.Data))
+	} else {
+		r.stage(f.Chunk, *f.hash)
 	}
-	ch := r.plan.Chunks[c]
-	copy(r.v[ch.Lo:ch.Hi], data)
-	r.stage(c)
 }
 
 // stage marks a chunk of v as filled.
-func (r *result) stage(c int) {
-	ch := r.plan.Chunks[c]
-	r.hash[c] = hashChunk(r.v[ch.Lo:ch.Hi])
+func (r *result) stage(c int, h Hash) {
+	r.hash[c] = h
 	r.got[c] = true
 	r.missing--
+}
+
+func (r *result) hashOf(c int) Hash {
+	ch := r.plan.Chunks[c]
+	return hashChunk(r.v[ch.Lo:ch.Hi])
 }
 
 // agreed says whether the totals are known, so that results may travel.
@@ -66,23 +71,29 @@ func (m *Machine) Report() []Effect {
 	return m.report(nil, true)
 }
 
+// Deferred says whether Report has news.
+func (m *Machine) Deferred() bool { return m.deferred && !m.closed }
+
 // report makes a Have when this owner holds something the leader does not know of: all that the plan lists, or (partial)
 // less than that, or the sum over the cut's set when the last Have was about another.
 func (m *Machine) report(out []Effect, partial bool) []Effect {
 	if m.plan.me < 0 || len(m.plan.owned) == 0 {
 		return out
 	}
-	if !m.news && !partial {
+	if !m.news && !(partial && m.deferred) {
 		return out
 	}
-	m.news = false
+	m.news, m.deferred = false, false
 	set := m.complete()
 	if m.cut != nil {
 		if !covers(set, m.cut) {
 			return out
 		}
 		set = m.cut
-	} else if len(set) < len(m.plan.Pieces) && (len(set) == 0 || m.lazy && !partial) {
+	} else if len(set) == 0 && len(m.plan.Pieces) > 0 {
+		return out
+	} else if len(set) < len(m.plan.Pieces) && m.lazy && !partial {
+		m.deferred = true
 		return out
 	}
 	if m.told && sameMarks(m.have, set) {
@@ -187,7 +198,7 @@ func (m *Machine) reduceOwned(out []Effect, r *result) []Effect {
 	for _, c := range m.plan.owned {
 		ch := m.plan.Chunks[c]
 		divide(r.v[ch.Lo:ch.Hi], m.sumChunk(c, key, ids).v, m.totals.Weight)
-		r.stage(c)
+		r.stage(c, r.hashOf(c))
 		out = m.sendResult(out, r, c, "")
 	}
 	return out
@@ -197,7 +208,7 @@ func (m *Machine) reduceOwned(out []Effect, r *result) []Effect {
 func (r *result) zero() {
 	for c := range r.got {
 		if !r.got[c] {
-			r.stage(c)
+			r.stage(c, r.hashOf(c))
 		}
 	}
 }

@@ -3,6 +3,8 @@ package safetensors
 import (
 	"encoding/binary"
 	"math"
+
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
 )
 
 var le = binary.LittleEndian
@@ -19,13 +21,13 @@ func toF32(d DType) func([]float32, []byte) {
 	case BF16:
 		return func(dst []float32, src []byte) {
 			for i := range dst {
-				dst[i] = math.Float32frombits(uint32(le.Uint16(src[2*i:])) << 16)
+				dst[i] = dtype.FromBF16(le.Uint16(src[2*i:]))
 			}
 		}
 	case F16:
 		return func(dst []float32, src []byte) {
 			for i := range dst {
-				dst[i] = fromF16(le.Uint16(src[2*i:]))
+				dst[i] = dtype.FromF16(le.Uint16(src[2*i:]))
 			}
 		}
 	case F64:
@@ -98,13 +100,13 @@ func fromFloat32(d DType) func([]byte, []float32) {
 	case BF16:
 		return func(dst []byte, src []float32) {
 			for i, x := range src {
-				le.PutUint16(dst[2*i:], toBF16(x))
+				le.PutUint16(dst[2*i:], dtype.ToBF16(x))
 			}
 		}
 	case F16:
 		return func(dst []byte, src []float32) {
 			for i, x := range src {
-				le.PutUint16(dst[2*i:], toF16(x))
+				le.PutUint16(dst[2*i:], dtype.ToF16(x))
 			}
 		}
 	case F64:
@@ -115,44 +117,4 @@ func fromFloat32(d DType) func([]byte, []float32) {
 		}
 	}
 	return nil
-}
-
-// toBF16 rounds to nearest even and keeps NaN a NaN.
-func toBF16(x float32) uint16 {
-	b := math.Float32bits(x)
-	if x != x {
-		return uint16(b>>16) | 0x40 // set a mantissa bit that survives the cut
-	}
-	return uint16((b + 0x7fff + b>>16&1) >> 16)
-}
-
-// fromF16 is exact.
-func fromF16(h uint16) float32 {
-	sign := uint32(h&0x8000) << 16
-	exp, man := uint32(h>>10&0x1f), uint32(h&0x3ff)
-	switch exp {
-	case 0: // zero and subnormal: man · 2^-24
-		x := float32(man) * (1.0 / (1 << 24))
-		return math.Float32frombits(math.Float32bits(x) | sign)
-	case 31: // infinity and NaN
-		return math.Float32frombits(sign | 0x7f800000 | man<<13)
-	}
-	return math.Float32frombits(sign | (exp+112)<<23 | man<<13)
-}
-
-// toF16 rounds to nearest even, overflows to infinity and keeps NaN a NaN.
-func toF16(x float32) uint16 {
-	b := math.Float32bits(x)
-	sign := uint16(b >> 16 & 0x8000)
-	b &= 0x7fffffff
-	switch {
-	case b > 0x7f800000: // NaN
-		return sign | 0x7e00 | uint16(b>>13&0x3ff)
-	case b >= 0x477ff000: // 65520 and above round to infinity
-		return sign | 0x7c00
-	case b < 0x38800000: // below 2^-14: subnormal or zero; adding 0.5 lets the hardware round at bit 2^-24
-		f := math.Float32frombits(b) + 0.5
-		return sign | uint16(math.Float32bits(f)-0x3f000000)
-	}
-	return sign | uint16((b-0x38000000+0xfff+b>>13&1)>>13)
 }

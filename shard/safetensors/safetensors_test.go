@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
 )
 
 // data is the folder with reference files beside the repository; tests that need it skip where it is absent.
@@ -135,8 +137,8 @@ func TestHalfPrecision(t *testing.T) {
 		narrow func(float32) uint16
 		wide   func(uint16) float32
 	}{
-		{"f16", toF16, fromF16},
-		{"bf16", toBF16, func(h uint16) float32 { return math.Float32frombits(uint32(h) << 16) }},
+		{"f16", dtype.ToF16, dtype.FromF16},
+		{"bf16", dtype.ToBF16, dtype.FromBF16},
 	} {
 		for h := 0; h < 1<<16; h++ {
 			x := tc.wide(uint16(h))
@@ -164,8 +166,8 @@ func TestHalfPrecision(t *testing.T) {
 		}
 	}
 	for x, want := range map[float32]uint16{65519.996: 0x7bff, 65520: 0x7c00, 1e30: 0x7c00, -1e30: 0xfc00} {
-		if got := toF16(x); got != want {
-			t.Errorf("toF16(%v) = %04x, want %04x", x, got, want)
+		if got := dtype.ToF16(x); got != want {
+			t.Errorf("dtype.ToF16(%v) = %04x, want %04x", x, got, want)
 		}
 	}
 }
@@ -184,7 +186,7 @@ func TestReferenceConversions(t *testing.T) {
 	if err := s.ReadF32("x", x); err != nil {
 		t.Fatal(err)
 	}
-	for name, narrow := range map[string]func(float32) uint16{"x_as_bf16_bits": toBF16, "x_as_f16_bits": toF16} {
+	for name, narrow := range map[string]func(float32) uint16{"x_as_bf16_bits": dtype.ToBF16, "x_as_f16_bits": dtype.ToF16} {
 		want := make([]int64, len(x))
 		if err := s.where[name].ReadI64(name, want); err != nil {
 			t.Fatal(err)
@@ -222,7 +224,7 @@ func TestReferenceModels(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range a {
-			if math.Float32frombits(uint32(toBF16(a[i]))<<16) != b[i] {
+			if dtype.FromBF16(dtype.ToBF16(a[i])) != b[i] {
 				t.Fatalf("%s[%d]: %v and %v", name, i, a[i], b[i])
 			}
 		}

@@ -4,7 +4,7 @@ import "github.com/seed-7b27c88a/shoal/kernels"
 
 // Unit runs f with the weights of the named units at hand, in this pass and again in the backward pass. Without
 // recording, a unit that keeps the shape of its input (the residual stream) keeps the memory of its result alone. x is
-// the empty Var for a unit that makes its input itself.
+// the empty Var for a unit that makes its input itself. After an error units do nothing.
 func (t *Tape) Unit(x Var, units []int, f func(Var) Var) Var {
 	if !t.record && !x.T.None() {
 		return t.forget(x, units, f)
@@ -28,7 +28,7 @@ func (t *Tape) Unit(x Var, units []int, f func(Var) Var) Var {
 // (Chen et al. 2016, arXiv:1604.06174). The output has the input's shape: it is the residual stream.
 func (t *Tape) Checkpoint(x Var, units []int, f func(Var) Var) Var {
 	y := t.forget(x, units, f)
-	if !t.record {
+	if !t.record || t.Err() != nil {
 		return y
 	}
 	return t.made(y.T, true, func(dy kernels.Tensor) { t.again(x, dy, units, f) })
@@ -69,6 +69,9 @@ func (t *Tape) again(x Var, dy kernels.Tensor, units []int, f func(Var) Var) {
 }
 
 func (t *Tape) acquire(units []int) bool {
+	if t.Err() != nil {
+		return false
+	}
 	for _, u := range units {
 		if err := t.W.Acquire(t.ctx, u); err != nil {
 			t.Fail(err)

@@ -151,7 +151,7 @@ func pick(logits []float32, o Options, i int) int {
 func argMax(x []float32) int {
 	best := 0
 	for i, v := range x {
-		if v > x[best] || x[best] != x[best] {
+		if v > x[best] || x[best] != x[best] && v == v {
 			best = i
 		}
 	}

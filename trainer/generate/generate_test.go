@@ -8,6 +8,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/shard/safetensors"
 	"github.com/seed-7b27c88a/shoal/trainer/generate"
 	"github.com/seed-7b27c88a/shoal/trainer/model/modeltest"
+	"github.com/seed-7b27c88a/shoal/trainer/model/tiny"
 )
 
 func open(t *testing.T, elem ...string) *generate.Generator {
@@ -59,5 +60,84 @@ func TestMicroGreedy(t *testing.T) {
 		if err != nil || !slices.Equal(got, meta.New) {
 			t.Errorf("%s goes on with %v, %v; want %v", name, got, err, meta.New)
 		}
+	}
+}
+
+func openTiny(t *testing.T, s tiny.Shape) *generate.Generator {
+	t.Helper()
+	dir := t.TempDir()
+	s.Std = 0.3
+	if err := tiny.Write(dir, s, 4); err != nil {
+		t.Fatal(err)
+	}
+	g, err := generate.Open(modeltest.Device(t), safetensors.Dir(dir), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// TestCacheChangesNothing: going on from a cache gives what going over the whole text again gives.
+func TestCacheChangesNothing(t *testing.T) {
+	for _, s := range []tiny.Shape{{KVHeads: 2}, {Type: "mistral", Window: 4}, {Type: "gpt2"}, {Type: "qwen2", Tied: true}} {
+		g := openTiny(t, s)
+		text := []int32{5, 80, 12, 33, 7}
+		want, err := g.All(context.Background(), text, generate.Options{MaxTokens: 12, IgnoreEOS: true})
+		if err != nil || len(want) != 12 {
+			t.Fatal(want, err)
+		}
+		for i := range want { // one token at a time, from nothing
+			got, err := g.All(context.Background(), text, generate.Options{MaxTokens: 1, IgnoreEOS: true})
+			if err != nil || got[0] != want[i] {
+				t.Fatalf("%s: token %d is %v, %v with a fresh cache, %d going on", s.Type, i, got, err, want[i])
+			}
+			text = append(text, got[0])
+		}
+	}
+}
+
+func TestLimits(t *testing.T) {
+	g := openTiny(t, tiny.Shape{Context: 10})
+	ctx := context.Background()
+	if ids, err := g.All(ctx, []int32{3, 4, 5}, generate.Options{IgnoreEOS: true}); err != nil || len(ids) != 7 {
+		t.Errorf("%d tokens, %v; the model has room for 7", len(ids), err)
+	}
+	if ids, err := g.All(ctx, make([]int32, 10), generate.Options{}); err != nil || len(ids) != 0 {
+		t.Errorf("%d tokens, %v; the prompt fills the model", len(ids), err)
+	}
+	for name, prompt := range map[string][]int32{"empty": {}, "too long": make([]int32, 11), "no token": {9999}, "negative": {-1}} {
+		if _, err := g.All(ctx, prompt, generate.Options{}); err == nil {
+			t.Errorf("%s prompt was taken", name)
+		}
+	}
+	free, err := g.All(ctx, []int32{3, 4, 5}, generate.Options{IgnoreEOS: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut, err := g.All(ctx, []int32{3, 4, 5}, generate.Options{IgnoreEOS: true, Stop: []int{int(free[2])}})
+	if err != nil || len(cut) != slices.Index(free, free[2]) {
+		t.Errorf("stopped after %v, %v; want to stop at %d of %v", cut, err, free[2], free)
+	}
+	dead, stop := context.WithCancel(ctx)
+	stop()
+	if _, err := g.All(dead, []int32{3}, generate.Options{}); err == nil {
+		t.Error("a cancelled generation went on")
+	}
+}
+
+func TestSeeds(t *testing.T) {
+	g := openTiny(t, tiny.Shape{})
+	run := func(seed uint64) []int32 {
+		ids, err := g.All(context.Background(), []int32{3, 4}, generate.Options{MaxTokens: 30, Temperature: 1, Seed: seed, IgnoreEOS: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ids
+	}
+	if !slices.Equal(run(1), run(1)) {
+		t.Error("a seed does not repeat")
+	}
+	if slices.Equal(run(1), run(2)) {
+		t.Error("two seeds give one text")
 	}
 }

@@ -89,7 +89,7 @@ func (m *Model) with(unit int) []int {
 	return []int{unit}
 }
 
-// Hidden runs the model up to its head: h (N, C), normalised.
+// Hidden runs the model up to its head: h (N, C), normalised. It means nothing when the tape has an error.
 func (m *Model) Hidden(c *Ctx) autograd.Var {
 	x := c.Unit(autograd.Var{}, m.with(0), func(autograd.Var) autograd.Var { return m.embed(c) })
 	for i, b := range m.Blocks {
@@ -111,9 +111,12 @@ type Scores struct {
 }
 
 // Score runs the head on h. With coef (N, 1) = d(loss)/d(LogP) it also gives the gradient of h and adds the head's own,
-// in the same pass over the logits.
+// in the same pass over the logits. The scores mean nothing when the tape has an error.
 func (m *Model) Score(ctx context.Context, c *Ctx, h autograd.Var, coef kernels.Tensor) Scores {
-	defer m.hold(ctx, c, !coef.None())()
+	if !m.hold(ctx, c) {
+		return Scores{}
+	}
+	defer c.W.Release(m.head.Unit, !coef.None())
 	n := h.T.Rows
 	s := Scores{LogP: c.Alloc(n, 1)}
 	o := kernels.Head{H: h.T, W: c.W.Value(m.head), Target: c.Target, LogP: s.LogP, Coef: coef}
@@ -129,19 +132,26 @@ func (m *Model) Score(ctx context.Context, c *Ctx, h autograd.Var, coef kernels.
 	return s
 }
 
-// Logits is the head's output on h, which is best cut down to the rows that matter: (rows, V).
-func (m *Model) Logits(ctx context.Context, c *Ctx, h kernels.Tensor) kernels.Tensor {
-	defer m.hold(ctx, c, false)()
+// Logits is the head's output on the last rows tokens of h: (rows, V).
+func (m *Model) Logits(ctx context.Context, c *Ctx, h autograd.Var, rows int) kernels.Tensor {
+	if !m.hold(ctx, c) {
+		return kernels.Tensor{}
+	}
+	defer c.W.Release(m.head.Unit, false)
 	w := c.W.Value(m.head)
-	y := c.Alloc(h.Rows, w.Rows)
-	c.S.MatMul(y, h, w, kernels.MatMul{TB: true})
+	y := c.Alloc(rows, w.Rows)
+	c.S.MatMul(y, h.T.SliceRows(h.T.Rows-rows, h.T.Rows), w, kernels.MatMul{TB: true})
 	return y
 }
 
-// hold acquires the head's weights and returns what releases them.
-func (m *Model) hold(ctx context.Context, c *Ctx, gradsDone bool) func() {
+// hold acquires the head's weights; false: the pass has failed, now or before.
+func (m *Model) hold(ctx context.Context, c *Ctx) bool {
+	if c.Err() != nil {
+		return false
+	}
 	if err := c.W.Acquire(ctx, m.head.Unit); err != nil {
 		c.Fail(fmt.Errorf("head: %w", err))
+		return false
 	}
-	return func() { c.W.Release(m.head.Unit, gradsDone) }
+	return true
 }

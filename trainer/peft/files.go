@@ -18,7 +18,11 @@ const (
 	WeightsFile = "adapter_model.safetensors"
 )
 
-const maxConfigBytes = 1 << 20
+// Bounds on adapter_config.json.
+const (
+	maxConfigBytes = 1 << 20
+	maxTargets     = 1 << 12
+)
 
 // fileConfig is adapter_config.json: what stock PEFT needs to load a LoRA.
 type fileConfig struct {
@@ -147,6 +151,8 @@ func ParseConfig(text []byte) (Config, error) {
 		return Config{}, fmt.Errorf("modules_to_save: %.80q is not supported", f.ModulesToSave)
 	case len(f.RankPattern) > 0 || len(f.AlphaPattern) > 0:
 		return Config{}, fmt.Errorf("rank_pattern, alpha_pattern: not supported")
+	case len(f.Targets) > maxTargets:
+		return Config{}, fmt.Errorf("target_modules: %d of them, limit %d", len(f.Targets), maxTargets)
 	case f.Layers != nil:
 		return Config{}, fmt.Errorf("layers_to_transform: not supported")
 	}

@@ -36,6 +36,8 @@ type Stage struct {
 	Train []*autograd.Param // what is trained, in the order of the index space; its Off are set
 	W, G  kernels.Tensor    // (1, Elems) weights and gradient of what is trained; the zero Tensor when nothing is
 
+	Checkpoint bool // blocks keep only their inputs for the backward pass: a third more work, far less memory
+
 	Stream  *kernels.Stream
 	weights *autograd.Resident
 	tape    *autograd.Tape
@@ -150,8 +152,7 @@ func (s *Stage) Eval(ctx context.Context, seqs []model.Sequence) (objective.Sums
 func (s *Stage) Logits(ctx context.Context, seqs []model.Sequence, cache model.Cache, dst []float32) error {
 	c := s.begin(ctx, false, 0, seqs)
 	c.Cache = cache
-	h := s.Model.Hidden(c).T
-	y := s.Model.Logits(ctx, c, h.SliceRows(h.Rows-len(dst)/s.Model.Config.Vocab, h.Rows))
+	y := s.Model.Logits(ctx, c, s.Model.Hidden(c), len(dst)/s.Model.Config.Vocab)
 	if err := s.tape.Err(); err != nil {
 		return err
 	}
@@ -160,7 +161,7 @@ func (s *Stage) Logits(ctx context.Context, seqs []model.Sequence, cache model.C
 
 func (s *Stage) begin(ctx context.Context, train bool, step uint64, seqs []model.Sequence) *model.Ctx {
 	s.tape.Begin(ctx, train)
-	c := &model.Ctx{Tape: s.tape, Over: s.Over, Train: train}
+	c := &model.Ctx{Tape: s.tape, Over: s.Over, Train: train, Checkpoint: s.Checkpoint}
 	s.target = s.target[:0]
 	for _, q := range seqs {
 		if q.Target != nil {

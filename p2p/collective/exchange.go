@@ -1,0 +1,94 @@
+package collective
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"sync"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/seed-7b27c88a/shoal/p2p/record"
+	"github.com/seed-7b27c88a/shoal/p2p/xfer"
+)
+
+// Exchange is the collective of a whole node: it takes the chunks that peers send and gives each to its job's Group.
+// It is safe for concurrent use.
+type Exchange struct {
+	x *xfer.Xfer
+
+	mu     sync.Mutex // guards groups
+	groups map[cid.Cid]*Group
+}
+
+// NewExchange makes the collective a service of x. There is one per node.
+func NewExchange(x *xfer.Xfer) *Exchange {
+	e := &Exchange{x: x, groups: map[cid.Cid]*Group{}}
+	x.Handle(Service, e)
+	return e
+}
+
+// Join makes this node a member of a job until the Group is closed.
+func (e *Exchange) Join(job cid.Cid, self Member, on Events) (*Group, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.groups[job] != nil {
+		return nil, fmt.Errorf("this node is in job %s already", job)
+	}
+	g := newGroup(e, job, self, on)
+	e.groups[job] = g
+	return g, nil
+}
+
+func (e *Exchange) leave(job cid.Cid) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.groups, job)
+}
+
+func (e *Exchange) group(job cid.Cid) *Group {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.groups[job]
+}
+
+// Offer implements xfer.Service. A chunk of a job that this node is not in (yet) is refused like one of an unknown plan.
+func (e *Exchange) Offer(from record.PeerID, meta []byte, size int) (xfer.Delivery, xfer.Code) {
+	f, err := decodeMeta(meta, size)
+	if err != nil {
+		return nil, xfer.Code(RefusedMalformed)
+	}
+	g := e.group(f.Key.Job)
+	if g == nil {
+		return nil, xfer.Code(RefusedUnknown)
+	}
+	held, why := g.expect(from, f, size/4)
+	if held || why != 0 {
+		return nil, xfer.Code(why)
+	}
+	return &delivery{g: g, from: from, frame: f, data: make([]float32, size/4)}, xfer.Taken
+}
+
+// delivery is a chunk on its way in.
+type delivery struct {
+	g     *Group
+	from  record.PeerID
+	frame *Frame
+	data  []float32
+}
+
+func (d *delivery) Buffer() []byte { return bytesOf(d.data) }
+
+func (d *delivery) Drop() {}
+
+// Done hashes a chunk of a result here, on the lane's goroutine, so that lanes do it at the same time.
+func (d *delivery) Done(reply func(xfer.Code)) {
+	d.frame.Data = d.data
+	if d.frame.Kind == FrameResult {
+		h := Hash(sha256.Sum256(bytesOf(d.data)))
+		d.frame.hash = &h
+	}
+	if bigEndian {
+		swap(bytesOf(d.data))
+	}
+	d.g.deliver(d.from, d.frame, reply)
+}
