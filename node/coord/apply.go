@@ -232,14 +232,14 @@ func (m *Machine) replay(es []*Entry) {
 func (m *Machine) adoptSpine(es []*Entry) {
 	old, another := m.job, !m.sameLog(es)
 	if another {
-		m.closeSeat()
+		m.leaveLog(forksOf(es))
 	}
 	m.replaying = true // nothing may be concluded from a trail that is not complete yet
 	m.replay(es)
 	m.replaying = false
 	m.mergeTrail(old)
 	if another {
-		m.changeLog(old)
+		m.joinLog()
 	}
 	m.save(true)
 	m.reconcile()

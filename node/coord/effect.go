@@ -91,8 +91,8 @@ type (
 	Report struct{ Round RoundReport }
 	// Publish repeats an entry on the swarm's gossip (at most 8 KiB).
 	Publish struct{ Entry *record.Signed }
-	// Rollback: the job continues from an earlier commit; metrics past Round are removed. A Fetch follows where this
-	// node's state is past it.
+	// Rollback: the job goes on after Round in another generation. Unfinished work is dropped, collective.Machine.Reset
+	// is called, metrics past Round are removed. A Fetch follows where this node's state is not of that history.
 	Rollback struct{ Round uint64 }
 	// End: the job is over here. The machine may be stepped on, so that others learn how it ended.
 	End struct {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/seed-7b27c88a/shoal/p2p/collective"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 )
 
@@ -184,29 +185,40 @@ func (m *Machine) losesTo(es []*Entry) bool {
 	return theirs.beats(&mine)
 }
 
-// changeLog leaves the generation that was followed so far.
-func (m *Machine) changeLog(old *job) {
+// leaveLog gives up the generation that was followed so far for another one, before anything of that is done.
+func (m *Machine) leaveLog(forks []Fork) {
+	m.closeSeat()
 	m.court = nil
 	m.guide = guide{heard: m.now}
-	m.me.fetch, m.me.late = fetch{tries: m.me.fetch.tries}, 0
-	if m.job.fresh() && slices.Contains(m.job.keepers, m.voter()) {
-		m.openSeat(m.logKey(), m.job.keepers)
-	}
-	m.seatKeepers()
-	if old.head.Defined() {
-		m.note("generation %d begins after round %d", m.job.gen, m.job.lastFork().Round)
-	}
-	if back := commonRound(old.forks, m.job.forks); old.round > back {
+	me := &m.me
+	me.fetch, me.late = fetch{tries: me.fetch.tries}, 0
+	me.started, me.cut, me.released = collective.Key{}, collective.Key{}, collective.Key{}
+	me.staged, me.have, me.ack = nil, nil, nil
+	if m.job.head.Defined() {
+		back := min(m.job.round, commonRound(m.job.forks, forks))
+		m.note("the job goes on after round %d in another generation", back)
 		m.emit(Rollback{Round: back})
 	}
 }
 
+// joinLog takes this node's seat in the generation now followed.
+func (m *Machine) joinLog() {
+	if m.job.fresh() && slices.Contains(m.job.keepers, m.voter()) {
+		m.openSeat(m.logKey(), m.job.keepers)
+	}
+	m.seatKeepers()
+}
+
+// forksOf is the history of generations that a spine belongs to.
+func forksOf(es []*Entry) []Fork {
+	held, ok := es[0].Body.(*ResetHeld)
+	if !ok {
+		return nil
+	}
+	h := es[0].Header
+	forks := append(slices.Clone(held.entry.Forks), Fork{Generation: h.Generation, Reset: es[0].CID, Round: h.Round, Regular: held.entry.Regular})
+	return forks[max(0, len(forks)-maxForks):]
+}
+
 // fresh tells that nothing but the Reset is in the log, so that its keepers begin it.
 func (j *job) fresh() bool { return len(j.spine) == 1 && j.gen > 0 }
-
-func (j *job) lastFork() Fork {
-	if n := len(j.forks); n > 0 {
-		return j.forks[n-1]
-	}
-	return Fork{}
-}

@@ -160,25 +160,31 @@ func (m *Machine) tickCourt() {
 	m.judge()
 }
 
-// jury is every member of the newest commit or plan and every keeper, in that order.
+// jury is every member of the newest commit, of the plan in force and every keeper. Its order begins with what all who
+// know the newest commit agree on: the members planned in it.
 func (m *Machine) jury() (ids []record.PeerID) {
 	add := func(id record.PeerID) {
 		if !slices.Contains(ids, id) {
 			ids = append(ids, id)
 		}
 	}
-	if p := m.job.plan; p != nil {
-		for _, r := range p.Members {
-			add(r.ID)
-		}
-	}
 	if c, ok := m.job.at(m.job.round); ok && c.entry != nil {
+		if c.entry.Plan != nil {
+			for _, r := range c.entry.Plan.Members {
+				add(r.ID)
+			}
+		}
 		for _, n := range c.entry.Counted {
 			add(n.Peer)
 		}
 	}
 	for _, k := range m.job.keepers {
 		add(k.ID)
+	}
+	if p := m.job.plan; p != nil {
+		for _, r := range p.Members {
+			add(r.ID)
+		}
 	}
 	add(m.self.ID)
 	return ids
@@ -433,7 +439,8 @@ func (m *Machine) finishDraft() {
 		signed := k.ID == m.self.ID || slices.ContainsFunc(c.sigs, func(s *record.Signed) bool { return s.Signer == k.ID })
 		if !signed {
 			if m.now > c.drafted+slot {
-				c.draft, c.answers, c.since = nil, nil, m.now
+				apart := time.Duration(m.self.Boot % uint64(slot)) // so that two writers do not meet again
+				c.draft, c.answers, c.since = nil, nil, m.now+apart
 			}
 			return
 		}
@@ -467,10 +474,7 @@ func (m *Machine) finishDraft() {
 func (m *Machine) performReset(e *Entry, held *ResetHeld) {
 	j, r := m.job, held.entry
 	j.gen, j.reset = e.Header.Generation, e.CID
-	j.forks = append(slices.Clone(r.Forks), Fork{Generation: j.gen, Reset: e.CID, Round: e.Header.Round, Regular: r.Regular})
-	if len(j.forks) > maxForks {
-		j.forks = slices.Delete(j.forks, 0, len(j.forks)-maxForks)
-	}
+	j.forks = forksOf([]*Entry{e})
 	j.round, j.commit, j.tokens = e.Header.Round, e.Header.Parent, r.Tokens
 	j.trail = []commitAt{{}}
 	if j.round > 0 {

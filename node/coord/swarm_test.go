@@ -361,6 +361,8 @@ func (r *run) perform(ef Effect) {
 		r.s.logged(r, e)
 	case Rollback:
 		r.back = append(r.back, e.Round)
+		r.waiting = nil
+		r.collect(r.col.Reset())
 	case Report:
 		r.rounds = append(r.rounds, e.Round)
 	case End:
@@ -386,7 +388,11 @@ func (r *run) work(e Start) {
 		r.waiting = append(r.waiting, e)
 		return
 	}
+	epoch := len(r.back)
 	r.sim.After(took, func() {
+		if epoch != len(r.back) {
+			return // a Rollback came
+		}
 		v, tokens := r.s.sum(e.Work)
 		id := collective.PieceID{Round: e.Plan.Round, Attempt: e.Plan.Attempt, Member: r.id, Boot: r.sim.Boot()}
 		r.collect(r.col.Local(collective.Mark{PieceID: id, Weight: tokens, Loss: float64(tokens)}, v))
