@@ -3,6 +3,7 @@ package kernels_test
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -103,6 +104,13 @@ func TestArenaFull(t *testing.T) {
 	}
 	if _, err := kernels.Alloc(dev, dtype.F32, 2, 2); !errors.Is(err, errFull) {
 		t.Errorf("alloc: %v", err)
+	}
+	huge := kernels.NewArena(dev, 64)
+	if huge.F32(math.MaxInt/2, 3); huge.Err() == nil {
+		t.Error("a size that overflows was taken")
+	}
+	if _, err := kernels.Alloc(dev, dtype.F32, 1<<40, 1<<40); err == nil || errors.Is(err, errFull) {
+		t.Errorf("a size that overflows: %v", err)
 	}
 }
 

@@ -111,7 +111,7 @@ func (d *Device) transfer(t kernels.Tensor, n int, row func(row []byte, at int))
 // Sync has nothing to wait for: Run has waited.
 func (d *Device) Sync(ctx context.Context) error { return ctx.Err() }
 
-// Close ends the workers and unmaps the memory. Nothing may use the device or its tensors afterwards.
+// Close ends the workers and gives the memory back. Nothing may use the device or its tensors afterwards.
 func (d *Device) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

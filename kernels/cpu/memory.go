@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"unsafe"
 )
 
 // memory hands out zeroed blocks that live until close.
@@ -40,29 +39,14 @@ func (m *memory) alloc(n int) ([]byte, error) {
 	return b[:n:n], nil
 }
 
-// free gives back one block of alloc before close.
-func (m *memory) free(b []byte) error {
-	if cap(b) == 0 {
-		return nil
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for i, have := range m.blocks {
-		if unsafe.SliceData(have) == unsafe.SliceData(b) {
-			m.blocks = append(m.blocks[:i], m.blocks[i+1:]...)
-			m.used -= int64(len(have))
-			return unmapBytes(have)
-		}
-	}
-	return errors.New("free of memory that was not allocated here")
-}
-
+// close gives the pages back to the system. The addresses stay reserved: a pointer left behind then reads zeros, and
+// can never point into the Go heap, which the garbage collector would not forgive.
 func (m *memory) close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var errs []error
 	for _, b := range m.blocks {
-		errs = append(errs, unmapBytes(b))
+		errs = append(errs, dropPages(b))
 	}
 	m.blocks, m.used = nil, 0
 	return errors.Join(errs...)

@@ -11,4 +11,4 @@ func mapBytes(n int) ([]byte, error) {
 	return b[skip : skip+n : skip+n], nil
 }
 
-func unmapBytes([]byte) error { return nil }
+func dropPages([]byte) error { return nil }

@@ -9,4 +9,4 @@ func mapBytes(n int) ([]byte, error) {
 	return unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 }
 
-func unmapBytes(b []byte) error { return unix.Munmap(b) }
+func dropPages(b []byte) error { return unix.Madvise(b, unix.MADV_DONTNEED) }
