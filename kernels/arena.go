@@ -49,6 +49,12 @@ func (a *Arena) I32(rows, cols int) Tensor { return a.Tensor(dtype.I32, rows, co
 // Reset takes all tensors back. The slabs stay with the arena.
 func (a *Arena) Reset() { a.cur, a.used = 0, 0 }
 
+// Free gives the slabs back to the device. The arena may be used again and takes new ones.
+func (a *Arena) Free() {
+	Free(a.dev, a.slabs...)
+	*a = Arena{dev: a.dev, slab: a.slab}
+}
+
 // Mark is a place in an arena that Release goes back to.
 type Mark struct{ cur, used int }
 

@@ -52,13 +52,19 @@ func (d *Device) Info() kernels.Info {
 	return d.info
 }
 
-// Alloc maps zeroed memory that lives until Close.
+// Alloc maps zeroed memory that lives until Free or Close.
 func (d *Device) Alloc(bytes int) (*kernels.Buffer, error) {
 	b, err := d.mem.alloc(bytes)
 	if err != nil {
 		return nil, err
 	}
 	return &kernels.Buffer{Bytes: b, Size: len(b)}, nil
+}
+
+// Free takes back a buffer of Alloc for others. Tensors on it are dead: a stream refuses them.
+func (d *Device) Free(b *kernels.Buffer) {
+	d.mem.free(b.Bytes)
+	b.Bytes, b.Size = nil, 0
 }
 
 // Host is the same memory: the CPU has no other.

@@ -91,6 +91,15 @@ func TestMemory(t *testing.T) {
 	if _, err := m.alloc(-1); err == nil {
 		t.Error("a negative size was taken")
 	}
+	a[0] = 1
+	m.free(a)
+	if m.used != 0 {
+		t.Errorf("after free %d bytes are used", m.used)
+	}
+	b, err := m.alloc(900)
+	if err != nil || &b[0] != &a[0] || b[0] != 0 {
+		t.Errorf("a freed block was not used again, zeroed (%v)", err)
+	}
 	if err := m.close(); err != nil {
 		t.Error(err)
 	}
