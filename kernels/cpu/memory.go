@@ -40,7 +40,7 @@ func (m *memory) alloc(n int) ([]byte, error) {
 	}
 	m.used += int64(len(b))
 	m.live[&b[0]] = b
-	return b[:n:n], nil
+	return b[:n:max(n, 1)], nil
 }
 
 // block takes a spare block that is large enough and not twice as large, or maps a new one.
