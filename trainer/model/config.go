@@ -12,6 +12,8 @@ import (
 // ConfigFile is the name of the file that describes a model.
 const ConfigFile = "config.json"
 
+const generationFile = "generation_config.json"
+
 // Bounds on config.json. The file's bound is far above real ones, which a label table can make long; the others are
 // above every published model and keep products of them inside 63 bits.
 const (
@@ -59,7 +61,7 @@ type rawConfig struct {
 	RopeParams  *ropeScaling `json:"rope_parameters"`
 	PartialRope *float64     `json:"partial_rotary_factor"`
 
-	Window     *int      `json:"sliding_window"`
+	Window     window    `json:"sliding_window"`
 	UseWindow  *bool     `json:"use_sliding_window"`
 	MaxWindow  *int      `json:"max_window_layers"`
 	LayerTypes *[]string `json:"layer_types"`
@@ -94,6 +96,17 @@ type ropeScaling struct {
 	Theta    *float64 `json:"rope_theta"`
 }
 
+// window tells null, which is none, from an absent key, for which Mistral has a default.
+type window struct {
+	there bool
+	size  *int
+}
+
+func (w *window) UnmarshalJSON(b []byte) error {
+	w.there = true
+	return json.Unmarshal(b, &w.size)
+}
+
 // tokenIDs is a token id, a list of them, or null.
 type tokenIDs []int
 
@@ -108,7 +121,8 @@ func (t *tokenIDs) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*[]int)(t))
 }
 
-// ReadConfig reads and checks config.json.
+// ReadConfig reads and checks config.json, and takes the tokens that end a text from generation_config.json where that
+// names them, as transformers does.
 func ReadConfig(files Files) (*Config, error) {
 	text, err := readSmall(files, ConfigFile, maxConfigBytes)
 	if err != nil {
@@ -117,6 +131,22 @@ func ReadConfig(files Files) (*Config, error) {
 	c, err := ParseConfig(text)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", ConfigFile, err)
+	}
+	text, err = readSmall(files, generationFile, maxConfigBytes)
+	if isAbsent(err) {
+		return c, nil
+	}
+	var g struct {
+		EOS tokenIDs `json:"eos_token_id"`
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &g)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", generationFile, err)
+	}
+	if len(g.EOS) > 0 {
+		c.EOS = g.EOS
 	}
 	return c, nil
 }
@@ -290,14 +320,17 @@ func (s *ropeScaling) kind() string {
 func (p *parser) windows() {
 	r, c := p.raw, p.c
 	c.Windows = make([]int, max(c.Layers, 0))
-	on := r.Window != nil && c.Type != "llama"
-	if c.Type == "qwen2" {
-		on = on && r.UseWindow != nil && *r.UseWindow
+	size := r.Window.size
+	switch {
+	case c.Type == "llama", c.Type == "qwen2" && (r.UseWindow == nil || !*r.UseWindow):
+		return
+	case c.Type == "mistral" && !r.Window.there:
+		size = new(4096) // transformers' default
 	}
-	if !on || p.err != nil {
+	if size == nil || p.err != nil {
 		return
 	}
-	w := p.size("sliding_window", r.Window, maxPositions)
+	w := p.size("sliding_window", size, maxPositions)
 	if r.LayerTypes != nil && len(*r.LayerTypes) != c.Layers {
 		p.fail("layer_types: %d of them for %d layers", len(*r.LayerTypes), c.Layers)
 		return
