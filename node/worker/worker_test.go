@@ -197,4 +197,3 @@ func compare(t *testing.T, got, want []trainer.StepReport) {
 		}
 	}
 }
-
