@@ -12,6 +12,8 @@ import (
 const (
 	// maxAdding is how many attempts add pieces to a round before it starts from nothing.
 	maxAdding = 3
+	// maxExtensions is how often a deadline is doubled before that too.
+	maxExtensions = 5
 	// deadGrace lets what a dead member had sent arrive before its work is planned again.
 	deadGrace = 250 * time.Millisecond
 )
@@ -59,7 +61,7 @@ func (m *Machine) watchGather(phase string) {
 // overdue tells whether the present phase has lasted longer than allowed: doubled for each extension.
 func (m *Machine) overdue(d time.Duration) bool { return m.now >= m.lead.from+d<<m.lead.tries }
 
-// gone lists working rows whose run is not there any more or is about to leave with work undone.
+// gone lists working rows whose run is not there any more.
 func (m *Machine) gone() (out []int) {
 	for i, r := range m.job.plan.Members {
 		if !r.Syncing && !m.peers.lives(r.ID, r.Boot, m.now) {
@@ -123,10 +125,11 @@ func (m *Machine) blame(owners []int) (mute, late []int) {
 	return mute, late
 }
 
-// silentOwners are owners that have not acknowledged while another has.
+// silentOwners are owners that have not answered the cut, or not acknowledged the result, while another has.
 func (m *Machine) silentOwners(owners []int) (mute []int) {
 	for _, o := range owners {
-		if m.lead.acks[o] == nil {
+		summed := m.lead.haves[o] != nil && slices.Equal(m.lead.haves[o].Pieces, m.job.cut.Set)
+		if m.lead.acks[o] == nil && (m.job.totals != nil || !summed) {
 			mute = append(mute, o)
 		}
 	}
@@ -151,7 +154,8 @@ func (m *Machine) nextAttempt(f fault) {
 		m.extend()
 		return
 	}
-	if m.adding() >= maxAdding && f.timed || len(f.dead)+len(f.mute) >= len(working(p.Members)) {
+	exhausted := m.adding() >= maxAdding || m.lead.tries >= maxExtensions
+	if exhausted && f.timed || len(f.dead)+len(f.mute) >= len(working(p.Members)) {
 		m.wholeBatch(&d)
 		m.goOn(d, f)
 		return
@@ -177,9 +181,7 @@ func (m *Machine) goOn(d draft, f fault) {
 }
 
 // extend waits twice as long: nobody else could do better.
-func (m *Machine) extend() {
-	m.lead.tries = min(m.lead.tries+1, 6)
-}
+func (m *Machine) extend() { m.lead.tries++ }
 
 // adding counts the attempts of this round that have added pieces since it started from nothing.
 func (m *Machine) adding() int {

@@ -56,7 +56,6 @@ type staged struct {
 // startPlan puts the plan in force here.
 func (m *Machine) startPlan() {
 	p := m.job.plan
-	m.me.have, m.me.ack = nil, nil
 	i := p.row(m.self.ID, m.self.Boot)
 	if i < 0 || m.me.started == p.key || m.over != "" {
 		return
