@@ -59,7 +59,7 @@ func (m *Machine) watchGather(phase string) {
 }
 
 // overdue tells whether the present phase has lasted longer than allowed: doubled for each extension.
-func (m *Machine) overdue(d time.Duration) bool { return m.now >= m.lead.from+d<<m.lead.tries }
+func (m *Machine) overdue(d time.Duration) bool { return m.now >= m.lead.from+doubled(d, m.lead.tries) }
 
 // gone lists working rows whose run is not there any more.
 func (m *Machine) gone() (out []int) {
@@ -151,7 +151,7 @@ func (m *Machine) nextAttempt(f fault) {
 	d.absent = m.absentNow(f)
 	able := working(d.rows)
 	if len(able) == 0 {
-		m.extend()
+		m.extend(f)
 		return
 	}
 	exhausted := m.adding() >= maxAdding || m.lead.tries >= maxExtensions
@@ -163,7 +163,7 @@ func (m *Machine) nextAttempt(f fault) {
 	d.kept, d.missing = m.salvage(f, d.rows)
 	d.workers = m.helpers(d.rows, f.late)
 	if len(d.missing) > 0 && len(d.workers) == 0 || len(d.missing) == 0 && len(f.dead)+len(f.mute) == 0 {
-		m.extend()
+		m.extend(f)
 		return
 	}
 	m.goOn(d, f)
@@ -180,8 +180,12 @@ func (m *Machine) goOn(d draft, f fault) {
 	m.propose(contextPlan, d.round, d.attempt, m.plan(d))
 }
 
-// extend waits twice as long: nobody else could do better.
-func (m *Machine) extend() { m.lead.tries++ }
+// extend waits twice as long once the deadline has passed: nobody else could do better.
+func (m *Machine) extend(f fault) {
+	if f.timed {
+		m.lead.tries++
+	}
+}
 
 // adding counts the attempts of this round that have added pieces since it started from nothing.
 func (m *Machine) adding() int {
