@@ -98,8 +98,18 @@ func (g *Group) Plan(p *Plan) {
 	})
 }
 
-// Local hands in this member's own piece. v is read until Commit, Reset or a plan of another round returns.
+// Local hands in this member's own piece. v is read until Commit, Withdraw, Reset or a plan of another
+// round returns.
 func (g *Group) Local(k Mark, v []float32) { g.step(func() []Effect { return g.m.Local(k, v) }) }
+
+// Withdraw takes back what Local handed in: when it returns nobody reads this member's own pieces any more.
+func (g *Group) Withdraw() {
+	g.step(func() []Effect {
+		out := g.m.Withdraw()
+		g.retakePieces(true)
+		return out
+	})
+}
 
 // Cut names the set that counts.
 func (g *Group) Cut(k Key, set []Mark) { g.step(func() []Effect { return g.m.Cut(k, set) }) }
@@ -219,6 +229,10 @@ func poke(c chan struct{}) {
 func (g *Group) retake(over bool) {
 	g.result.take()
 	g.result = &lease{}
+	g.retakePieces(over)
+}
+
+func (g *Group) retakePieces(over bool) {
 	for id, l := range g.leases {
 		l.expire()
 		g.expired = append(g.expired, l)

@@ -98,6 +98,18 @@ func (m *Machine) Local(k Mark, v []float32) []Effect {
 	return m.advance(m.sendPiece(nil, k.PieceID, ""))
 }
 
+// Withdraw takes this member's own pieces back: its state is being replaced, and their vectors are needed for other work.
+// What was delivered of them stays where it is; what this member holds for others stays too.
+func (m *Machine) Withdraw() []Effect {
+	if m.plan == nil || m.closed {
+		return nil
+	}
+	m.drop(func(id PieceID) bool { return m.pieces[id].own != nil })
+	m.count()
+	m.news = true
+	return m.advance(nil)
+}
+
 // Cut names the set that counts. An owner whose last Have named another set answers with a sum over this one.
 func (m *Machine) Cut(k Key, set []Mark) []Effect {
 	if m.plan == nil || m.plan.Key != k || m.cut != nil {
@@ -204,6 +216,11 @@ func (m *Machine) begin() {
 	m.sent.newPlan()
 	m.have, m.told, m.cut, m.totals, m.closed, m.res = nil, false, nil, nil, false, nil
 	m.news, m.deferred = true, false
+	m.count()
+}
+
+// count finds what is absent.
+func (m *Machine) count() {
 	m.absent = make([]int, len(m.plan.Chunks))
 	for _, p := range m.pieces { // only counts: the order does not show
 		p.absent = 0

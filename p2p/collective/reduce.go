@@ -122,7 +122,7 @@ func (m *Machine) report(out []Effect, partial bool) []Effect {
 			return out
 		}
 		set = m.cut
-	} else if len(set) == 0 && len(m.plan.Pieces) > 0 {
+	} else if len(set) == 0 && len(m.plan.Pieces) > 0 && !m.told {
 		return out
 	} else if len(set) < len(m.plan.Pieces) && m.lazy && !partial {
 		m.deferred = true
