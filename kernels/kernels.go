@@ -44,7 +44,8 @@ type Info struct {
 	MemBytes int64  // memory that tensors may use, 0: unknown
 }
 
-// Device owns memory and runs commands on it.
+// Device owns memory and runs commands on it. An error that Run finds at once belongs to the stream whose commands
+// they were; one that a device finds later is reported by its next Sync.
 type Device interface {
 	Info() Info
 	Alloc(bytes int) (*Buffer, error)   // zeroed, 64-byte aligned, outside the Go heap
@@ -52,6 +53,6 @@ type Device interface {
 	Run(cmds []Cmd) error               // enqueue in order
 	Write(dst Tensor, src []byte) error // host → device, in stream order; src in dst.Type, row-major, packed
 	Read(dst []byte, src Tensor) error  // device → host; waits for what was enqueued before
-	Sync(ctx context.Context) error     // waits; the first error sticks and is reported here
+	Sync(ctx context.Context) error     // waits; reports the first error found since the last Sync
 	Close() error
 }

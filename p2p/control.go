@@ -145,7 +145,7 @@ func (c *Control) serve(s *Stream) {
 		return
 	}
 	defer c.leave(in)
-	if c.h.hello(s.peer, hi.boot) {
+	if c.h.hello(s, hi.boot) {
 		reply(s, frame{kind: kindClone})
 	}
 	err = c.receive(in, r)

@@ -211,7 +211,7 @@ func (m *Machine) salvage(f fault, rows []Row) (kept []Piece, missing []shard.Ra
 	p := m.job.plan
 	var sure []shard.Range
 	for i, pc := range p.Pieces {
-		keep, certain := m.prospect(i, f)
+		keep, certain := m.prospect(i, f, rows)
 		if !keep {
 			continue
 		}
@@ -226,11 +226,11 @@ func (m *Machine) salvage(f fault, rows []Row) (kept []Piece, missing []shard.Ra
 // prospect tells whether a piece may still count, and whether it is certain enough not to compute its positions again.
 // The living owners' copies stay; those of a dead owner are sent again by the piece's maker, or are at the first
 // successor when the maker was the owner itself.
-func (m *Machine) prospect(i int, f fault) (keep, certain bool) {
+func (m *Machine) prospect(i int, f fault, rows []Row) (keep, certain bool) {
 	p := m.job.plan
 	pc := p.Pieces[i]
 	maker := p.row(pc.ID, pc.Boot)
-	if m.peers.lives(pc.ID, pc.Boot, m.now) {
+	if slices.ContainsFunc(rows, func(r Row) bool { return r.ID == pc.ID && r.Boot == pc.Boot }) {
 		return true, !slices.Contains(f.late, maker)
 	}
 	lost := slices.Concat(f.dead, f.mute)

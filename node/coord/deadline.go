@@ -47,6 +47,14 @@ func (t *timing) deadline(initial time.Duration) time.Duration {
 	return d
 }
 
+// patience is how long a member that is not needed is waited for: as long again as the phase usually takes.
+func (t *timing) patience() time.Duration {
+	if len(t.took) == 0 {
+		return leastWait
+	}
+	return min(max(2*median(t.took), leastWait/4), leastWait)
+}
+
 func median(ds []time.Duration) time.Duration {
 	s := slices.Clone(ds)
 	slices.Sort(s)

@@ -30,7 +30,9 @@ type local struct {
 	have     *collective.Have // last of the plan in force
 	ack      *staged
 	beatAt   time.Duration
-	unseat   time.Duration  // when the seat is closed; 0: never
+	unseat   time.Duration // when the seat is closed; 0: never
+	repeated time.Duration
+	signed   signature
 	order    *record.Signed // to cancel, not in the log yet
 	leaveBy  time.Duration
 	handed   time.Duration // when the lead may be handed over again
@@ -99,7 +101,7 @@ func (m *Machine) held(h collective.Have) {
 
 func (m *Machine) sendHave() {
 	p := m.job.plan
-	if p == nil || m.me.have == nil || m.me.have.Key != p.key || m.guide.leader == "" {
+	if p == nil || m.job.totals != nil || m.me.have == nil || m.me.have.Key != p.key || m.guide.leader == "" {
 		return
 	}
 	msg := haveMsg{Plan: p.key.Plan, SumSq: m.me.have.SumSq, NonFinite: m.me.have.NonFinite}
@@ -137,10 +139,7 @@ func (m *Machine) sendAck() {
 // tellLeader repeats to a new leader what only a leader keeps.
 func (m *Machine) tellLeader() {
 	m.beat()
-	m.sendHave()
-	m.sendAck()
-	m.tellReceipts()
-	m.sendOrder()
+	m.repeat()
 }
 
 // stepped notes the trainer's new state.
@@ -196,7 +195,7 @@ func (m *Machine) tickLocal() {
 // reconcile brings the trainer's state to the newest commit: by stepping staged results, else by a Fetch.
 func (m *Machine) reconcile() {
 	j, me := m.job, &m.me
-	if m.over != "" || me.fetch.on || me.finish.Defined() {
+	if m.over != "" || m.replaying || me.fetch.on || me.finish.Defined() {
 		return
 	}
 	if !me.ready {
@@ -261,13 +260,11 @@ func (m *Machine) checkState(b *CommitEntry) {
 // fetchState asks for the state of the newest commit, from members that have it or from its checkpoint.
 func (m *Machine) fetchState() {
 	j, f := m.job, &m.me.fetch
-	if m.now < f.pause || m.over != "" {
-		return
+	if m.now < f.pause || m.over != "" || !m.led() {
+		return // without a leader nobody knows which state is wanted
 	}
 	if j.round == 0 {
-		if m.led() {
-			m.fetchFromSpec()
-		}
+		m.fetchFromSpec()
 		return
 	}
 	donors := m.donors()

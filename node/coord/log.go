@@ -98,7 +98,9 @@ func (m *Machine) adoptState(data []byte) {
 	if len(data) == 0 || record.Decode(data, &spine) != nil {
 		return
 	}
-	m.adoptSpine(spine)
+	if es, err := m.openSpine(spine); err == nil && m.sameLog(es) && m.ahead(es) {
+		m.adoptSpine(es)
+	}
 }
 
 // commitData applies an entry that raft committed.

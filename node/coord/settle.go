@@ -154,7 +154,9 @@ func (m *Machine) askForCopies() {
 // performSettle keeps the checkpoint where it should be kept, and ends the job after the last one.
 func (m *Machine) performSettle(s SettleEntry) {
 	j := m.job
-	j.settled = append(j.settled, s)
+	if s.Round > j.lastSettled().Round {
+		j.settled = append(j.settled, s)
+	}
 	if len(j.settled) > 2 {
 		j.settled = slices.Delete(j.settled, 0, 1)
 	}

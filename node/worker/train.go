@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"io"
 
@@ -36,7 +37,7 @@ func (j *Job) stepped(r trainer.StepReport) {
 		j.post(coord.Failed{Why: err.Error()})
 		return
 	}
-	j.reportStep(r)
+	j.reportStep(r, hex.EncodeToString(hash[:]))
 	j.post(coord.Stepped{Round: r.Step, Commit: commitOf(f), Hash: hash})
 }
 
@@ -53,7 +54,11 @@ func (j *Job) restore() error {
 			return err
 		}
 		for _, r := range j.state.replace(s) {
-			j.reportStep(r)
+			state := ""
+			if r.Step == s.State.Step {
+				state = hex.EncodeToString(hash[:])
+			}
+			j.reportStep(r, state)
 		}
 		j.rounds.readmit()
 		j.post(coord.Restored{Round: s.State.Step, Commit: s.Commit, Hash: hash})

@@ -66,7 +66,7 @@ func TestSwarmFaults(t *testing.T) {
 
 	checkCurve(t, out, ref.Full, curveAfterFaults)
 	checkOnce(t, a, job, 50, 4)
-	checkAgreement(t, job, false, a, d)
+	checkAgreement(t, job, 50, a, d)
 }
 
 // TestSubmitterRestart kills the submitter's daemon; the job goes on and the result still reaches it.

@@ -1,0 +1,59 @@
+package cpu
+
+import "unsafe"
+
+// worker has what one goroutine needs to run kernels: their argument block and scratch memory.
+type worker struct {
+	fam  *family
+	mem  *memory
+	wake chan struct{} // a token: there may be a job
+	args args
+	tail [maxOperands][lanes]float32
+	buf  [numScratch][]float32
+
+	block              block              // the GEMM block that this worker drives
+	packTask, tileTask func(*worker, int) // its methods, bound once
+	full               [maxTile]float32   // a tile that reaches over the border of its matrix
+}
+
+func newWorker(fam *family, mem *memory) *worker {
+	w := &worker{fam: fam, mem: mem, wake: make(chan struct{}, 1)}
+	w.packTask, w.tileTask = w.block.packTask, w.block.tileTask
+	return w
+}
+
+// The scratch buffers of a worker.
+const (
+	scratchA     = iota // packed block of a GEMM's left operand
+	scratchB            // packed block of its right operand
+	scratchRow          // a row or two
+	scratchTile         // attention scores
+	scratchTile2        // their gradients
+	scratchTile3        // slopes of a softcap
+	numScratch
+)
+
+// scratch is n floats of undefined contents, valid until the worker asks for the same buffer again.
+func (w *worker) scratch(which, n int) []float32 {
+	if len(w.buf[which]) < n {
+		w.buf[which] = regrow(w.mem, w.buf[which], n)
+	}
+	return w.buf[which][:n]
+}
+
+// regrow replaces old by a buffer of at least n floats. Scratch is small beside tensors and bounded by the shapes of
+// an op; running out of it is fatal like running out of stack.
+func regrow(mem *memory, old []float32, n int) []float32 {
+	if old != nil {
+		old = old[:cap(old)]
+		if err := mem.free(unsafe.Slice((*byte)(unsafe.Pointer(&old[0])), 4*len(old))); err != nil {
+			panic("kernels/cpu: " + err.Error())
+		}
+	}
+	n += n / 4
+	b, err := mem.alloc(4 * n)
+	if err != nil {
+		panic("kernels/cpu: scratch: " + err.Error())
+	}
+	return unsafe.Slice((*float32)(unsafe.Pointer(&b[0])), n)
+}
