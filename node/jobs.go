@@ -51,6 +51,7 @@ type entry struct {
 
 	state, why string
 	settled    uint64
+	bits       string             // hash of weights and moments as of the last step seen here
 	stop       context.CancelFunc // while it runs
 }
 
@@ -232,6 +233,9 @@ func (js *jobs) report(e *entry, ev task.Event) {
 	switch ev := ev.(type) {
 	case task.Stepped:
 		ev.Time = time.Since(e.created).Seconds() // one clock for the whole job, over restarts
+		js.mu.Lock()
+		e.bits = ev.State
+		js.mu.Unlock()
 		err = e.journal.step(ev.StepReport)
 	case task.Back:
 		err = e.journal.back(ev.Step)

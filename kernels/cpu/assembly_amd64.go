@@ -6,7 +6,8 @@ func newAVX512() *family {
 	return &family{
 		name:          "avx512",
 		gemm:          microkernel{mr: 12, nr: 32, run: gemm12x32AVX512},
-		pack:          packer{quads: packQuads, pair: packPair},
+		narrow:        microkernel{mr: 6, nr: 16, run: gemm6x16AVX2},
+		pack:          packer{quads: packQuads, pair: packPair, rows: packRows},
 		peak:          peakAVX512,
 		add:           kernel{run: addAVX512, outs: 1},
 		mul:           kernel{run: mulAVX512, outs: 1},
@@ -44,7 +45,8 @@ func newAVX2() *family {
 	return &family{
 		name:          "avx2",
 		gemm:          microkernel{mr: 6, nr: 16, run: gemm6x16AVX2},
-		pack:          packer{quads: packQuads, pair: packPair},
+		narrow:        microkernel{mr: 6, nr: 16, run: gemm6x16AVX2},
+		pack:          packer{quads: packQuads, pair: packPair, rows: packRows},
 		peak:          peakAVX2,
 		add:           kernel{run: addAVX2, outs: 1},
 		mul:           kernel{run: mulAVX2, outs: 1},
@@ -389,3 +391,6 @@ func packQuads(dst, src *float32, ld, width, quads, blocks int)
 
 //go:noescape
 func packPair(dst, src *float32, ld, width, blocks int)
+
+//go:noescape
+func packRows(dst, src *float32, ld, width, depth int)

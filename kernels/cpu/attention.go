@@ -104,11 +104,6 @@ func (a *attn) forward(w *worker, b queries, h int) {
 	for i := range s.rows {
 		row := s.row(i)
 		m := w.max(row)
-		if m == negInf { // sees nothing
-			clear(row)
-			a.lse.row(b.lo + i)[h] = negInf
-			continue
-		}
 		w.set(m)
 		sum := w.reduce(&w.fam.expSum, len(row), row, row)
 		w.set(1 / sum)

@@ -43,7 +43,7 @@ func exp(x float32) float32 {
 	p = fma(p, r, expC1)
 	p = fma(p, r, expC0)
 	// 2ⁿ = 2·2ⁿ⁻¹, for n reaches 128. At its low end n-1 is -127, whose exponent bits are zero, and so is the result.
-	return (p + p) * math.Float32frombits(uint32(int32(n)+126)<<23)
+	return float32((p + p) * math.Float32frombits(uint32(int32(n)+126)<<23))
 }
 
 // sigmoid is 1/(1+exp(-x)).

@@ -8,10 +8,10 @@ import (
 
 // family is a complete set of kernels for one kind of processor. All families give the same bits.
 type family struct {
-	name string
-	gemm microkernel
-	pack packer
-	peak func(rounds int) // as many multiply-adds per round as a GEMM tile has elements; nil in plain Go
+	name         string
+	gemm, narrow microkernel // narrow has at most 16 columns
+	pack         packer
+	peak         func(rounds int) // as many multiply-adds per round as a GEMM tile has elements; nil in plain Go
 
 	add, mul, mulAdd          kernel // x0 = x1+x2; x1·x2; x0 + x1·x2 fused
 	scale, axpy, scaleAdd     kernel // x0 = f0·x1; x0 + f0·x1 fused; x0 + f0·x1 rounded twice
@@ -38,13 +38,6 @@ type family struct {
 type microkernel struct {
 	mr, nr int
 	run    func(kc int, a, b, c *float32, ldc, add int)
-}
-
-// packer transposes lines of a matrix, ld elements apart, into a panel whose rows are width elements apart: 4·quads
-// lines or 2 lines, blocks groups of 4 elements of each. In plain Go there is none.
-type packer struct {
-	quads func(dst, src *float32, ld, width, quads, blocks int)
-	pair  func(dst, src *float32, ld, width, blocks int)
 }
 
 // chooseFamily finds a family by name, or the best that this processor runs.

@@ -684,3 +684,43 @@ block:
 	JNZ block
 	VZEROUPPER
 	RET
+
+// func packRows(dst, src *float32, ld, width, depth int): copies
+TEXT ·packRows(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ ld+16(FP), DX
+	MOVQ width+24(FP), R8
+	SHLQ $2, DX
+	SHLQ $2, R8
+	LEAQ (DX)(DX*2), R13
+	LEAQ (R8)(R8*2), BX
+	MOVQ depth+32(FP), R10
+	MOVQ width+24(FP), BX
+	MOVQ BX, R13
+	SHRQ $2, R13
+	ANDQ $2, BX
+
+line:
+	MOVQ SI, R11
+	MOVQ R13, CX
+
+quad:
+	VMOVUPS (R11), X0
+	VMOVUPS X0, (DI)
+	ADDQ $16, R11
+	ADDQ $16, DI
+	DECQ CX
+	JNZ quad
+	TESTQ BX, BX
+	JZ next
+	MOVQ (R11), AX
+	MOVQ AX, (DI)
+	ADDQ $8, DI
+
+next:
+	ADDQ DX, SI
+	DECQ R10
+	JNZ line
+	VZEROUPPER
+	RET

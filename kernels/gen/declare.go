@@ -13,7 +13,7 @@ func declarations() string {
 	for i, s := range []isa{avx512, avx2} {
 		t := tiles[i]
 		fmt.Fprintf(&out, "func new%s() *family {\n\treturn &family{\n", s.name)
-		fmt.Fprintf(&out, "name: %q,\ngemm: microkernel{mr: %d, nr: %d, run: %s},\npack: packer{quads: packQuads, pair: packPair},\npeak: peak%s,\n", strings.ToLower(s.name), t.mr, t.nr, t.function(), s.name)
+		fmt.Fprintf(&out, "name: %q,\ngemm: %s,\nnarrow: %s,\npack: packer{quads: packQuads, pair: packPair, rows: packRows},\npeak: peak%s,\n", strings.ToLower(s.name), t.literal(), tiles[1].literal(), s.name)
 		for _, k := range vectorKernels() {
 			fmt.Fprintf(&out, "%s: kernel{run: %s%s%s},\n", k.field, k.function(s), field("outs", k.outs), pad(k.pad))
 		}
@@ -28,7 +28,7 @@ func declarations() string {
 			fmt.Fprintf(&out, "// %s\n//\n//go:noescape\nfunc %s(a *args)\n\n", k.doc, k.function(s))
 		}
 	}
-	fmt.Fprintf(&out, "//go:noescape\n%s\n\n//go:noescape\n%s\n", quadsDecl, pairDecl)
+	fmt.Fprintf(&out, "//go:noescape\n%s\n\n//go:noescape\n%s\n\n//go:noescape\n%s\n", quadsDecl, pairDecl, rowsDecl)
 	src, err := format.Source([]byte(out.String()))
 	if err != nil {
 		panic(err)
@@ -48,4 +48,9 @@ func pad(v string) string {
 		return ""
 	}
 	return ", pad: " + v
+}
+
+// literal is the microkernel as Go.
+func (t tile) literal() string {
+	return fmt.Sprintf("microkernel{mr: %d, nr: %d, run: %s}", t.mr, t.nr, t.function())
 }

@@ -26,6 +26,7 @@ func gemmFile() string {
 		t.emitPeak(&out)
 	}
 	packing(&out)
+	packingRows(&out)
 	return out.String()
 }
 

@@ -1,10 +1,11 @@
 package main
 
-// The packing routines transpose lines of a matrix into panels. They need nothing beyond AVX and serve both sets.
+// The packing routines move lines of a matrix into panels. They need nothing beyond AVX and serve both sets.
 
 const (
 	quadsDecl = "func packQuads(dst, src *float32, ld, width, quads, blocks int)"
 	pairDecl  = "func packPair(dst, src *float32, ld, width, blocks int)"
+	rowsDecl  = "func packRows(dst, src *float32, ld, width, depth int)"
 )
 
 // packing writes both routines. Registers: DI dst, SI src, DX and R13 one and three source lines, R8 and BX one and
@@ -50,6 +51,37 @@ func packing(out *text) {
 		out.op("VMOVLPS", x(3), "(R12)(R8*2)")
 		out.op("VMOVHPS", x(3), "(R12)(BX*1)")
 	})
+	out.end()
+}
+
+// packingRows writes the routine that copies.
+func packingRows(out *text) {
+	out.function("packRows", rowsDecl+": copies", 40)
+	loadPackArgs(out)
+	out.op("MOVQ", "depth+32(FP)", "R10")
+	out.op("MOVQ", "width+24(FP)", "BX")
+	out.op("MOVQ", "BX", "R13")
+	out.op("SHRQ", "$2", "R13") // quads
+	out.op("ANDQ", "$2", "BX")  // a pair more
+	out.label("line")
+	out.op("MOVQ", "SI", "R11")
+	out.op("MOVQ", "R13", "CX")
+	out.label("quad")
+	out.op("VMOVUPS", "(R11)", x(0))
+	out.op("VMOVUPS", x(0), "(DI)")
+	out.op("ADDQ", "$16", "R11")
+	out.op("ADDQ", "$16", "DI")
+	out.op("DECQ", "CX")
+	out.op("JNZ", "quad")
+	out.op("TESTQ", "BX", "BX")
+	out.op("JZ", "next")
+	out.op("MOVQ", "(R11)", "AX")
+	out.op("MOVQ", "AX", "(DI)")
+	out.op("ADDQ", "$8", "DI")
+	out.label("next")
+	out.op("ADDQ", "DX", "SI")
+	out.op("DECQ", "R10")
+	out.op("JNZ", "line")
 	out.end()
 }
 

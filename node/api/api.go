@@ -147,7 +147,8 @@ type Job struct {
 	Steps     uint64    `json:"steps"` // in all
 	Loss      float64   `json:"loss,omitempty"`
 	Peers     int       `json:"peers"`
-	Settled   uint64    `json:"settled"` // step of the newest settled checkpoint
+	Settled   uint64    `json:"settled"`                // step of the newest settled checkpoint
+	State256  string    `json:"state_sha256,omitempty"` // of weights and moments at Step on this node; equal on all members
 	Model     string    `json:"model"`
 	Events    uint64    `json:"events"` // sequence number of the newest event
 	Spec      job.Spec  `json:"spec"`

@@ -116,8 +116,10 @@ func (m *Machine) perform(e *Entry) {
 	case *MembersEntry:
 		j.keepers = b.Keepers
 		m.seatKeepers()
+	case *ResetHeld:
+		m.performReset(e, b)
 	case *CancelEntry:
-		j.cancelled, j.ended = b.Why, true
+		j.cancelled, j.ended = cmp.Or(b.Why, "cancelled"), true
 		j.plan, j.cut, j.totals = nil, nil, nil
 		m.end("cancelled", b.Why)
 	}
@@ -186,10 +188,12 @@ func (m *Machine) restore(spine []*record.Signed) error {
 		return err
 	}
 	m.replay(es)
-	m.out = nil
-	m.me = local{}
-	if m.job.ended {
-		m.closeJob()
+	m.out, m.me, m.over = nil, local{}, ""
+	if n := len(m.job.settled); n > 0 {
+		m.performSettle(m.job.settled[n-1]) // what it asks for may not have been done before the end of the last run
+	}
+	if m.job.cancelled != "" {
+		m.end("cancelled", m.job.cancelled)
 	}
 	return nil
 }
@@ -205,7 +209,7 @@ func (m *Machine) openSpine(spine []*record.Signed) ([]*Entry, error) {
 		if err != nil {
 			return nil, err
 		}
-		if held, ok := e.Body.(*ResetHeld); ok != (i == 0 && e.Header.Generation > 0) || ok && held.verify(m) != nil {
+		if _, ok := e.Body.(*ResetHeld); ok != (i == 0 && e.Header.Generation > 0) {
 			return nil, fmt.Errorf("%w: state without its Reset", record.ErrBad)
 		}
 		if e.Header.Job != m.g.Job || i > 0 && e.Header.Generation != es[0].Header.Generation {
@@ -220,26 +224,27 @@ func (m *Machine) openSpine(spine []*record.Signed) ([]*Entry, error) {
 func (m *Machine) replay(es []*Entry) {
 	m.job = newJob(&m.g)
 	for _, e := range es {
-		if held, ok := e.Body.(*ResetHeld); ok {
-			m.performReset(e, held)
-			continue
-		}
 		m.perform(e)
 	}
 }
 
 // adoptSpine takes a state that is ahead of the log here. The caller has made sure that it is of the log to follow.
-func (m *Machine) adoptSpine(spine []*record.Signed) bool {
-	es, err := m.openSpine(spine)
-	if err != nil || !m.ahead(es) {
-		return false
+func (m *Machine) adoptSpine(es []*Entry) {
+	old, another := m.job, !m.sameLog(es)
+	if another {
+		m.leaveLog(forksOf(es))
 	}
-	old := m.job
+	m.replaying = true // nothing may be concluded from a trail that is not complete yet
 	m.replay(es)
+	m.replaying = false
 	m.mergeTrail(old)
+	if another {
+		m.joinLog()
+	}
+	m.startPlan()
+	m.startCut()
 	m.save(true)
 	m.reconcile()
-	return true
 }
 
 // ahead tells whether a spine of this generation has more rounds, or entries that are not here.
@@ -247,9 +252,6 @@ func (m *Machine) ahead(es []*Entry) bool {
 	last := es[len(es)-1]
 	if last.CID == m.job.head {
 		return false
-	}
-	if g := es[0].Header.Generation; g != m.job.gen {
-		return g > m.job.gen
 	}
 	if _, known := m.job.since(last.CID); known {
 		return false
@@ -263,13 +265,11 @@ func (m *Machine) ahead(es []*Entry) bool {
 	return round >= m.job.round
 }
 
-// mergeTrail keeps what is known of earlier commits of the same log.
+// mergeTrail keeps what is known of the earlier commits that both logs have.
 func (m *Machine) mergeTrail(old *job) {
-	if old.gen != m.job.gen || old.reset != m.job.reset {
-		return
-	}
+	common := commonRound(old.forks, m.job.forks)
 	for _, c := range old.trail {
-		if _, known := m.job.at(c.round); !known && c.round < m.job.round {
+		if _, known := m.job.at(c.round); !known && c.round < min(m.job.round, common) {
 			m.job.trail = append(m.job.trail, c)
 		}
 	}

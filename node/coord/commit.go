@@ -33,14 +33,13 @@ func (m *Machine) units() int {
 // have, the others get as long as the gather deadline says, but do not hold the round up beyond it.
 func (m *Machine) driveCommit() {
 	units := m.agreed()
-	if units == nil {
+	switch {
+	case units == nil:
 		m.watchGather("gather")
-		return
+	case m.plannedComes() && !m.overdue(m.job.plan.Gather), m.syncingComes() && !m.overdue(m.lead.gather.patience()):
+	default:
+		m.proposeCommit(units)
 	}
-	if m.someoneComes(units) && !m.overdue(m.job.plan.Gather) {
-		return
-	}
-	m.proposeCommit(units)
 }
 
 // agreed is the hash per unit that more than half of the planned members acknowledged, or nil.
@@ -70,11 +69,24 @@ func (m *Machine) agreed() []collective.Hash {
 	return units
 }
 
-// someoneComes tells whether a planned member that is there has not acknowledged yet.
-func (m *Machine) someoneComes(units []collective.Hash) bool {
+// plannedComes tells whether a planned member that is there has not acknowledged yet.
+func (m *Machine) plannedComes() bool {
 	for i, r := range m.job.plan.Members {
 		if !r.Syncing && m.lead.acks[i] == nil && m.peers.lives(r.ID, r.Boot, m.now) {
 			return true
+		}
+	}
+	return false
+}
+
+// syncingComes tells whether a syncing member is about to be able to work: it has the state before this round, and not
+// its result yet. It is worth a moment, or a round that few members carry out would never let others in.
+func (m *Machine) syncingComes() bool {
+	for i, r := range m.job.plan.Members {
+		if r.Syncing && m.lead.acks[i] == nil && m.peers.lives(r.ID, r.Boot, m.now) {
+			if _, caughtUp := m.stateNow(r); caughtUp {
+				return true
+			}
 		}
 	}
 	return false
@@ -96,7 +108,7 @@ func (m *Machine) proposeCommit(units []collective.Hash) {
 	if round < m.g.Steps {
 		c.Plan = m.planNext(round+1, ready)
 	}
-	m.propose(contextCommit, round, p.key.Attempt, c)
+	m.propose(contextCommit, round, p.key.Attempt, &c)
 }
 
 // planNext is the plan that the commit carries.

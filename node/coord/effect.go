@@ -25,7 +25,8 @@ type (
 		Payload []byte
 	}
 	// Start puts a plan or a further attempt in force: collective.Machine.Plan, then the trainer gets Work (maybe empty).
-	// Work of an earlier attempt of the same round that is not done yet goes on.
+	// Work of an earlier attempt of the same round that is not done yet goes on. Work waits until the trainer's state is that
+	// of the round before: a Finish or a Restored may be due first. A Start of a later round ends the wait.
 	Start struct {
 		Plan  *collective.Plan
 		Work  []shard.Range // this member's new positions (stream indexes)
@@ -90,8 +91,8 @@ type (
 	Report struct{ Round RoundReport }
 	// Publish repeats an entry on the swarm's gossip (at most 8 KiB).
 	Publish struct{ Entry *record.Signed }
-	// Rollback: the job continues from an earlier commit; metrics past Round are removed. A Fetch follows where this
-	// node's state is past it.
+	// Rollback: the job goes on after Round in another generation. Unfinished work is dropped, collective.Machine.Reset
+	// is called, metrics past Round are removed. A Fetch follows where this node's state is not of that history.
 	Rollback struct{ Round uint64 }
 	// End: the job is over here. The machine may be stepped on, so that others learn how it ended.
 	End struct {

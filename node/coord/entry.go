@@ -124,15 +124,13 @@ type MembersEntry struct {
 }
 
 // ResetEntry begins a generation: Header.Generation is the new one, Header.Parent the commit it goes on from and
-// Header.Round that commit's round. It holds once all keepers signed it.
+// Header.Round that commit's round. It holds once all keepers signed it (ResetHeld).
 type ResetEntry struct {
-	Keepers  []replog.Voter  `cbor:"1,keyasint"`
-	Tokens   int64           `cbor:"2,keyasint"`          // of the job up to the parent
-	Manifest cid.Cid         `cbor:"3,keyasint,omitzero"` // of the parent's checkpoint, when that is where its state is
-	Holders  []record.PeerID `cbor:"4,keyasint,omitempty"`
-	Regular  bool            `cbor:"5,keyasint,omitempty"` // signed by more than half of the old keepers' peer ids
-	Forks    []Fork          `cbor:"6,keyasint,omitempty"` // the generations before, oldest first
-	Settled  []SettleEntry   `cbor:"7,keyasint,omitempty"` // checkpoints up to the parent, at most two, oldest first
+	Keepers []replog.Voter `cbor:"1,keyasint"`
+	Tokens  int64          `cbor:"2,keyasint"`           // of the job up to the parent
+	Regular bool           `cbor:"3,keyasint,omitempty"` // more than half of the old keepers' peer ids are among the keepers
+	Forks   []Fork         `cbor:"4,keyasint,omitempty"` // the generations before, oldest first
+	Settled []SettleEntry  `cbor:"5,keyasint,omitempty"` // checkpoints up to the parent, at most two, oldest first
 }
 
 // Fork is where a generation began.
@@ -151,7 +149,7 @@ type CancelEntry struct {
 
 // Entry is an opened log entry.
 type Entry struct {
-	CID    cid.Cid
+	CID    cid.Cid // of a Reset: of the record that its keepers signed
 	Header record.Header
 	Signer record.PeerID
 	Body   any // *PlanEntry, *CutEntry, …
@@ -173,6 +171,11 @@ func OpenEntry(by Signer, s *record.Signed) (*Entry, error) {
 	}
 	if err := body.check(); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", record.ErrBad, rec.Header.Context, err)
+	}
+	if held, ok := body.(*ResetHeld); ok {
+		if c, err = held.open(by, rec.Header); err != nil {
+			return nil, err
+		}
 	}
 	return &Entry{CID: c, Header: rec.Header, Signer: s.Signer, Body: body, Signed: s}, nil
 }
@@ -292,8 +295,8 @@ func (m *MembersEntry) check() error {
 }
 
 func (r *ResetEntry) check() error {
-	if r.Tokens < 0 || len(r.Forks) > maxForks || len(r.Holders) > maxMembers {
-		return fmt.Errorf("%d tokens, %d forks, %d holders", r.Tokens, len(r.Forks), len(r.Holders))
+	if r.Tokens < 0 || len(r.Forks) > maxForks {
+		return fmt.Errorf("%d tokens, %d forks", r.Tokens, len(r.Forks))
 	}
 	if len(r.Settled) > 2 {
 		return fmt.Errorf("%d checkpoints", len(r.Settled))

@@ -9,10 +9,11 @@ import (
 )
 
 const (
-	beatEvery = 500 * time.Millisecond
-	pushAgain = 400 * time.Millisecond // a member that is still behind after that is pushed again
-	maxHails  = 32                     // nodes asked at once who leads
-	pushBytes = 160 << 10              // of entries in one push; the first may be larger
+	beatEvery   = 500 * time.Millisecond
+	repeatEvery = 2 * time.Second
+	pushAgain   = 400 * time.Millisecond // a member that is still behind after that is pushed again
+	maxHails    = 32                     // nodes asked at once who leads
+	pushBytes   = 160 << 10              // of entries in one push; the first may be larger
 )
 
 // guide is who leads, as far as this node knows.
@@ -38,10 +39,24 @@ func (m *Machine) beat() {
 	}
 }
 
+// beatWhenDue also repeats every repeatEvery what the leader has to know: control messages may be lost.
 func (m *Machine) beatWhenDue() {
-	if m.now >= m.me.beatAt {
-		m.beat()
+	if m.now < m.me.beatAt {
+		return
 	}
+	m.beat()
+	if m.now >= m.me.repeated+repeatEvery {
+		m.me.repeated = m.now
+		m.repeat()
+	}
+}
+
+// repeat tells the leader again what members report of the present round and of checkpoints.
+func (m *Machine) repeat() {
+	m.sendHave()
+	m.sendAck()
+	m.tellReceipts()
+	m.sendOrder()
 }
 
 // led tells whether the leader is known and not silent.
@@ -95,6 +110,8 @@ func (m *Machine) takeBeat(o *opened, b *beat) {
 	m.hint(o.signer, b)
 	if m.lead != nil {
 		m.leadState(p)
+	}
+	if m.lead != nil || m.job.ended { // nobody has to lead a job that is over
 		m.bringUp(p)
 	}
 	if !b.Answer && (m.lead != nil || m.guide.leader != "" && b.Leader != m.guide.leader) {
@@ -175,7 +192,7 @@ func (m *Machine) pushTo(p *peer, es []*Entry, spine bool) {
 			bytes += len(es[n].Signed.Record)
 			n++
 		}
-		m.send(p.id, m.header(contextPush, m.job.round, 0), push{Term: m.guide.term, Entries: signedOf(es[:n]), Spine: spine})
+		m.send(p.id, m.header(contextPush, m.job.round, 0), push{Term: m.guide.term, Leads: m.lead != nil, Entries: signedOf(es[:n]), Spine: spine})
 		es = es[n:]
 	}
 }
@@ -183,16 +200,15 @@ func (m *Machine) pushTo(p *peer, es []*Entry, spine bool) {
 // takePush follows the log. Only the log's keepers push, and entries link to each other, so a push out of order or from
 // an old leader changes nothing.
 func (m *Machine) takePush(o *opened, b *push) {
-	if b.Term >= m.guide.term && (m.seat == nil || m.seat.Leader().ID == "") {
-		m.follow(o.signer, b.Term)
-	}
-	if o.signer == m.guide.leader {
-		m.guide.heard = m.now
-	}
-	if b.Spine {
-		m.adoptSpine(b.Entries)
+	switch {
+	case b.Spine:
+		m.takeSpine(o, b)
+		return
+	case m.foreign(o.header):
+		m.meet(o.signer)
 		return
 	}
+	m.followPusher(o, b)
 	for _, s := range b.Entries {
 		e, err := OpenEntry(m.self.Signer, s)
 		if err != nil {
@@ -203,5 +219,15 @@ func (m *Machine) takePush(o *opened, b *push) {
 		}
 		m.sendBeat(o.signer, false) // with our head: its answer brings what is missing
 		return
+	}
+}
+
+// followPusher takes who pushes as the leader, unless this node's seat knows better.
+func (m *Machine) followPusher(o *opened, b *push) {
+	if b.Leads && b.Term >= m.guide.term && (m.seat == nil || m.seat.Leader().ID == "") {
+		m.follow(o.signer, b.Term)
+	}
+	if o.signer == m.guide.leader {
+		m.guide.heard = m.now
 	}
 }

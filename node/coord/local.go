@@ -30,7 +30,9 @@ type local struct {
 	have     *collective.Have // last of the plan in force
 	ack      *staged
 	beatAt   time.Duration
-	unseat   time.Duration  // when the seat is closed; 0: never
+	unseat   time.Duration // when the seat is closed; 0: never
+	repeated time.Duration
+	signed   signature
 	order    *record.Signed // to cancel, not in the log yet
 	leaveBy  time.Duration
 	handed   time.Duration // when the lead may be handed over again
@@ -54,7 +56,9 @@ type staged struct {
 // startPlan puts the plan in force here.
 func (m *Machine) startPlan() {
 	p := m.job.plan
-	m.me.have, m.me.ack = nil, nil
+	if p == nil || m.replaying {
+		return // a replay runs through plans that are long over
+	}
 	i := p.row(m.self.ID, m.self.Boot)
 	if i < 0 || m.me.started == p.key || m.over != "" {
 		return
@@ -72,7 +76,7 @@ func (m *Machine) startPlan() {
 // startCut tells the collective what the log says about the cut of the plan in force.
 func (m *Machine) startCut() {
 	j := m.job
-	if j.plan == nil || m.me.started != j.plan.key {
+	if j.cut == nil || m.replaying || m.me.started != j.plan.key {
 		return
 	}
 	if m.me.cut != j.plan.key {
@@ -99,7 +103,7 @@ func (m *Machine) held(h collective.Have) {
 
 func (m *Machine) sendHave() {
 	p := m.job.plan
-	if p == nil || m.me.have == nil || m.me.have.Key != p.key || m.guide.leader == "" {
+	if p == nil || m.job.totals != nil || m.me.have == nil || m.me.have.Key != p.key || m.guide.leader == "" {
 		return
 	}
 	msg := haveMsg{Plan: p.key.Plan, SumSq: m.me.have.SumSq, NonFinite: m.me.have.NonFinite}
@@ -137,10 +141,7 @@ func (m *Machine) sendAck() {
 // tellLeader repeats to a new leader what only a leader keeps.
 func (m *Machine) tellLeader() {
 	m.beat()
-	m.sendHave()
-	m.sendAck()
-	m.tellReceipts()
-	m.sendOrder()
+	m.repeat()
 }
 
 // stepped notes the trainer's new state.
@@ -196,7 +197,7 @@ func (m *Machine) tickLocal() {
 // reconcile brings the trainer's state to the newest commit: by stepping staged results, else by a Fetch.
 func (m *Machine) reconcile() {
 	j, me := m.job, &m.me
-	if m.over != "" || me.fetch.on || me.finish.Defined() {
+	if m.over != "" || m.replaying || me.fetch.on || me.finish.Defined() {
 		return
 	}
 	if !me.ready {
@@ -261,13 +262,11 @@ func (m *Machine) checkState(b *CommitEntry) {
 // fetchState asks for the state of the newest commit, from members that have it or from its checkpoint.
 func (m *Machine) fetchState() {
 	j, f := m.job, &m.me.fetch
-	if m.now < f.pause || m.over != "" {
-		return
+	if m.now < f.pause || m.over != "" || !m.led() {
+		return // without a leader nobody knows which state is wanted
 	}
 	if j.round == 0 {
-		if m.led() {
-			m.fetchFromSpec()
-		}
+		m.fetchFromSpec()
 		return
 	}
 	donors := m.donors()

@@ -29,8 +29,9 @@ type Machine struct {
 	lead  *lead // nil: this node does not
 	court *court
 
-	leaving bool
-	over    string // the state End told; empty: none
+	replaying bool // a spine is being applied
+	leaving   bool
+	over      string // the state End told; empty: none
 }
 
 // Keys is the real Signer.
@@ -58,7 +59,7 @@ func New(g Genesis, self Self, c Capability, spine []*record.Signed) (*Machine, 
 		if err := m.restore(spine); err != nil {
 			return nil, fmt.Errorf("restore job %v: %w", g.Job, err)
 		}
-		m.beginCourt() // nobody can know whether the keepers still run: ask
+		m.court = &court{since: m.now, restarted: true} // nobody can know whether the keepers still run: ask
 	} else if self.ID == g.Submitter {
 		m.openSeat(replog.Key{Job: g.Job}, []replog.Voter{m.voter()})
 		m.fetchFromSpec()
@@ -122,6 +123,9 @@ func (m *Machine) tick(now time.Duration) {
 	if now < m.now {
 		return
 	}
+	if gap := now - m.now; gap > sleptAfter {
+		m.awake(gap)
+	}
 	m.now = now
 	if m.seat != nil {
 		m.seat.Tick()
@@ -130,6 +134,21 @@ func (m *Machine) tick(now time.Duration) {
 	m.tickLocal()
 	m.tickCourt()
 	m.tickLeave()
+}
+
+// sleptAfter is the gap between ticks from which on this process was stopped, or the machine slept.
+const sleptAfter = time.Second
+
+// awake shifts what was heard before a sleep: it was this node that was away, not the others. Its own silence they have
+// noticed themselves.
+func (m *Machine) awake(gap time.Duration) {
+	for _, p := range m.peers.peers {
+		p.heard += gap
+	}
+	m.guide.heard += gap
+	if m.lead != nil {
+		m.lead.from += gap
+	}
 }
 
 func (m *Machine) emit(e Effect) { m.out = append(m.out, e) }
@@ -173,26 +192,33 @@ func (m *Machine) message(e Message) {
 	if !m.peers.heard(o, m.now) {
 		return
 	}
-	if m.otherLog(o) {
+	switch b := o.body.(type) {
+	case *push:
+		m.takePush(o, b)
+		return
+	case *standing:
+		m.takeStanding(o, b)
+		return
+	case *signMsg:
+		m.takeSign(o, b)
+		return
+	case *orderMsg:
+		m.takeOrder(o)
+		return
+	}
+	if m.foreign(o.header) {
+		m.meet(o.signer)
 		return
 	}
 	switch b := o.body.(type) {
 	case *beat:
 		m.takeBeat(o, b)
-	case *push:
-		m.takePush(o, b)
 	case *haveMsg:
 		m.takeHave(o, b)
 	case *ackMsg:
 		m.takeAck(o, b)
 	case *receiptMsg:
 		m.takeReceipt(o, b)
-	case *standing:
-		m.takeStanding(o, b)
-	case *signAsk:
-		m.takeAsk(o, b)
-	case *orderMsg:
-		m.takeOrder(o)
 	}
 }
 

@@ -17,7 +17,7 @@ const (
 	contextAck      = "shoal/ack"
 	contextReceipt  = "shoal/receipt"
 	contextStanding = "shoal/standing"
-	contextAskSign  = "shoal/reset-ask"
+	contextSign     = "shoal/reset-sign"
 	contextOrder    = "shoal/cancel-order"
 )
 
@@ -47,6 +47,7 @@ type push struct {
 	Term    uint64           `cbor:"1,keyasint"`
 	Entries []*record.Signed `cbor:"2,keyasint"`
 	Spine   bool             `cbor:"3,keyasint,omitempty"`
+	Leads   bool             `cbor:"4,keyasint,omitempty"` // the sender leads the log
 }
 
 // haveMsg is an owner's collective.Have; the header names round and attempt.
@@ -90,8 +91,8 @@ func messageBody(context string) checked {
 		return new(receiptMsg)
 	case contextStanding:
 		return new(standing)
-	case contextAskSign:
-		return new(signAsk)
+	case contextSign:
+		return new(signMsg)
 	case contextOrder:
 		return new(orderMsg)
 	}

@@ -1,39 +1,485 @@
 package coord
 
 import (
+	"errors"
 	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ipfs/go-cid"
 
 	"github.com/seed-7b27c88a/shoal/p2p/record"
+	"github.com/seed-7b27c88a/shoal/p2p/replog"
 )
 
-// ResetHeld is a Reset with the signatures that make it hold.
-type ResetHeld struct {
-	Reset  record.Signed   `cbor:"1,keyasint"`
-	Others []record.Signed `cbor:"2,keyasint"`
-}
-type standing struct{ A int }
-type signAsk struct{ A int }
+const (
+	grace      = 15 * time.Second // without a living majority before a member asks for a Reset
+	courtEvery = time.Second      // how often it asks
+	courtFresh = 3 * time.Second  // how long an answer counts
+	courtWait  = 1500 * time.Millisecond
+	courtLong  = 10 * time.Second // how long to wait for members that may hold newer bytes
+)
 
-func (s *standing) check() error { return nil }
-func (s *signAsk) check() error  { return nil }
+// ResetHeld is a Reset with the signatures that make it hold. Its own header repeats the Reset's.
+type ResetHeld struct {
+	Reset  *record.Signed   `cbor:"1,keyasint"`
+	Others []*record.Signed `cbor:"2,keyasint"` // the same record, signed by the other keepers
+	entry  *ResetEntry
+}
 
 func (r *ResetHeld) check() error {
-	if len(r.Others) > maxSigs {
-		return fmt.Errorf("%d signatures", len(r.Others))
+	if r.Reset == nil || len(r.Others) > maxKeepers {
+		return fmt.Errorf("no Reset, or %d signatures", len(r.Others))
 	}
 	return nil
 }
 
-func (r *ResetHeld) verify(m *Machine) error { return nil }
-
-type court struct{}
-
-func (m *Machine) beginCourt()                         {}
-func (m *Machine) tickCourt()                          {}
-func (m *Machine) performReset(e *Entry, r *ResetHeld) {}
-func (m *Machine) takeStanding(o *opened, s *standing) {}
-func (m *Machine) takeAsk(o *opened, s *signAsk)       {}
-func (m *Machine) otherLog(o *opened) bool {
-	return o.header.Generation != m.job.gen || o.header.Reset != m.job.reset
+// open checks the signatures and that the wrapper's header is that of the Reset.
+func (r *ResetHeld) open(by Signer, h record.Header) (cid.Cid, error) {
+	rec, entry, c, err := openReset(by, r.Reset)
+	if err != nil {
+		return cid.Undef, err
+	}
+	signed := []record.PeerID{r.Reset.Signer}
+	for _, o := range r.Others {
+		if o == nil {
+			return cid.Undef, fmt.Errorf("%w: no signature", record.ErrBad)
+		}
+		if _, oc, err := by.Open(o); err != nil || oc != c {
+			return cid.Undef, fmt.Errorf("%w: signature of another Reset: %w", record.ErrBad, err)
+		}
+		signed = append(signed, o.Signer)
+	}
+	for _, k := range entry.Keepers {
+		if !slices.Contains(signed, k.ID) {
+			return cid.Undef, fmt.Errorf("%w: keeper %s has not signed the Reset", record.ErrBad, k.ID)
+		}
+	}
+	if h.Job != rec.Header.Job || h.Generation != rec.Header.Generation || h.Reset != c ||
+		h.Round != rec.Header.Round || h.Parent != rec.Header.Parent {
+		return cid.Undef, fmt.Errorf("%w: header is not the Reset's", record.ErrBad)
+	}
+	r.entry = entry
+	return c, nil
 }
-func (m *Machine) closeJob() {}
+
+// contextResetBody is the record that keepers sign.
+const contextResetBody = "shoal/reset-body"
+
+func openReset(by Signer, s *record.Signed) (*record.Record, *ResetEntry, cid.Cid, error) {
+	if s == nil {
+		return nil, nil, cid.Undef, fmt.Errorf("%w: no Reset", record.ErrBad)
+	}
+	rec, c, err := by.Open(s)
+	if err != nil {
+		return nil, nil, cid.Undef, err
+	}
+	entry := new(ResetEntry)
+	if rec.Header.Context != contextResetBody || rec.Header.Generation == 0 {
+		return nil, nil, cid.Undef, fmt.Errorf("%w: %q is not a Reset", record.ErrBad, rec.Header.Context)
+	}
+	if err := record.Decode(rec.Body, entry); err != nil {
+		return nil, nil, cid.Undef, err
+	}
+	if err := entry.check(); err != nil {
+		return nil, nil, cid.Undef, fmt.Errorf("%w: reset: %w", record.ErrBad, err)
+	}
+	return rec, entry, c, nil
+}
+
+// signMsg asks a keeper-to-be to sign a Reset, and brings its signature back.
+type signMsg struct {
+	Reset  *record.Signed `cbor:"1,keyasint"`
+	Answer bool           `cbor:"2,keyasint,omitempty"`
+}
+
+func (s *signMsg) check() error {
+	if s.Reset == nil {
+		return errors.New("no Reset")
+	}
+	return nil
+}
+
+// court is the procedure of a member that sees no living majority: it asks every member it knows of, by peer id, and if
+// nobody sees one, the first of them in member order writes the Reset.
+type court struct {
+	since     time.Duration
+	restarted bool // this process is new, so the old keepers may be as well
+	asked     time.Duration
+	answers   []answer
+	draft     *record.Signed // the Reset written here, waiting for signatures
+	drafted   time.Duration
+	cid       cid.Cid
+	entry     *ResetEntry
+	sigs      []*record.Signed
+	told      bool // that it waits
+}
+
+type answer struct {
+	id   record.PeerID
+	boot uint64
+	at   time.Duration
+	standing
+}
+
+// lost tells that this node sees no living majority of keepers.
+func (m *Machine) lost() bool {
+	if m.lead != nil || m.seat != nil && m.seat.Leader().ID != "" {
+		return false
+	}
+	return m.court != nil && m.court.restarted && m.guide.heard == 0 || m.now >= m.guide.heard+slot
+}
+
+// tickCourt begins, carries on and ends the procedure.
+func (m *Machine) tickCourt() {
+	if m.lead != nil || m.seat != nil && m.seat.Leader().ID != "" {
+		m.guide.heard = m.now
+	}
+	if m.job.ended || m.over != "" || !m.job.head.Defined() {
+		m.court = nil
+		return
+	}
+	switch {
+	case m.court == nil:
+		if m.now >= m.guide.heard+grace {
+			m.court = &court{since: m.now}
+		}
+		return
+	case !m.lost():
+		m.court = nil
+		return
+	}
+	if c := m.court; c.asked == 0 || m.now >= c.asked+courtEvery {
+		c.asked = m.now
+		for _, id := range m.jury() {
+			if id != m.self.ID {
+				m.send(id, m.header(contextStanding, m.job.round, 0), m.standing(true))
+			}
+		}
+	}
+	m.judge()
+}
+
+// jury is every member of the newest commit, of the plan in force and every keeper. Its order begins with what all who
+// know the newest commit agree on: the members planned in it.
+func (m *Machine) jury() (ids []record.PeerID) {
+	add := func(id record.PeerID) {
+		if !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	if c, ok := m.job.at(m.job.round); ok && c.entry != nil {
+		if c.entry.Plan != nil {
+			for _, r := range c.entry.Plan.Members {
+				add(r.ID)
+			}
+		}
+		for _, n := range c.entry.Counted {
+			add(n.Peer)
+		}
+	}
+	for _, k := range m.job.keepers {
+		add(k.ID)
+	}
+	if p := m.job.plan; p != nil {
+		for _, r := range p.Members {
+			add(r.ID)
+		}
+	}
+	add(m.self.ID)
+	return ids
+}
+
+// hearStanding notes an answer. One member that sees a majority ends the procedure: it knows the leader.
+func (m *Machine) hearStanding(o *opened, s *standing) {
+	if m.court == nil {
+		return
+	}
+	if !s.Lost {
+		m.guide.heard = max(m.guide.heard, m.now-grace/2)
+		m.court = nil
+		m.sendBeat(o.signer, false)
+		return
+	}
+	a := answer{o.signer, o.header.Boot, m.now, *s}
+	for i := range m.court.answers {
+		if m.court.answers[i].id == o.signer {
+			m.court.answers[i] = a
+			return
+		}
+	}
+	if len(m.court.answers) < maxMembers {
+		m.court.answers = append(m.court.answers, a)
+	}
+}
+
+// present are the jurors that answered lately, this node included, in the jury's order.
+func (m *Machine) present() (out []answer) {
+	for _, id := range m.jury() {
+		if id == m.self.ID {
+			out = append(out, answer{id, m.self.Boot, m.now, m.standing(false)})
+			continue
+		}
+		for _, a := range m.court.answers {
+			if a.id == id && m.now < a.at+courtFresh {
+				out = append(out, a)
+			}
+		}
+	}
+	return out
+}
+
+// judge writes the Reset when it is this node's turn.
+func (m *Machine) judge() {
+	c := m.court
+	if m.now < c.since+courtWait {
+		return
+	}
+	if c.draft != nil {
+		m.finishDraft()
+		return
+	}
+	here := m.present()
+	regular := m.regularBy(here)
+	if !regular && (m.now < m.guide.heard+grace || m.oldMajority(here)) {
+		return
+	}
+	for _, a := range here {
+		if a.Round > m.job.round {
+			return // its entries are on their way here
+		}
+	}
+	if first := slices.IndexFunc(here, func(a answer) bool { return a.Asking }); here[first].id != m.self.ID {
+		return
+	}
+	parent, ok := m.parentBy(here)
+	if !ok {
+		return
+	}
+	m.draftReset(here, parent, regular)
+}
+
+// regularBy tells whether more than half of the old keepers' peer ids are here, and some of them anew, so that the old
+// log can have no majority any more.
+func (m *Machine) regularBy(here []answer) bool {
+	ids, runs := m.oldKeepers(here)
+	n := len(m.job.keepers)
+	return 2*ids > n && 2*(n-(ids-runs)) <= n
+}
+
+// oldMajority tells whether the old keepers here could still agree among themselves: then their election has to come out.
+func (m *Machine) oldMajority(here []answer) bool {
+	_, runs := m.oldKeepers(here)
+	return 2*runs > len(m.job.keepers) && m.now < m.guide.heard+2*grace
+}
+
+// oldKeepers counts the keepers here by peer id, and those of them whose run is still the same.
+func (m *Machine) oldKeepers(here []answer) (ids, runs int) {
+	for _, k := range m.job.keepers {
+		for _, a := range here {
+			if a.id == k.ID {
+				ids++
+				if a.boot == k.Boot {
+					runs++
+				}
+			}
+		}
+	}
+	return ids, runs
+}
+
+// parentBy is the commit to go on from: the newest, if one of those here has its state; else the newest settled
+// checkpoint that one of them keeps; else the beginning, if nothing was ever settled.
+func (m *Machine) parentBy(here []answer) (commitAt, bool) {
+	j := m.job
+	newest, _ := j.at(j.round)
+	for _, a := range here {
+		if a.Ready && a.AtRound == j.round && a.At == j.commit {
+			return newest, true
+		}
+	}
+	if m.now < m.court.since+courtLong && len(here) < len(m.jury()) {
+		return commitAt{}, false // a member that has the newest state may come yet
+	}
+	s := j.lastSettled()
+	if s.Round == 0 {
+		return commitAt{}, true
+	}
+	for _, a := range here {
+		if a.Keeps == s.Manifest {
+			return commitAt{round: s.Round, cid: s.Commit, entry: &CommitEntry{Tokens: s.Tokens}}, true
+		}
+	}
+	if !m.court.told {
+		m.court.told = true
+		m.note("waiting for a node that has the checkpoint of round %d", s.Round)
+	}
+	return commitAt{}, false
+}
+
+// draftReset writes the Reset and asks its keepers to sign.
+func (m *Machine) draftReset(here []answer, parent commitAt, regular bool) {
+	j := m.job
+	e := &ResetEntry{Keepers: m.benchOf(here, regular), Regular: regular, Forks: j.forks, Tokens: j.tokens}
+	if parent.round != j.round {
+		e.Tokens = 0
+		if parent.entry != nil {
+			e.Tokens = parent.entry.Tokens
+		}
+	}
+	for _, s := range j.settled {
+		if s.Round <= parent.round {
+			e.Settled = append(e.Settled, s)
+		}
+	}
+	h := m.header(contextResetBody, parent.round, 0)
+	h.Generation, h.Reset, h.Parent = j.gen+1, j.reset, parent.cid
+	s, c, err := m.self.Sign(h, e)
+	if err != nil || !m.maySign(c) {
+		return
+	}
+	m.court.draft, m.court.cid, m.court.entry, m.court.drafted = s, c, e, m.now
+	m.court.sigs = nil
+	m.note("no majority of the keepers for %v: a new generation goes on after round %d", (m.now - m.guide.heard).Round(time.Second), parent.round)
+	for _, k := range e.Keepers {
+		if k.ID != m.self.ID {
+			m.send(k.ID, m.header(contextSign, parent.round, 0), signMsg{Reset: s})
+		}
+	}
+	m.finishDraft()
+}
+
+// benchOf chooses the keepers of the new generation: this node, old keepers, then the others in order.
+func (m *Machine) benchOf(here []answer, regular bool) []replog.Voter {
+	size := keepersFor(len(here))
+	if regular {
+		size = max(size, len(m.job.keepers)/2+1)
+	}
+	vs := []replog.Voter{m.voter()}
+	for _, old := range []bool{true, false} {
+		for _, a := range here {
+			if len(vs) < size && a.id != m.self.ID && isKeeper(m.job.keepers, a.id) == old {
+				vs = append(vs, replog.Voter{ID: a.id, Boot: a.boot})
+			}
+		}
+	}
+	if regular && !m.hasOldMajority(vs) { // this node is none of them: it makes room
+		vs = append(vs[1:], vs[0])
+	}
+	return vs
+}
+
+// hasOldMajority tells whether more than half of the old keepers' peer ids are among vs.
+func (m *Machine) hasOldMajority(vs []replog.Voter) bool {
+	n := 0
+	for _, k := range m.job.keepers {
+		if isKeeper(vs, k.ID) {
+			n++
+		}
+	}
+	return 2*n > len(m.job.keepers)
+}
+
+// maySign keeps a member to one Reset per old generation and slot.
+func (m *Machine) maySign(c cid.Cid) bool {
+	s := &m.me.signed
+	if s.gen == m.job.gen && s.reset == m.job.reset && s.cid != c && s.cid.Defined() && m.now < s.at+slot {
+		return false
+	}
+	*s = signature{m.job.gen, m.job.reset, c, m.now}
+	return true
+}
+
+type signature struct {
+	gen   uint32
+	reset cid.Cid
+	cid   cid.Cid
+	at    time.Duration
+}
+
+// takeSign signs a Reset that this member can agree to, or takes a signature of one it wrote.
+func (m *Machine) takeSign(o *opened, b *signMsg) {
+	if b.Answer {
+		if c := m.court; c != nil && c.draft != nil {
+			if _, got, err := m.self.Open(b.Reset); err == nil && got == c.cid && b.Reset.Signer == o.signer {
+				c.sigs = append(c.sigs, b.Reset)
+				m.finishDraft()
+			}
+		}
+		return
+	}
+	rec, entry, c, err := openReset(m.self.Signer, b.Reset)
+	if err != nil || !m.agrees(rec.Header, entry) || !m.maySign(c) {
+		return
+	}
+	s, own, err := m.self.Sign(rec.Header, rec.Body)
+	if err == nil && own == c {
+		m.send(o.signer, m.header(contextSign, rec.Header.Round, 0), signMsg{Reset: s, Answer: true})
+	}
+}
+
+// agrees tells whether a Reset follows from what this member knows: it is of the next generation of the log here, no
+// majority is seen, and no newer commit is lost whose state is here.
+func (m *Machine) agrees(h record.Header, e *ResetEntry) bool {
+	j := m.job
+	if h.Job != m.g.Job || h.Generation != j.gen+1 || h.Reset != j.reset || !m.lost() || !slices.Contains(e.Keepers, m.voter()) {
+		return false
+	}
+	if e.Regular != m.hasOldMajority(e.Keepers) && e.Regular {
+		return false
+	}
+	newer := j.round > h.Round && m.me.ready && m.me.round > h.Round
+	return !newer
+}
+
+// finishDraft makes the Reset hold once everybody signed, and gives it up when somebody does not.
+func (m *Machine) finishDraft() {
+	c := m.court
+	for _, k := range c.entry.Keepers {
+		signed := k.ID == m.self.ID || slices.ContainsFunc(c.sigs, func(s *record.Signed) bool { return s.Signer == k.ID })
+		if !signed {
+			if m.now > c.drafted+slot {
+				apart := time.Duration(m.self.Boot % uint64(slot)) // so that two writers do not meet again
+				c.draft, c.answers, c.since = nil, nil, m.now+apart
+			}
+			return
+		}
+	}
+	rec, _, _, err := openReset(m.self.Signer, c.draft)
+	if err != nil {
+		return
+	}
+	h := rec.Header
+	h.Context, h.Reset = contextReset, c.cid
+	wrapped, _, err := m.self.Sign(h, ResetHeld{Reset: c.draft, Others: c.sigs})
+	if err != nil {
+		return
+	}
+	e, err := OpenEntry(m.self.Signer, wrapped)
+	if err != nil {
+		m.note("the Reset cannot be read: %v", err)
+		c.draft = nil
+		return
+	}
+	told := m.jury()
+	m.adoptSpine([]*Entry{e})
+	for _, id := range told {
+		if p := m.peers.find(id); p != nil && id != m.self.ID {
+			m.pushTo(p, m.job.spine, true)
+		}
+	}
+}
+
+// performReset begins the generation in the job.
+func (m *Machine) performReset(e *Entry, held *ResetHeld) {
+	j, r := m.job, held.entry
+	j.gen, j.reset = e.Header.Generation, e.CID
+	j.forks = forksOf([]*Entry{e})
+	j.round, j.commit, j.tokens = e.Header.Round, e.Header.Parent, r.Tokens
+	j.trail = []commitAt{{}}
+	if j.round > 0 {
+		j.trail = append(j.trail, commitAt{round: j.round, cid: j.commit})
+	}
+	j.settled = slices.Clone(r.Settled)
+	j.keepers = r.Keepers
+}

@@ -36,6 +36,7 @@ type peer struct {
 	head      cid.Cid
 	leaving   bool
 	pushed    time.Duration // last catch-up sent; 0: never
+	met       time.Duration // last told how this node's log stands
 	pushedFor cid.Cid       // the head it had then
 }
 
@@ -109,7 +110,7 @@ func (r *roster) excuse(now time.Duration, ids []Row) {
 	for _, row := range ids {
 		p := r.find(row.ID)
 		if p == nil {
-			p = &peer{id: row.ID, boot: row.Boot, since: now}
+			p = &peer{id: row.ID, boot: row.Boot, since: now, known: true}
 			i, _ := slices.BinarySearchFunc(r.peers, p.id, func(q *peer, id record.PeerID) int { return cmp.Compare(q.id, id) })
 			r.peers = slices.Insert(r.peers, i, p)
 		}

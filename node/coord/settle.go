@@ -105,7 +105,7 @@ func (m *Machine) driveSettle() bool {
 		c, ok := m.job.at(r.Round)
 		holders := m.holders(r)
 		if ok && c.cid == r.Commit && len(holders) >= m.copiesNeeded() {
-			m.propose(contextSettle, r.Round, 0, SettleEntry{
+			m.propose(contextSettle, r.Round, 0, &SettleEntry{
 				Round: r.Round, Commit: r.Commit, Tokens: c.tokens(m.job), Manifest: r.Manifest, Holders: holders, Regular: m.job.regular(),
 			})
 			return true
@@ -154,7 +154,9 @@ func (m *Machine) askForCopies() {
 // performSettle keeps the checkpoint where it should be kept, and ends the job after the last one.
 func (m *Machine) performSettle(s SettleEntry) {
 	j := m.job
-	j.settled = append(j.settled, s)
+	if s.Round > j.lastSettled().Round {
+		j.settled = append(j.settled, s)
+	}
 	if len(j.settled) > 2 {
 		j.settled = slices.Delete(j.settled, 0, 1)
 	}

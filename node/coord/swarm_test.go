@@ -76,6 +76,7 @@ type run struct {
 	notes   []string
 	rounds  []RoundReport
 	back    []uint64
+	waiting []Start // work for which the state is not there yet
 }
 
 // Messages on the simulated network.
@@ -360,6 +361,8 @@ func (r *run) perform(ef Effect) {
 		r.s.logged(r, e)
 	case Rollback:
 		r.back = append(r.back, e.Round)
+		r.waiting = nil
+		r.collect(r.col.Reset())
 	case Report:
 		r.rounds = append(r.rounds, e.Round)
 	case End:
@@ -380,10 +383,15 @@ func (r *run) work(e Start) {
 	for _, x := range e.Work {
 		n += x.Len()
 	}
-	took := r.s.step + time.Duration(float64(n)*float64(r.s.rows)/r.rate)
+	took := time.Duration(float64(n) * float64(r.s.rows) / r.rate)
+	if r.st.round+1 != e.Plan.Round || !r.ready {
+		r.waiting = append(r.waiting, e)
+		return
+	}
+	epoch := len(r.back)
 	r.sim.After(took, func() {
-		if r.ready && r.st.round+1 < e.Plan.Round {
-			r.s.violate("%s works on round %d with the state of round %d", r.id, e.Plan.Round, r.st.round)
+		if epoch != len(r.back) {
+			return // a Rollback came
 		}
 		v, tokens := r.s.sum(e.Work)
 		id := collective.PieceID{Round: e.Plan.Round, Attempt: e.Plan.Attempt, Member: r.id, Boot: r.sim.Boot()}
@@ -416,6 +424,13 @@ func (r *run) finish(e Finish) {
 // set checks a new state against what it has to be (I2, I3, and that all have the same bits).
 func (r *run) set(st state) {
 	r.st, r.ready = st, true
+	waiting := r.waiting
+	r.waiting = nil
+	for _, e := range waiting {
+		if e.Plan.Round > st.round {
+			r.work(e)
+		}
+	}
 	if !slices.Equal(st.w, r.s.want[st.round]) {
 		r.s.violate("%s has wrong weights after round %d", r.id, st.round)
 	}

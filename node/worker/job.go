@@ -192,9 +192,9 @@ func (j *Job) capability(rowsPerSec float64) coord.Capability {
 }
 
 // reportStep tells people of a committed step, once.
-func (j *Job) reportStep(r trainer.StepReport) {
+func (j *Job) reportStep(r trainer.StepReport, state string) {
 	if j.state.tell(r.Step) {
-		j.report(task.Stepped{StepReport: portable(r)})
+		j.report(task.Stepped{StepReport: portable(r), State: state})
 	}
 }
 

@@ -104,11 +104,14 @@ func (m *Machine) Tick() {
 			return nil
 		}
 		m.node.TickQuiesced()
-		if m.silent++; m.silent >= m.timeout && slices.Contains(m.conf, m.self) {
-			m.restartTimer()
-			return m.node.Campaign()
+		if m.silent++; m.silent < m.timeout {
+			return nil
 		}
-		return nil
+		m.restartTimer()
+		if !slices.Contains(m.conf, m.self) {
+			return m.node.ForgetLeader() // this seat is not counted in yet, so it cannot find out by an election
+		}
+		return m.node.Campaign()
 	})
 }
 

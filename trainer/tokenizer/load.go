@@ -42,9 +42,7 @@ func Load(files fs.FS) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t.chat, err = newChat(c, t); err != nil {
-		return nil, err
-	}
+	t.chat = newChat(c, t)
 	return t, nil
 }
 

@@ -40,7 +40,7 @@ type Tokenizer struct {
 	prefix   []int32
 	suffix   []int32
 	bos, eos int32 // -1: none
-	chat     *chat // nil: the model brought no template
+	chat     *chat
 }
 
 type token struct {
@@ -122,36 +122,40 @@ func hasPrefix(ids, prefix []int32) bool {
 	return true
 }
 
-// encode cuts added tokens out of the text, normalizes what lies between, cuts those added tokens out that are looked
-// for in normalized text, splits the rest into words and merges each.
 func (t *Tokenizer) encode(text string, special bool, at place) ([]int32, error) {
+	e := encoder{t: t, ids: make([]int32, 0, len(text)/4+4), at: at}
+	err := e.text(text, special)
+	return e.ids, err
+}
+
+// encoder collects the ids of a text.
+type encoder struct {
+	t   *Tokenizer
+	ids []int32
+	at  place // of the next piece
+}
+
+// text cuts added tokens out of the text, normalizes what lies between, cuts those added tokens out that are looked for
+// in normalized text, splits the rest into words and merges each.
+func (e *encoder) text(text string, special bool) error {
 	if len(text) > MaxText {
-		return nil, fmt.Errorf("text of %d bytes; encode at most %d at once", len(text), MaxText)
+		return fmt.Errorf("text of %d bytes; encode at most %d at once", len(text), MaxText)
 	}
 	text = strings.ToValidUTF8(text, "\uFFFD")
-	raw, norm := t.rawPlain, t.normPlain
+	raw, norm := e.t.rawPlain, e.t.normPlain
 	if special {
-		raw, norm = t.raw, t.norm
+		raw, norm = e.t.raw, e.t.norm
 	}
-	e := encoder{t: t, ids: make([]int32, 0, len(text)/4+4), at: at}
-	err := raw.cut(text, func(piece string, id int32) error {
+	return raw.cut(text, func(piece string, id int32) error {
 		if id >= 0 {
 			return e.added(id)
 		}
-		piece, err := t.normalize.apply(piece, e.at)
+		piece, err := e.t.normalize.apply(piece, e.at)
 		if err != nil {
 			return err
 		}
 		return norm.cut(piece, e.piece)
 	})
-	return e.ids, err
-}
-
-// encoder collects the ids of one text.
-type encoder struct {
-	t   *Tokenizer
-	ids []int32
-	at  place // of the next piece
 }
 
 func (e *encoder) added(id int32) error {

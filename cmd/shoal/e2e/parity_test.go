@@ -69,7 +69,7 @@ func TestSwarmParity(t *testing.T) {
 				t.Fatal(err)
 			}
 			checkCurve(t, out, tc.want, mustLoss)
-			checkAgreement(t, lastJob(t, a), tc.lora, a, b, c)
+			checkAgreement(t, lastJob(t, a), 50, a, b, c)
 		})
 	}
 }
