@@ -12,6 +12,8 @@ import (
 const (
 	// maxAdding is how many attempts add pieces to a round before it starts from nothing.
 	maxAdding = 3
+	// maxExtensions is how often a deadline is doubled before that too.
+	maxExtensions = 5
 	// deadGrace lets what a dead member had sent arrive before its work is planned again.
 	deadGrace = 250 * time.Millisecond
 )
@@ -57,9 +59,9 @@ func (m *Machine) watchGather(phase string) {
 }
 
 // overdue tells whether the present phase has lasted longer than allowed: doubled for each extension.
-func (m *Machine) overdue(d time.Duration) bool { return m.now >= m.lead.from+d<<m.lead.tries }
+func (m *Machine) overdue(d time.Duration) bool { return m.now >= m.lead.from+doubled(d, m.lead.tries) }
 
-// gone lists working rows whose run is not there any more or is about to leave with work undone.
+// gone lists working rows whose run is not there any more.
 func (m *Machine) gone() (out []int) {
 	for i, r := range m.job.plan.Members {
 		if !r.Syncing && !m.peers.lives(r.ID, r.Boot, m.now) {
@@ -123,10 +125,11 @@ func (m *Machine) blame(owners []int) (mute, late []int) {
 	return mute, late
 }
 
-// silentOwners are owners that have not acknowledged while another has.
+// silentOwners are owners that have not answered the cut, or not acknowledged the result, while another has.
 func (m *Machine) silentOwners(owners []int) (mute []int) {
 	for _, o := range owners {
-		if m.lead.acks[o] == nil {
+		summed := m.lead.haves[o] != nil && slices.Equal(m.lead.haves[o].Pieces, m.job.cut.Set)
+		if m.lead.acks[o] == nil && (m.job.totals != nil || !summed) {
 			mute = append(mute, o)
 		}
 	}
@@ -148,10 +151,11 @@ func (m *Machine) nextAttempt(f fault) {
 	d.absent = m.absentNow(f)
 	able := working(d.rows)
 	if len(able) == 0 {
-		m.extend()
+		m.extend(f)
 		return
 	}
-	if m.adding() >= maxAdding && f.timed || len(f.dead)+len(f.mute) >= len(working(p.Members)) {
+	exhausted := m.adding() >= maxAdding || m.lead.tries >= maxExtensions
+	if exhausted && f.timed || len(f.dead)+len(f.mute) >= len(working(p.Members)) {
 		m.wholeBatch(&d)
 		m.goOn(d, f)
 		return
@@ -159,7 +163,7 @@ func (m *Machine) nextAttempt(f fault) {
 	d.kept, d.missing = m.salvage(f, d.rows)
 	d.workers = m.helpers(d.rows, f.late)
 	if len(d.missing) > 0 && len(d.workers) == 0 || len(d.missing) == 0 && len(f.dead)+len(f.mute) == 0 {
-		m.extend()
+		m.extend(f)
 		return
 	}
 	m.goOn(d, f)
@@ -176,9 +180,11 @@ func (m *Machine) goOn(d draft, f fault) {
 	m.propose(contextPlan, d.round, d.attempt, m.plan(d))
 }
 
-// extend waits twice as long: nobody else could do better.
-func (m *Machine) extend() {
-	m.lead.tries = min(m.lead.tries+1, 6)
+// extend waits twice as long once the deadline has passed: nobody else could do better.
+func (m *Machine) extend(f fault) {
+	if f.timed {
+		m.lead.tries++
+	}
 }
 
 // adding counts the attempts of this round that have added pieces since it started from nothing.

@@ -108,7 +108,7 @@ func (m *Machine) proposeCommit(units []collective.Hash) {
 	if round < m.g.Steps {
 		c.Plan = m.planNext(round+1, ready)
 	}
-	m.propose(contextCommit, round, p.key.Attempt, c)
+	m.propose(contextCommit, round, p.key.Attempt, &c)
 }
 
 // planNext is the plan that the commit carries.
