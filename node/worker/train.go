@@ -71,7 +71,7 @@ func (j *Job) adopt(s fetched) (done bool, err error) {
 		}
 		j.reportStep(r, state)
 	}
-	if !j.state.settled(s.fetch, j.rounds.readmit) {
+	if !j.state.settled(s.fetch, func() { j.rounds.readmit(s.State.Step) }) {
 		return false, nil // another fetch is under way
 	}
 	j.post(coord.Restored{Round: s.State.Step, Commit: s.Commit, Hash: hash})
