@@ -601,6 +601,7 @@ func slice(items []any, at [3]*int64) ([]any, error) {
 
 type callArgs struct {
 	values []expr
+	spread []bool   // *value: its elements are arguments
 	names  []string // of the last ones
 }
 
@@ -613,6 +614,15 @@ func (a callArgs) eval(r *run) (args, error) {
 		}
 		if k := i - (len(a.values) - len(a.names)); k >= 0 {
 			out.kw.Set(a.names[k], v)
+		} else if a.spread[i] {
+			items, err := r.items(v)
+			if err != nil {
+				return args{}, err
+			}
+			if err := r.charge(16 * len(items)); err != nil {
+				return args{}, err
+			}
+			out.pos = append(out.pos, items...)
 		} else {
 			out.pos = append(out.pos, v)
 		}

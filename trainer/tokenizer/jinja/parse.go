@@ -598,7 +598,8 @@ func (p *parser) subscript(e expr, line int) (expr, error) {
 func (p *parser) args() (callArgs, error) {
 	var a callArgs
 	for !p.op(")") {
-		if t := p.peek(); t.kind == tokName && p.toks[p.pos+1].kind == tokOp && p.toks[p.pos+1].text == "=" {
+		spread := p.op("*")
+		if t := p.peek(); !spread && t.kind == tokName && p.toks[p.pos+1].kind == tokOp && p.toks[p.pos+1].text == "=" {
 			p.pos += 2
 			a.names = append(a.names, t.text)
 		} else if len(a.names) > 0 {
@@ -608,7 +609,7 @@ func (p *parser) args() (callArgs, error) {
 		if err != nil {
 			return a, err
 		}
-		a.values = append(a.values, e)
+		a.values, a.spread = append(a.values, e), append(a.spread, spread)
 		if !p.op(",") && !(p.peek().kind == tokOp && p.peek().text == ")") {
 			return a, p.errorf("want , or ) in a call, got %s", p.peek())
 		}
@@ -653,7 +654,7 @@ func (p *parser) test(e expr, line int) (expr, error) {
 		if err != nil {
 			return nil, err
 		}
-		c.args.values = []expr{arg}
+		c.args = callArgs{values: []expr{arg}, spread: []bool{false}}
 	}
 	if negated {
 		return &notExpr{c}, nil
