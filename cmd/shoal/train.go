@@ -69,7 +69,7 @@ func (f *trainFlags) spec() (job.Spec, error) {
 	}
 	for _, kv := range f.set {
 		if err := spec.Set(kv); err != nil {
-			return spec, usagef("--set %s: %w", kv, err)
+			return spec, usagef("--%w", err)
 		}
 	}
 	if err := spec.Validate(); err != nil {
