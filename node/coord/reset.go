@@ -160,7 +160,7 @@ func (m *Machine) tickCourt() {
 	m.judge()
 }
 
-// jury is every member of the newest commit, of the plan in force and every keeper. Its order begins with what all who
+// jury is every member of the newest commit and of the plan in force, every keeper and who holds the checkpoint. Its order begins with what all who
 // know the newest commit agree on: the members planned in it.
 func (m *Machine) jury() (ids []record.PeerID) {
 	add := func(id record.PeerID) {
@@ -185,6 +185,9 @@ func (m *Machine) jury() (ids []record.PeerID) {
 		for _, r := range p.Members {
 			add(r.ID)
 		}
+	}
+	for _, id := range m.job.lastSettled().Holders {
+		add(id)
 	}
 	add(m.self.ID)
 	return ids
