@@ -61,11 +61,15 @@ func (e *Exchange) Offer(from record.PeerID, meta []byte, size int) (xfer.Delive
 	if g == nil {
 		return nil, xfer.Code(RefusedUnknown)
 	}
-	held, why := g.expect(from, f, size/4)
+	into, held, why := g.expect(from, f, size/4)
 	if held || why != 0 {
 		return nil, xfer.Code(why)
 	}
-	return &delivery{g: g, from: from, frame: f, data: make([]float32, size/4)}, xfer.Taken
+	d := &delivery{g: g, from: from, frame: f, data: into, placed: into != nil}
+	if !d.placed {
+		d.data = g.memory(size / 4)
+	}
+	return d, xfer.Taken
 }
 
 // delivery is a chunk on its way in.
@@ -74,11 +78,19 @@ type delivery struct {
 	from  record.PeerID
 	frame *Frame
 	data  []float32
+
+	placed bool // data is a place in a result
 }
 
 func (d *delivery) Buffer() []byte { return bytesOf(d.data) }
 
-func (d *delivery) Drop() {}
+func (d *delivery) Drop() {
+	if d.placed {
+		d.g.abandon(d.frame, d.data)
+	} else {
+		d.g.give(d.data)
+	}
+}
 
 // Done hashes a chunk of a result here, on the lane's goroutine, so that lanes do it at the same time.
 func (d *delivery) Done(reply func(xfer.Code)) {

@@ -11,17 +11,33 @@ func (m *Machine) Frame(from record.PeerID, f *Frame) []Effect {
 	return out
 }
 
-// Expect judges a frame by all but its data, of which there are n elements: held says that they are here already, and
-// err why they would be refused. So a receiver need not read what it does not want.
-func (m *Machine) Expect(from record.PeerID, f *Frame, n int) (held bool, err error) {
-	_, held, why := m.judge(from, f, n)
+// expect judges a frame by all but its data, of which there are n elements, so that nothing unwanted need be read. held:
+// they are here already. into: a chunk of a result may be read straight to its place, where nobody else will write until
+// Frame or abandon.
+func (m *Machine) expect(from record.PeerID, f *Frame, n int) (into []float32, held bool, why Refusal) {
+	v, held, why := m.judge(from, f, n)
 	if why == RefusedUnknown && m.box.room(from, n) {
-		why = 0
+		return nil, false, 0
 	}
-	if why != 0 {
-		return false, why
+	if why != 0 || held || f.Kind != FrameResult {
+		return nil, held, why
 	}
-	return held, nil
+	r := m.resultOf(v)
+	if r.claimed[f.Chunk] {
+		return nil, false, RefusedUnknown // another copy is on its way in: come back if that fails
+	}
+	r.claimed[f.Chunk] = true
+	ch := v.Chunks[f.Chunk]
+	return r.v[ch.Lo:ch.Hi:ch.Hi], false, 0
+}
+
+// abandon takes back what expect promised for a frame whose data did not come.
+func (m *Machine) abandon(f *Frame, into []float32) {
+	for _, r := range []*result{m.res, m.last} {
+		if r != nil && r.plan.Key == f.Key && same(r.v[r.plan.Chunks[f.Chunk].Lo:], into) {
+			r.claimed[f.Chunk] = false
+		}
+	}
 }
 
 // take puts a frame where it belongs, and adds up its chunk if it was the last one missing.

@@ -45,6 +45,7 @@ type Group struct {
 	last     *lease               // and for the last committed one
 	reportAt time.Time            // when to make a deferred Have; zero: none
 	retries  map[record.PeerID]*retry
+	pool     sync.Pool     // of *[]float32 for chunks that come in
 	changed  chan struct{} // closed when Delivered may have changed; nil: nobody waits
 }
 
@@ -79,6 +80,7 @@ func newGroup(e *Exchange, job cid.Cid, self Member, on Events) *Group {
 		retries: map[record.PeerID]*retry{},
 	}
 	g.m.DeferPartial()
+	g.m.free = g.give
 	g.done.Go(g.perform)
 	g.done.Go(g.tell)
 	return g
@@ -96,8 +98,18 @@ func (g *Group) Plan(p *Plan) {
 	})
 }
 
-// Local hands in this member's own piece. v is read until Commit, Reset or a plan of another round returns.
+// Local hands in this member's own piece. v is read until Commit, Withdraw, Reset or a plan of another
+// round returns.
 func (g *Group) Local(k Mark, v []float32) { g.step(func() []Effect { return g.m.Local(k, v) }) }
+
+// Withdraw takes back what Local handed in: when it returns nobody reads this member's own pieces any more.
+func (g *Group) Withdraw() {
+	g.step(func() []Effect {
+		out := g.m.Withdraw()
+		g.retakePieces(true)
+		return out
+	})
+}
 
 // Cut names the set that counts.
 func (g *Group) Cut(k Key, set []Mark) { g.step(func() []Effect { return g.m.Cut(k, set) }) }
@@ -116,6 +128,14 @@ func (g *Group) Commit(k Key) {
 			g.retake(true)
 		}
 		return out
+	})
+}
+
+// Recycle gives back the vector of a Done that nobody reads any more, so that a later round need not find new memory.
+func (g *Group) Recycle(v []float32) {
+	g.step(func() []Effect {
+		g.m.Recycle(v)
+		return nil
 	})
 }
 
@@ -209,6 +229,10 @@ func poke(c chan struct{}) {
 func (g *Group) retake(over bool) {
 	g.result.take()
 	g.result = &lease{}
+	g.retakePieces(over)
+}
+
+func (g *Group) retakePieces(over bool) {
 	for id, l := range g.leases {
 		l.expire()
 		g.expired = append(g.expired, l)
@@ -270,16 +294,41 @@ func (g *Group) reply(r *Receipt) {
 	reply(xfer.Code(why))
 }
 
-func (g *Group) expect(from record.PeerID, f *Frame, n int) (held bool, why Refusal) {
+func (g *Group) expect(from record.PeerID, f *Frame, n int) (into []float32, held bool, why Refusal) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
-		return false, RefusedUnknown
+		return nil, false, RefusedUnknown
 	}
-	held, err := g.m.Expect(from, f, n)
-	errors.As(err, &why)
-	return held, why
+	return g.m.expect(from, f, n)
 }
+
+func (g *Group) abandon(f *Frame, into []float32) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.m.abandon(f, into)
+}
+
+// memory is room for a chunk. Large chunks use memory again: fresh memory costs more than filling it.
+func (g *Group) memory(n int) []float32 {
+	if n > pooledLen {
+		if b, ok := g.pool.Get().(*[]float32); ok {
+			return (*b)[:n]
+		}
+		return make([]float32, n, MaxChunkLen)
+	}
+	return make([]float32, n)
+}
+
+// give takes back what memory gave.
+func (g *Group) give(b []float32) {
+	if cap(b) == MaxChunkLen {
+		b = b[:cap(b)]
+		g.pool.Put(&b)
+	}
+}
+
+const pooledLen = MaxChunkLen / 8 // elements; smaller chunks are left to the garbage collector
 
 func (g *Group) deliver(from record.PeerID, f *Frame, reply replyFunc) {
 	g.mu.Lock()

@@ -155,12 +155,13 @@ func (c *cluster) agree(p *Plan, ms []*member) {
 	}
 }
 
-// finish waits for everybody's result and commits.
+// finish waits for the result of each of ms and commits.
 func (c *cluster) finish(p *Plan, ms []*member) []Done {
-	var out []Done
-	for len(out) < len(ms) {
+	out := make([]Done, len(ms))
+	for n := 0; n < len(ms); {
 		if d := <-c.dones; d.v.Key == p.Key {
-			out = append(out, d.v)
+			out[slices.IndexFunc(ms, func(m *member) bool { return m.ID == d.id })] = d.v
+			n++
 		}
 	}
 	for _, m := range ms {

@@ -331,6 +331,38 @@ func TestMailboxIsBounded(t *testing.T) {
 	}
 }
 
+// A member whose state is replaced takes its pieces back; what it holds for others stays.
+func TestWithdraw(t *testing.T) {
+	s := newTestSwarm(t, 4, 2, 2)
+	s.round = 1
+	s.newPlan([]int{1, 2}, nil)
+	m := s.nodes[s.plan.Owners[0][0]].m
+	m.Plan(s.plan)
+	var mine, theirs PieceID
+	for _, id := range s.plan.Pieces {
+		if k, v := s.piece(id); id.Member == m.self.ID {
+			mine = id
+			m.Local(k, v)
+		} else {
+			theirs = id
+			for _, c := range m.plan.owned {
+				ch := s.chunks[c]
+				m.Frame(id.Member, &Frame{Kind: FrameContribution, Key: s.plan.Key, Mark: k, Chunk: c, Data: v[ch.Lo:ch.Hi]})
+			}
+		}
+	}
+	if len(m.have) != 2 {
+		t.Fatalf("holds %v", m.have)
+	}
+	out := m.Withdraw()
+	if len(out) != 1 || out[0].Have == nil || len(out[0].Have.Pieces) != 1 || out[0].Have.Pieces[0].PieceID != theirs {
+		t.Fatalf("Withdraw gave %+v", out)
+	}
+	if k, v := s.piece(mine); len(m.Local(k, v)) == 0 || len(m.have) != 2 {
+		t.Fatal("the same piece made again does not count")
+	}
+}
+
 // A failed Send is sent again by Retry, once.
 func TestRetry(t *testing.T) {
 	s := newTestSwarm(t, 2, 2, 4)

@@ -1,5 +1,10 @@
 package collective
 
+import (
+	"slices"
+	"unsafe"
+)
+
 // sum is one owned chunk added up over a set of pieces.
 type sum struct {
 	filled bool
@@ -14,6 +19,7 @@ type result struct {
 	totals  *Totals
 	v       []float32
 	got     []bool // by chunk
+	claimed []bool // by chunk: its data are being read into v
 	hash    []Hash // by chunk
 	missing int
 	reduced bool // owned chunks are staged and sent
@@ -24,7 +30,8 @@ type result struct {
 func (m *Machine) result() *result {
 	if m.res == nil {
 		n := len(m.plan.Chunks)
-		m.res = &result{plan: m.plan, v: make([]float32, m.plan.space), got: make([]bool, n), hash: make([]Hash, n), missing: n}
+		m.res = &result{plan: m.plan, v: m.vector(), missing: n}
+		m.res.got, m.res.claimed, m.res.hash = make([]bool, n), make([]bool, n), make([]Hash, n)
 	}
 	if m.totals != nil {
 		m.res.totals = m.totals
@@ -35,13 +42,38 @@ func (m *Machine) result() *result {
 // put stages a chunk that came from its owner.
 func (r *result) put(f *Frame) {
 	ch := r.plan.Chunks[f.Chunk]
-	copy(r.v[ch.Lo:ch.Hi], f.Data)
+	if dst := r.v[ch.Lo:ch.Hi]; !same(dst, f.Data) { // else it was read to its place
+		copy(dst, f.Data)
+	}
 	if f.hash == nil {
 		r.stage(f.Chunk, hashChunk(f.Data))
 	} else {
 		r.stage(f.Chunk, *f.hash)
 	}
 }
+
+// vector is memory for a result: a recycled one or new.
+func (m *Machine) vector() []float32 {
+	for i, v := range m.spare {
+		if len(v) == m.plan.space && (m.last == nil || !same(m.last.v, v)) {
+			m.spare = slices.Delete(m.spare, i, i+1)
+			return v
+		}
+	}
+	return make([]float32, m.plan.space)
+}
+
+// Recycle gives back the vector of a Done that nobody reads any more. After the next Commit, which ends what may still be
+// sent from it, a round may use its memory again. Two are kept.
+func (m *Machine) Recycle(v []float32) {
+	if m.res == nil || !same(m.res.v, v) {
+		m.returned = append(m.returned, v)
+		m.returned = m.returned[max(0, len(m.returned)-2):]
+	}
+}
+
+// same says whether two vectors are the same memory.
+func same(a, b []float32) bool { return unsafe.SliceData(a) == unsafe.SliceData(b) }
 
 // stage marks a chunk of v as filled.
 func (r *result) stage(c int, h Hash) {
@@ -90,7 +122,7 @@ func (m *Machine) report(out []Effect, partial bool) []Effect {
 			return out
 		}
 		set = m.cut
-	} else if len(set) == 0 && len(m.plan.Pieces) > 0 {
+	} else if len(set) == 0 && len(m.plan.Pieces) > 0 && !m.told {
 		return out
 	} else if len(set) < len(m.plan.Pieces) && m.lazy && !partial {
 		m.deferred = true
@@ -206,10 +238,10 @@ func (m *Machine) reduceOwned(out []Effect, r *result) []Effect {
 
 // zero fills what nobody will send.
 func (r *result) zero() {
+	clear(r.v)
 	for c := range r.got {
-		if !r.got[c] {
-			r.stage(c, r.hashOf(c))
-		}
+		r.missing, r.got[c] = 0, true
+		r.hash[c] = r.hashOf(c)
 	}
 }
 
