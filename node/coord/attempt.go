@@ -199,6 +199,9 @@ func (m *Machine) goOn(d draft, f fault) {
 	for _, a := range d.absent {
 		m.note("round %d attempt %d: %s: %s", d.round, d.attempt, a.Peer, a.Why)
 	}
+	if i := m.job.plan.row(m.self.ID, m.self.Boot); slices.Contains(f.late, i) || slices.Contains(f.mute, i) {
+		m.lead.yield = true
+	}
 	m.propose(contextPlan, d.round, d.attempt, m.plan(d))
 }
 
