@@ -229,8 +229,14 @@ func (p *PlanEntry) check() error {
 		return fmt.Errorf("nobody works")
 	}
 	for _, pc := range p.Pieces {
-		if err := checkRanges(pc.Ranges); err != nil || len(pc.Ranges) == 0 {
-			return fmt.Errorf("piece of %s: no or bad ranges: %w", pc.ID, err)
+		if err := checkID(pc.ID); err != nil {
+			return err
+		}
+		if err := checkRanges(pc.Ranges); err != nil {
+			return fmt.Errorf("piece of %s: %w", pc.ID, err)
+		}
+		if len(pc.Ranges) == 0 {
+			return fmt.Errorf("piece of %s without positions", pc.ID)
 		}
 	}
 	return checkAbsent(p.Absent)
