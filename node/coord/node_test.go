@@ -113,6 +113,9 @@ func (r *run) maybeGarble(f *collective.Frame) *collective.Frame {
 }
 
 func (r *run) perform(ef Effect) {
+	if r.s.hear != nil {
+		r.s.hear(r, ef)
+	}
 	switch e := ef.(type) {
 	case Send:
 		if r.s.tap != nil {

@@ -35,6 +35,7 @@ type swarm struct {
 	done        map[uint64]bool               // rounds committed in any generation
 	rows        time.Duration                 // per row and node
 	step        time.Duration
+	hear        func(*run, Effect)   // sees every effect
 	tap, tapLog func(*record.Signed) // see every control message and entry
 	wrong       string               // the first violation
 }
