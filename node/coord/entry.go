@@ -3,6 +3,7 @@ package coord
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -46,6 +47,9 @@ type PlanEntry struct {
 	Collect time.Duration `cbor:"4,keyasint"` // from plan to cut; then attempt + 1
 	Gather  time.Duration `cbor:"5,keyasint"` // from cut to commit; then attempt + 1
 	Absent  []Absence     `cbor:"6,keyasint,omitempty"`
+	// Base names the working members of the attempt whose pieces still count: chunks stay with their owners of then, and
+	// those of a member that does not work any more go to its successors. Empty: owners follow from Members.
+	Base []record.PeerID `cbor:"7,keyasint,omitempty"`
 }
 
 // Row is a member in a plan.
@@ -211,6 +215,9 @@ func (p *PlanEntry) check() error {
 	if p.Collect <= 0 || p.Gather <= 0 || p.Codec != "fp32" {
 		return fmt.Errorf("deadlines %v and %v, codec %q", p.Collect, p.Gather, p.Codec)
 	}
+	if len(p.Base) > maxMembers {
+		return fmt.Errorf("%d members before", len(p.Base))
+	}
 	working := 0
 	for i, r := range p.Members {
 		if err := checkID(r.ID); err != nil {
@@ -228,9 +235,20 @@ func (p *PlanEntry) check() error {
 	if working == 0 {
 		return fmt.Errorf("nobody works")
 	}
+	for i, id := range p.Base {
+		if err := checkID(id); err != nil || slices.Contains(p.Base[:i], id) {
+			return fmt.Errorf("member before %s twice, or %w", id, err)
+		}
+	}
 	for _, pc := range p.Pieces {
-		if err := checkRanges(pc.Ranges); err != nil || len(pc.Ranges) == 0 {
-			return fmt.Errorf("piece of %s: no or bad ranges: %w", pc.ID, err)
+		if err := checkID(pc.ID); err != nil {
+			return err
+		}
+		if err := checkRanges(pc.Ranges); err != nil {
+			return fmt.Errorf("piece of %s: %w", pc.ID, err)
+		}
+		if len(pc.Ranges) == 0 {
+			return fmt.Errorf("piece of %s without positions", pc.ID)
 		}
 	}
 	return checkAbsent(p.Absent)

@@ -174,10 +174,7 @@ func (m *Machine) takeSpine(o *opened, b *push) {
 
 // losesTo tells whether this node's log loses against the one that a spine stands for.
 func (m *Machine) losesTo(es []*Entry) bool {
-	other := &Machine{g: m.g, self: m.self, peers: roster{self: m.self}, now: m.now}
-	other.peers.init(m.self)
-	other.me.ready = true
-	other.over = "looking"
+	other := m.scratch()
 	other.replay(es)
 	theirs := other.standing(false)
 	theirs.Lost = false // whoever pushes a log follows it; one without a majority ends in a Reset
@@ -206,7 +203,6 @@ func (m *Machine) joinLog() {
 	if m.job.fresh() && slices.Contains(m.job.keepers, m.voter()) {
 		m.openSeat(m.logKey(), m.job.keepers)
 	}
-	m.seatKeepers()
 }
 
 // forksOf is the history of generations that a spine belongs to.

@@ -35,6 +35,7 @@ type job struct {
 	trail  []commitAt // newest commits, oldest first
 	spine  []*Entry   // the entries that make this state, in order
 	recent []*Entry   // newest entries, oldest first, for members a little behind
+	bytes  int        // of recent
 }
 
 // planned is the plan in force.
@@ -56,7 +57,8 @@ type commitAt struct {
 
 const (
 	maxTrail  = 64
-	maxRecent = 64
+	maxRecent = 256     // entries
+	maxBytes  = 4 << 20 // of recent entries
 )
 
 func newJob(g *Genesis) *job {
@@ -83,8 +85,10 @@ func (j *job) keep(e *Entry) {
 	j.spine = slices.DeleteFunc(j.spine, func(o *Entry) bool { return outdates(e, o) })
 	j.spine = append(j.spine, e)
 	j.recent = append(j.recent, e)
-	if len(j.recent) > maxRecent {
-		j.recent = slices.Delete(j.recent, 0, len(j.recent)-maxRecent)
+	j.bytes += len(e.Signed.Record)
+	for len(j.recent) > maxRecent || j.bytes > maxBytes {
+		j.bytes -= len(j.recent[0].Signed.Record)
+		j.recent = slices.Delete(j.recent, 0, 1)
 	}
 	if _, ok := e.Body.(*SettleEntry); ok {
 		j.dropSettled()

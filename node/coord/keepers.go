@@ -133,19 +133,21 @@ func (m *Machine) dropKeepers(want []replog.Voter, size int) []replog.Voter {
 	return want
 }
 
-// handOver gives the lead to another keeper when this node leaves; that one then replaces it.
+// handOver gives the lead to another keeper: when this node leaves, so that the new leader replaces it, and when its own
+// work was late, since a node that is slow to work may be slow to lead.
 func (m *Machine) handOver() bool {
-	if !m.leaving || m.now < m.me.handed {
+	if !m.leaving && !m.lead.yield || m.now < m.me.handed {
 		return false
 	}
+	m.lead.yield = false
+	m.me.handed = m.now + time.Second
 	for _, k := range m.job.keepers {
-		if k != m.voter() && m.peers.lives(k.ID, k.Boot, m.now) {
-			m.me.handed = m.now + time.Second
+		if k != m.voter() && m.peers.lives(k.ID, k.Boot, m.now) && m.lead.late[k.ID] == 0 {
 			m.seat.Transfer(k)
 			return false
 		}
 	}
-	return m.replaceSelf()
+	return m.leaving && m.replaceSelf()
 }
 
 // replaceSelf makes another member the keeper when this node is the only one.

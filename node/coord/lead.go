@@ -27,6 +27,7 @@ type lead struct {
 	asked    time.Duration // when more members were asked for a checkpoint
 	order    *record.Signed
 	waits    string // what the leader last said it waits for
+	yield    bool   // this node's own work was late: another keeper should lead
 }
 
 // stateOf is the hash of a member's state after a round.

@@ -57,7 +57,7 @@ type staged struct {
 func (m *Machine) startPlan() {
 	p := m.job.plan
 	if p == nil || m.replaying {
-		return // a replay runs through plans that are long over
+		return
 	}
 	i := p.row(m.self.ID, m.self.Boot)
 	if i < 0 || m.me.started == p.key || m.over != "" {

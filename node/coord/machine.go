@@ -222,7 +222,8 @@ func (m *Machine) message(e Message) {
 	}
 }
 
-// leave begins a clean leave. It ends when the lead and the keeper's seat are handed over, or after leaveWait.
+// leave begins a clean leave. It ends when the lead and the keeper's seat are handed over and a plan goes without this
+// node, or after leaveWait.
 func (m *Machine) leave() {
 	if m.leaving {
 		return
@@ -239,8 +240,10 @@ func (m *Machine) tickLeave() {
 	if !m.leaving || m.over != "" {
 		return
 	}
-	free := m.seat == nil || !isKeeper(m.job.keepers, m.self.ID) || len(m.peers.alive(m.now)) == 1
-	if free || m.now >= m.me.leaveBy {
+	keeps := m.seat != nil && isKeeper(m.job.keepers, m.self.ID)
+	works := m.job.plan.row(m.self.ID, m.self.Boot) >= 0 && m.led()
+	alone := len(m.peers.alive(m.now)) == 1
+	if alone || !keeps && !works || m.now >= m.me.leaveBy {
 		m.end("left", "")
 	}
 }

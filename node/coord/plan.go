@@ -19,12 +19,13 @@ type draft struct {
 	missing []shard.Range // positions to hand out
 	workers []int         // rows that take them
 	absent  []Absence
-	slower  int // how often the deadline is doubled
+	base    []record.PeerID // see PlanEntry.Base
+	slower  int             // how often the deadline is doubled
 }
 
 // plan finishes a draft.
 func (m *Machine) plan(d draft) *PlanEntry {
-	e := &PlanEntry{Members: d.rows, Codec: "fp32", Absent: clip(d.absent)}
+	e := &PlanEntry{Members: d.rows, Codec: "fp32", Absent: clip(d.absent), Base: d.base}
 	e.Pieces = d.kept
 	for k, rs := range m.assign(d.missing, d.rows, d.workers) {
 		r := d.rows[d.workers[k]]

@@ -104,7 +104,7 @@ func (m *Machine) driveSettle() bool {
 		r := l.receipts[i]
 		c, ok := m.job.at(r.Round)
 		holders := m.holders(r)
-		if ok && c.cid == r.Commit && len(holders) >= m.copiesNeeded() {
+		if ok && c.cid == r.Commit && m.livingOf(holders) >= m.copiesNeeded() {
 			m.propose(contextSettle, r.Round, 0, &SettleEntry{
 				Round: r.Round, Commit: r.Commit, Tokens: c.tokens(m.job), Manifest: r.Manifest, Holders: holders, Regular: m.job.regular(),
 			})
@@ -121,6 +121,15 @@ func (c commitAt) tokens(j *job) int64 {
 		return c.entry.Tokens
 	}
 	return j.tokens
+}
+
+func (m *Machine) livingOf(ids []record.PeerID) (n int) {
+	for _, p := range m.peers.alive(m.now) {
+		if slices.Contains(ids, p.id) {
+			n++
+		}
+	}
+	return n
 }
 
 // copiesNeeded is how many copies make a checkpoint settled: all there can be, where that is fewer than copies.
