@@ -16,7 +16,7 @@ package kernels
 
 import "context"
 
-// Buffer is a piece of device memory. It lives until its device is closed; arenas cut it into tensors.
+// Buffer is a piece of device memory. It lives until it is freed or its device is closed; arenas cut it into tensors.
 type Buffer struct {
 	Bytes []byte  // host view; nil where the host cannot address the memory
 	Addr  uintptr // device address, for backends whose memory the host cannot see
@@ -55,4 +55,15 @@ type Device interface {
 	Read(dst []byte, src Tensor) error  // device → host; waits for what was enqueued before
 	Sync(ctx context.Context) error     // waits; reports the first error found since the last Sync
 	Close() error
+}
+
+// Free gives buffers back before their device is closed, where the device can take them (it has a method Free); jobs
+// come and go, the device stays. No command may use them any more.
+func Free(dev Device, bs ...*Buffer) {
+	f, ok := dev.(interface{ Free(b *Buffer) })
+	for _, b := range bs {
+		if ok && b != nil && b.err == nil {
+			f.Free(b)
+		}
+	}
 }

@@ -3,6 +3,7 @@ package kernels_test
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -77,6 +78,28 @@ func TestArena(t *testing.T) {
 	}
 }
 
+// TestFree: freed slabs serve again, and a tensor on a freed slab is refused.
+func TestFree(t *testing.T) {
+	dev := open(t)
+	a, s := kernels.NewArena(dev, 1<<16), kernels.NewStream(dev)
+	x := a.F32(10, 10)
+	s.Fill(x, 3)
+	if err := s.Sync(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	a.Free()
+	got := make([]float32, 100)
+	if err := s.Download(got, a.F32(10, 10)); err != nil || got[0] != 0 || a.Bytes() != 1<<16 {
+		t.Errorf("new memory starts with %v, arena holds %d bytes, %v", got[0], a.Bytes(), err)
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("a freed tensor was taken")
+		}
+	}()
+	s.Fill(x, 1)
+}
+
 // full is a device whose memory has run out.
 type full struct{ kernels.Device }
 
@@ -103,6 +126,13 @@ func TestArenaFull(t *testing.T) {
 	}
 	if _, err := kernels.Alloc(dev, dtype.F32, 2, 2); !errors.Is(err, errFull) {
 		t.Errorf("alloc: %v", err)
+	}
+	huge := kernels.NewArena(dev, 64)
+	if huge.F32(math.MaxInt/2, 3); huge.Err() == nil {
+		t.Error("a size that overflows was taken")
+	}
+	if _, err := kernels.Alloc(dev, dtype.F32, 1<<40, 1<<40); err == nil || errors.Is(err, errFull) {
+		t.Errorf("a size that overflows: %v", err)
 	}
 }
 

@@ -51,19 +51,14 @@ func Open(ctx context.Context, cfg config.Config, log *slog.Logger) (*Node, erro
 }
 
 // open is Open with a runtime that a test brings; nil: the real one.
-func open(ctx context.Context, cfg config.Config, log *slog.Logger, r task.Runtime) (n *Node, err error) {
-	n = &Node{cfg: cfg, log: log, start: time.Now(), runtime: r}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, n.close())
-		}
-	}()
+func open(ctx context.Context, cfg config.Config, log *slog.Logger, r task.Runtime) (*Node, error) {
 	if _, err := Init(cfg.Home); err != nil {
 		return nil, err
 	}
+	n := &Node{cfg: cfg, log: log, start: time.Now(), runtime: r}
 	for _, step := range []func(context.Context) error{n.openStore, n.openDevice, n.openHost, n.openRuntime, n.openJobs, n.openAPI} {
 		if err := step(ctx); err != nil {
-			return nil, err
+			return nil, errors.Join(err, n.close())
 		}
 	}
 	return n, nil

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/seed-7b27c88a/shoal/kernels"
 	"github.com/seed-7b27c88a/shoal/shard"
 	"github.com/seed-7b27c88a/shoal/shard/safetensors"
 	"github.com/seed-7b27c88a/shoal/trainer"
@@ -373,5 +374,29 @@ func TestOverfit(t *testing.T) {
 	r, err := tr.Eval(context.Background(), data)
 	if err != nil || r.Loss > 0.1 || r.Accuracy < 0.95 {
 		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// TestKernelsAgree: whatever instructions a CPU has, training gives the same bits.
+func TestKernelsAgree(t *testing.T) {
+	files, data := base(t, tiny.Shape{KVHeads: 2, Inner: 70}), lesson(12)
+	sums := map[[32]byte][]string{}
+	for _, name := range []string{"cpu:generic", "cpu:avx2", "cpu:avx512", "cpu:neon", "cpu"} {
+		dev, err := kernels.Open(name)
+		if err != nil {
+			t.Logf("%s: %v", name, err)
+			continue
+		}
+		defer dev.Close()
+		tr, err := trainer.New(trainer.Config{Spec: valid(t, tinySpec(job.Spec{MaxSteps: 3})), Model: files, Rows: data, Device: dev})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tr.Close()
+		train(t, tr, 3)
+		sums[hash(t, tr)] = append(sums[hash(t, tr)], name)
+	}
+	if len(sums) != 1 {
+		t.Errorf("bits differ: %v", sums)
 	}
 }

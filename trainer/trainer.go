@@ -2,6 +2,12 @@
 // weights into files. It knows nothing of peers; whoever it learns with stands behind Source and Collective.
 //
 // One round reads batch, forward, backward, reduce, cut, step, gather, in that order, in round.
+//
+// Words. The job's index space is everything that learns, one tensor behind the other (shard/layout). A contribution is
+// the gradient summed over the target tokens of some positions, not divided by anything; its piece says which. State is
+// the weights and both moments over the index space; it changes in Apply and Restore alone.
+//
+// Concurrency. Run belongs to one goroutine; everything else may be called meanwhile.
 package trainer
 
 import (

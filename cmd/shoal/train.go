@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/seed-7b27c88a/shoal/node/api"
+	"github.com/seed-7b27c88a/shoal/trainer"
 	"github.com/seed-7b27c88a/shoal/trainer/job"
 )
 
@@ -68,7 +69,7 @@ func (f *trainFlags) spec() (job.Spec, error) {
 	}
 	for _, kv := range f.set {
 		if err := spec.Set(kv); err != nil {
-			return spec, usagef("--set %s: %w", kv, err)
+			return spec, usagef("--%w", err)
 		}
 	}
 	if err := spec.Validate(); err != nil {
@@ -125,7 +126,7 @@ func (a *app) trainSwarm(ctx context.Context, spec job.Spec, f trainFlags) error
 	}
 	a.say("job %s: %d steps", j.ID, j.Steps)
 	dir := f.dir(spec)
-	if err := a.follow(ctx, c, j, dir); err != nil {
+	if err := a.follow(ctx, c, j, dir, nil); err != nil {
 		if ctx.Err() != nil {
 			a.say("the job goes on: \"shoal job logs -f %s\" follows it, \"shoal job cancel %s\" ends it", j.ID, j.ID)
 		}
@@ -150,8 +151,8 @@ func (a *app) trained(ctx context.Context, c *api.Client, id, dir string) error 
 	return a.answer(v, func(w io.Writer) { fmt.Fprintln(w, dir) })
 }
 
-// follow shows a job until it is done and keeps DIR/metrics.jsonl complete.
-func (a *app) follow(ctx context.Context, c *api.Client, j api.Job, dir string) error {
+// follow shows a job until it is done and keeps DIR/metrics.jsonl complete. each, if not nil, hears of every step.
+func (a *app) follow(ctx context.Context, c *api.Client, j api.Job, dir string, each func(*progress, trainer.StepReport)) error {
 	m, err := newMetrics(dir)
 	if err != nil {
 		return err
@@ -164,6 +165,9 @@ func (a *app) follow(ctx context.Context, c *api.Client, j api.Job, dir string) 
 		switch e.Kind {
 		case api.EventStep:
 			p.step(*e.Step)
+			if each != nil {
+				each(p, *e.Step)
+			}
 			return m.add(*e.Step)
 		case api.EventBack:
 			p.note("back to step %d", e.To)

@@ -52,13 +52,19 @@ func (d *Device) Info() kernels.Info {
 	return d.info
 }
 
-// Alloc maps zeroed memory that lives until Close.
+// Alloc maps zeroed memory that lives until Free or Close.
 func (d *Device) Alloc(bytes int) (*kernels.Buffer, error) {
 	b, err := d.mem.alloc(bytes)
 	if err != nil {
 		return nil, err
 	}
 	return &kernels.Buffer{Bytes: b, Size: len(b)}, nil
+}
+
+// Free takes back a buffer of Alloc for others. Tensors on it are dead: a stream refuses them.
+func (d *Device) Free(b *kernels.Buffer) {
+	d.mem.free(b.Bytes)
+	b.Bytes, b.Size = nil, 0
 }
 
 // Host is the same memory: the CPU has no other.
@@ -111,7 +117,7 @@ func (d *Device) transfer(t kernels.Tensor, n int, row func(row []byte, at int))
 // Sync has nothing to wait for: Run has waited.
 func (d *Device) Sync(ctx context.Context) error { return ctx.Err() }
 
-// Close ends the workers and unmaps the memory. Nothing may use the device or its tensors afterwards.
+// Close ends the workers and gives the memory back. Nothing may use the device or its tensors afterwards.
 func (d *Device) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

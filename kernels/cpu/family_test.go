@@ -8,6 +8,14 @@ import (
 	"unsafe"
 )
 
+// TestArgsLayout: the offsets that the generated assembly has.
+func TestArgsLayout(t *testing.T) {
+	var a args
+	if unsafe.Offsetof(a.n) != 0 || unsafe.Offsetof(a.x) != 8 || unsafe.Offsetof(a.f) != 48 || unsafe.Offsetof(a.acc) != 96 || unsafe.Offsetof(a.sum) != 160 {
+		t.Error("args and kernels/gen do not agree")
+	}
+}
+
 // TestFamiliesAgree: every kernel of every family gives the bits of the generic one, on ordinary and special numbers.
 func TestFamiliesAgree(t *testing.T) {
 	generic := newGeneric()

@@ -154,6 +154,7 @@ func (b *block) tileTask(w *worker, t int) {
 			pa := &b.packedA[i*b.depth]
 			to := b.c.p[(b.i+i)*b.c.ld+b.j+j:]
 			if i+mr <= ihi && j+nr <= jhi {
+				_ = to[(mr-1)*b.c.ld+nr-1] // assembly does not check
 				b.mk.run(b.depth, pa, pb, &to[0], b.c.ld, add)
 			} else {
 				b.edge(w.full[:], pa, pb, to, min(mr, ihi-i), min(nr, jhi-j), add)

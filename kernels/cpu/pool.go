@@ -117,7 +117,7 @@ func (p *pool) help(w *worker) {
 // logits is n floats that all workers share, valid until the next call.
 func (p *pool) logits(n int) []float32 {
 	if len(p.shared) < n {
-		p.shared = regrow(p.mem, p.shared, n)
+		p.shared = p.mem.floats(n)
 	}
 	return p.shared[:n]
 }

@@ -36,22 +36,15 @@ const (
 // scratch is n floats of undefined contents, valid until the worker asks for the same buffer again.
 func (w *worker) scratch(which, n int) []float32 {
 	if len(w.buf[which]) < n {
-		w.buf[which] = regrow(w.mem, w.buf[which], n)
+		w.buf[which] = w.mem.floats(max(n, 2*len(w.buf[which])))
 	}
 	return w.buf[which][:n]
 }
 
-// regrow replaces old by a buffer of at least n floats. Scratch is small beside tensors and bounded by the shapes of
-// an op; running out of it is fatal like running out of stack.
-func regrow(mem *memory, old []float32, n int) []float32 {
-	if old != nil {
-		old = old[:cap(old)]
-		if err := mem.free(unsafe.Slice((*byte)(unsafe.Pointer(&old[0])), 4*len(old))); err != nil {
-			panic("kernels/cpu: " + err.Error())
-		}
-	}
-	n += n / 4
-	b, err := mem.alloc(4 * n)
+// floats is scratch memory. It is small beside tensors and bounded by the shapes of an op; running out of it is fatal
+// like running out of stack. Smaller buffers that it replaces stay mapped until close.
+func (m *memory) floats(n int) []float32 {
+	b, err := m.alloc(4 * n)
 	if err != nil {
 		panic("kernels/cpu: scratch: " + err.Error())
 	}

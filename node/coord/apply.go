@@ -241,6 +241,8 @@ func (m *Machine) adoptSpine(es []*Entry) {
 	if another {
 		m.joinLog()
 	}
+	m.startPlan()
+	m.startCut()
 	m.save(true)
 	m.reconcile()
 }

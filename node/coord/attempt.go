@@ -12,6 +12,8 @@ import (
 const (
 	// maxAdding is how many attempts add pieces to a round before it starts from nothing.
 	maxAdding = 3
+	// maxExtensions is how often a deadline is doubled before that too.
+	maxExtensions = 5
 	// deadGrace lets what a dead member had sent arrive before its work is planned again.
 	deadGrace = 250 * time.Millisecond
 )
@@ -52,14 +54,17 @@ func (m *Machine) watchGather(phase string) {
 	}
 	if f.timed {
 		f.mute = m.silentOwners(owners)
+		if len(f.mute) == 0 {
+			f.mute = m.suspects(owners)
+		}
 	}
 	m.nextAttempt(f)
 }
 
 // overdue tells whether the present phase has lasted longer than allowed: doubled for each extension.
-func (m *Machine) overdue(d time.Duration) bool { return m.now >= m.lead.from+d<<m.lead.tries }
+func (m *Machine) overdue(d time.Duration) bool { return m.now >= m.lead.from+doubled(d, m.lead.tries) }
 
-// gone lists working rows whose run is not there any more or is about to leave with work undone.
+// gone lists working rows whose run is not there any more.
 func (m *Machine) gone() (out []int) {
 	for i, r := range m.job.plan.Members {
 		if !r.Syncing && !m.peers.lives(r.ID, r.Boot, m.now) {
@@ -123,10 +128,11 @@ func (m *Machine) blame(owners []int) (mute, late []int) {
 	return mute, late
 }
 
-// silentOwners are owners that have not acknowledged while another has.
+// silentOwners are owners that have not answered the cut, or not acknowledged the result, while another has.
 func (m *Machine) silentOwners(owners []int) (mute []int) {
 	for _, o := range owners {
-		if m.lead.acks[o] == nil {
+		summed := m.lead.haves[o] != nil && slices.Equal(m.lead.haves[o].Pieces, m.job.cut.Set)
+		if m.lead.acks[o] == nil && (m.job.totals != nil || !summed) {
 			mute = append(mute, o)
 		}
 	}
@@ -134,6 +140,25 @@ func (m *Machine) silentOwners(owners []int) (mute []int) {
 		return nil
 	}
 	return mute
+}
+
+// suspects are the owners of units whose hashes the members do not agree on: one of them sent different bytes to
+// different members.
+func (m *Machine) suspects(owners []int) (out []int) {
+	first, unit := m.g.Chunks[0].Unit, 0
+	for c, ch := range m.g.Chunks {
+		if c > 0 && ch.Unit != first {
+			first, unit = ch.Unit, unit+1
+		}
+		o := m.job.plan.parts.Owners[c][0]
+		if _, most := m.vote(unit); 2*most <= len(working(m.job.plan.Members)) && most > 0 && !slices.Contains(out, o) {
+			out = append(out, o)
+		}
+	}
+	if len(out) == len(owners) {
+		return out[:len(out)/2] // not all of them can be left out at once
+	}
+	return out
 }
 
 // nextAttempt plans the round again: with the members that are there, the pieces that may still count, and new work for
@@ -148,10 +173,11 @@ func (m *Machine) nextAttempt(f fault) {
 	d.absent = m.absentNow(f)
 	able := working(d.rows)
 	if len(able) == 0 {
-		m.extend()
+		m.extend(f)
 		return
 	}
-	if m.adding() >= maxAdding && f.timed || len(f.dead)+len(f.mute) >= len(working(p.Members)) {
+	exhausted := m.adding() >= maxAdding || m.lead.tries >= maxExtensions
+	if exhausted && f.timed || len(f.dead)+len(f.mute) >= len(working(p.Members)) {
 		m.wholeBatch(&d)
 		m.goOn(d, f)
 		return
@@ -159,7 +185,7 @@ func (m *Machine) nextAttempt(f fault) {
 	d.kept, d.missing = m.salvage(f, d.rows)
 	d.workers = m.helpers(d.rows, f.late)
 	if len(d.missing) > 0 && len(d.workers) == 0 || len(d.missing) == 0 && len(f.dead)+len(f.mute) == 0 {
-		m.extend()
+		m.extend(f)
 		return
 	}
 	m.goOn(d, f)
@@ -176,9 +202,11 @@ func (m *Machine) goOn(d draft, f fault) {
 	m.propose(contextPlan, d.round, d.attempt, m.plan(d))
 }
 
-// extend waits twice as long: nobody else could do better.
-func (m *Machine) extend() {
-	m.lead.tries = min(m.lead.tries+1, 6)
+// extend waits twice as long once the deadline has passed: nobody else could do better.
+func (m *Machine) extend(f fault) {
+	if f.timed {
+		m.lead.tries++
+	}
 }
 
 // adding counts the attempts of this round that have added pieces since it started from nothing.
@@ -285,6 +313,10 @@ func (m *Machine) absentNow(f fault) []Absence {
 	}
 	took := (m.now - m.lead.from).Round(time.Millisecond)
 	for _, i := range f.mute {
+		if m.lead.acks[i] != nil {
+			add(i, "members have different bytes of its chunks")
+			continue
+		}
 		add(i, fmt.Sprintf("no report after %v", took))
 	}
 	for _, i := range f.late {

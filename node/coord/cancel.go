@@ -59,6 +59,6 @@ func (m *Machine) driveCancel() bool {
 		m.lead.order = nil
 		return false
 	}
-	m.propose(contextCancel, m.job.round, 0, CancelEntry{Order: m.lead.order, Why: o.body.(*orderMsg).Why})
+	m.propose(contextCancel, m.job.round, 0, &CancelEntry{Order: m.lead.order, Why: o.body.(*orderMsg).Why})
 	return true
 }

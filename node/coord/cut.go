@@ -71,7 +71,7 @@ func (m *Machine) driveCut() {
 	}
 	if set := choose(p, held, m.g.batch(p.key.Round)); set != nil {
 		m.noteArrival()
-		m.propose(contextCut, p.key.Round, p.key.Attempt, CutEntry{Set: set, Totals: m.totalsOf(set, owners)})
+		m.propose(contextCut, p.key.Round, p.key.Attempt, &CutEntry{Set: set, Totals: m.totalsOf(set, owners)})
 		return
 	}
 	m.watchCollect(owners)
@@ -145,7 +145,7 @@ func (m *Machine) totalsOf(set []CutMark, owners []int) *Totals {
 func (m *Machine) driveTotals() {
 	p := m.job.plan
 	if t := m.totalsOf(m.job.cut.Set, p.owning()); t != nil {
-		m.propose(contextTotals, p.key.Round, p.key.Attempt, TotalsEntry{Totals: *t})
+		m.propose(contextTotals, p.key.Round, p.key.Attempt, &TotalsEntry{Totals: *t})
 		return
 	}
 	m.watchGather("reduce")

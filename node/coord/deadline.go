@@ -67,7 +67,15 @@ func (m *Machine) deadlines(e *PlanEntry, d draft) (collect, gather time.Duratio
 	work, send := m.slowest(e, d.attempt)
 	collect = max(m.lead.collect.deadline(max(2*work, firstCollect)+max(send, firstGather)), 2*work)
 	gather = m.lead.gather.deadline(max(send, firstGather))
-	return min(collect<<d.slower, mostWait), min(gather<<d.slower, mostWait)
+	return doubled(collect, d.slower), doubled(gather, d.slower)
+}
+
+// doubled is d·2^n, at most mostWait.
+func doubled(d time.Duration, n int) time.Duration {
+	for ; n > 0 && d < mostWait; n-- {
+		d *= 2
+	}
+	return min(d, mostWait)
 }
 
 // slowest is the longest announced time of the new pieces, and of sending a vector.

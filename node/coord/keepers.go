@@ -14,7 +14,7 @@ const keeperGone = 3 * slot
 // driveKeepers changes who votes, when that is due: the voters of the log first have to be the keepers last agreed on.
 func (m *Machine) driveKeepers() bool {
 	if m.job.keepers[0].Boot == 0 { // generation 0 begins with a name alone
-		m.propose(contextMembers, m.job.round, 0, MembersEntry{Keepers: []replog.Voter{m.voter()}, Why: "the job begins"})
+		m.propose(contextMembers, m.job.round, 0, &MembersEntry{Keepers: []replog.Voter{m.voter()}, Why: "the job begins"})
 		return true
 	}
 	if !sameVoters(m.seat.Voters(), m.job.keepers) {
@@ -25,7 +25,7 @@ func (m *Machine) driveKeepers() bool {
 		return m.handOver()
 	}
 	m.note("keepers: %s", why)
-	m.propose(contextMembers, m.job.round, 0, MembersEntry{Keepers: want, Why: why})
+	m.propose(contextMembers, m.job.round, 0, &MembersEntry{Keepers: want, Why: why})
 	return true
 }
 
@@ -152,7 +152,7 @@ func (m *Machine) handOver() bool {
 func (m *Machine) replaceSelf() bool {
 	for _, v := range m.candidates() {
 		if v != m.voter() {
-			m.propose(contextMembers, m.job.round, 0, MembersEntry{Keepers: []replog.Voter{v}, Why: "the keeper leaves"})
+			m.propose(contextMembers, m.job.round, 0, &MembersEntry{Keepers: []replog.Voter{v}, Why: "the keeper leaves"})
 			return true
 		}
 	}

@@ -56,7 +56,9 @@ type staged struct {
 // startPlan puts the plan in force here.
 func (m *Machine) startPlan() {
 	p := m.job.plan
-	m.me.have, m.me.ack = nil, nil
+	if p == nil || m.replaying {
+		return // a replay runs through plans that are long over
+	}
 	i := p.row(m.self.ID, m.self.Boot)
 	if i < 0 || m.me.started == p.key || m.over != "" {
 		return
@@ -74,7 +76,7 @@ func (m *Machine) startPlan() {
 // startCut tells the collective what the log says about the cut of the plan in force.
 func (m *Machine) startCut() {
 	j := m.job
-	if j.plan == nil || m.me.started != j.plan.key {
+	if j.cut == nil || m.replaying || m.me.started != j.plan.key {
 		return
 	}
 	if m.me.cut != j.plan.key {

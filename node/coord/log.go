@@ -1,6 +1,7 @@
 package coord
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -124,25 +125,36 @@ func (m *Machine) commitData(data []byte) {
 type flight struct {
 	cid   cid.Cid
 	since time.Duration
+	on    bool
 }
 
-func (f flight) pending(now time.Duration) bool {
-	return f.cid.Defined() && now < f.since+proposeAgain
-}
+func (f flight) pending(now time.Duration) bool { return f.on && now < f.since+proposeAgain }
 
 // propose asks the log to append an entry after the head. One at a time: a second one would be void.
-func (m *Machine) propose(context string, round uint64, attempt uint32, body any) {
+func (m *Machine) propose(context string, round uint64, attempt uint32, body checked) {
 	h := m.header(context, round, attempt)
 	h.Parent = m.job.head
+	c, err := m.proposeEntry(h, body)
+	if err != nil {
+		m.note("%s of round %d cannot be proposed: %v", context, round, err)
+	}
+	m.lead.flight = flight{c, m.now, true}
+}
+
+func (m *Machine) proposeEntry(h record.Header, body checked) (cid.Cid, error) {
+	if err := body.check(); err != nil { // nothing that others would refuse may fill the log
+		return cid.Undef, err
+	}
 	s, c, err := m.self.Sign(h, body)
-	if err == nil && len(s.Record) <= maxEntry {
-		var data []byte
-		if data, err = record.Encode(s); err == nil {
-			err = m.seat.Propose(data)
-		}
+	if err != nil {
+		return c, err
 	}
-	if err != nil || len(s.Record) > maxEntry {
-		m.note("%s cannot be proposed: %v", context, err)
+	if len(s.Record) > maxEntry {
+		return c, fmt.Errorf("%d bytes, limit %d", len(s.Record), maxEntry)
 	}
-	m.lead.flight = flight{c, m.now}
+	data, err := record.Encode(s)
+	if err != nil {
+		return c, err
+	}
+	return c, m.seat.Propose(data)
 }

@@ -105,7 +105,7 @@ func (m *Machine) driveSettle() bool {
 		c, ok := m.job.at(r.Round)
 		holders := m.holders(r)
 		if ok && c.cid == r.Commit && len(holders) >= m.copiesNeeded() {
-			m.propose(contextSettle, r.Round, 0, SettleEntry{
+			m.propose(contextSettle, r.Round, 0, &SettleEntry{
 				Round: r.Round, Commit: r.Commit, Tokens: c.tokens(m.job), Manifest: r.Manifest, Holders: holders, Regular: m.job.regular(),
 			})
 			return true

@@ -43,7 +43,7 @@ func (s *Sources) Rows(ctx context.Context, spec *job.Spec, m *Model, put shard.
 	} else if err != nil {
 		return data.Built{}, err
 	}
-	return data.Build(ctx, sources, chatless{tok}, o, put)
+	return data.Build(ctx, sources, tok, o, put)
 }
 
 // source opens a file, or rows stored under a name.

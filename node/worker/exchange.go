@@ -33,14 +33,14 @@ type stateAnswer struct {
 }
 
 // fetch brings this node's state to a commit and hands it to the trainer, or says why it could not.
-func (j *Job) fetch(ctx context.Context, e coord.Fetch) {
+func (j *Job) fetch(ctx context.Context, number uint64, e coord.Fetch) {
 	s, err := j.fetchState(ctx, e)
 	switch {
 	case ctx.Err() != nil: // a newer fetch took over, or the job ended
 	case err != nil:
 		j.post(coord.Unfetched{Round: e.Round, Why: err.Error()})
 	default:
-		j.state.offer(s)
+		j.state.offer(fetched{s, number})
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 // takes new state in.
 type stateKeeper struct {
 	t       *trainer.Trainer
-	fetched chan snapshot // at most one: the newest
+	fetched chan fetched // at most one: the newest
 
 	mu       sync.Mutex
 	advanced sync.Cond // history grew or was replaced; its lock is mu
@@ -28,10 +28,11 @@ type stateKeeper struct {
 	reported uint64             // last step that people were told of
 	cancel   context.CancelFunc // of the trainer's present run
 	fetch    context.CancelFunc // of the fetch that is under way
+	fetches  uint64             // begun so far: the last one alone counts
 }
 
 func newStateKeeper(t *trainer.Trainer) *stateKeeper {
-	k := &stateKeeper{t: t, fetched: make(chan snapshot, 1), commits: map[uint64]cid.Cid{}}
+	k := &stateKeeper{t: t, fetched: make(chan fetched, 1), commits: map[uint64]cid.Cid{}}
 	k.advanced.L = &k.mu
 	return k
 }
@@ -130,8 +131,8 @@ func (k *stateKeeper) copy() (snapshot, error) {
 	return snapshot{State: st, Commit: k.commits[st.Step], History: k.history[:st.Step:st.Step]}, nil
 }
 
-// offer hands fetched state to the trainer's goroutine, in place of any that waits.
-func (k *stateKeeper) offer(s snapshot) {
+// offer hands what a fetch brought to the trainer's goroutine, in place of anything that waits.
+func (k *stateKeeper) offer(s fetched) {
 	select {
 	case <-k.fetched:
 	default:
@@ -139,15 +140,34 @@ func (k *stateKeeper) offer(s snapshot) {
 	k.fetched <- s
 }
 
-// begin cancels the fetch under way, if any, and returns the context of a new one.
-func (k *stateKeeper) begin(ctx context.Context) context.Context {
+// fetched is state with the number of the fetch that brought it.
+type fetched struct {
+	snapshot
+	fetch uint64
+}
+
+// begin cancels the fetch under way, if any, and returns the context and number of a new one. Once it returned, state
+// that an older one brought is not the last word any more.
+func (k *stateKeeper) begin(ctx context.Context) (context.Context, uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.fetch != nil {
 		k.fetch()
 	}
 	ctx, k.fetch = context.WithCancel(ctx)
-	return ctx
+	k.fetches++
+	return ctx, k.fetches
+}
+
+// settled calls f if no fetch was begun after the given one.
+func (k *stateKeeper) settled(fetch uint64, f func()) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.fetches != fetch {
+		return false
+	}
+	f()
+	return true
 }
 
 // portable is r without what only this node can know, and with numbers that JSON can carry.
@@ -168,10 +188,10 @@ func (j *Job) performState(e coord.Effect) {
 		j.state.back(e.Round)
 		j.report(task.Back{Step: e.Round})
 	case coord.Fetch:
-		ctx := j.state.begin(j.ctx)
+		ctx, n := j.state.begin(j.ctx)
 		j.rounds.exclude()
 		j.state.interrupt()
-		j.work.Go(func() { j.fetch(ctx, e) })
+		j.work.Go(func() { j.fetch(ctx, n, e) })
 	case coord.WriteCheckpoint:
 		j.work.Go(func() { j.writeCheckpoint(e) })
 	case coord.KeepCheckpoint:

@@ -41,29 +41,39 @@ func (j *Job) stepped(r trainer.StepReport) {
 	j.post(coord.Stepped{Round: r.Step, Commit: commitOf(f), Hash: hash})
 }
 
-// restore waits for fetched state and puts it into the trainer.
+// restore waits for fetched state and puts it into the trainer, which may go on only if that was the last word.
 func (j *Job) restore() error {
-	select {
-	case s := <-j.state.fetched:
-		if err := j.trainer.Restore(s.State); err != nil {
-			j.post(coord.Unfetched{Round: s.State.Step, Why: err.Error()})
-			return nil // the machine asks for another fetch; the next Run is excluded until then
-		}
-		hash, err := j.trainer.StateHash()
-		if err != nil {
-			return err
-		}
-		for _, r := range j.state.replace(s) {
-			state := ""
-			if r.Step == s.State.Step {
-				state = hex.EncodeToString(hash[:])
+	for {
+		select {
+		case s := <-j.state.fetched:
+			if done, err := j.adopt(s); done || err != nil {
+				return err
 			}
-			j.reportStep(r, state)
+		case <-j.ctx.Done():
+			return j.ctx.Err()
 		}
-		j.rounds.readmit()
-		j.post(coord.Restored{Round: s.State.Step, Commit: s.Commit, Hash: hash})
-		return nil
-	case <-j.ctx.Done():
-		return j.ctx.Err()
 	}
+}
+
+func (j *Job) adopt(s fetched) (done bool, err error) {
+	if err := j.trainer.Restore(s.State); err != nil {
+		j.post(coord.Unfetched{Round: s.State.Step, Why: err.Error()})
+		return false, nil
+	}
+	hash, err := j.trainer.StateHash()
+	if err != nil {
+		return false, err
+	}
+	for _, r := range j.state.replace(s.snapshot) {
+		state := ""
+		if r.Step == s.State.Step {
+			state = hex.EncodeToString(hash[:])
+		}
+		j.reportStep(r, state)
+	}
+	if !j.state.settled(s.fetch, j.rounds.readmit) {
+		return false, nil // another fetch is under way
+	}
+	j.post(coord.Restored{Round: s.State.Step, Commit: s.Commit, Hash: hash})
+	return true, nil
 }

@@ -102,7 +102,8 @@ func TestConfigWindows(t *testing.T) {
 	}{
 		{[]any{"sliding_window", 4}, []int{0, 0}}, // llama has none
 		{[]any{"model_type", "mistral", "sliding_window", 4}, []int{4, 4}},
-		{[]any{"model_type", "mistral"}, []int{0, 0}},
+		{[]any{"model_type", "mistral"}, []int{4096, 4096}},
+		{[]any{"model_type", "mistral", "sliding_window", json.RawMessage("null")}, []int{0, 0}},
 		{[]any{"model_type", "qwen2", "sliding_window", 4}, []int{0, 0}},
 		{[]any{"model_type", "qwen2", "sliding_window", 4, "use_sliding_window", true}, []int{0, 0}}, // from layer 28 on
 		{[]any{"model_type", "qwen2", "sliding_window", 4, "use_sliding_window", true, "max_window_layers", 1}, []int{0, 4}},

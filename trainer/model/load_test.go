@@ -149,6 +149,18 @@ func TestGPT2WithoutPrefix(t *testing.T) {
 	}
 }
 
+// TestGenerationConfig: its end tokens win, and nonsense in it is an error.
+func TestGenerationConfig(t *testing.T) {
+	for text, want := range map[string][]int{`{"eos_token_id":[7,9]}`: {7, 9}, `{"eos_token_id":null}`: {2}, `{}`: {2}, `[`: nil, `{"eos_token_id":"x"}`: nil} {
+		files := load(t, tiny.Shape{})
+		files["generation_config.json"] = []byte(text)
+		c, err := model.ReadConfig(files)
+		if (err != nil) != (want == nil) || err == nil && !slices.Equal(c.EOS, want) {
+			t.Errorf("%s: %+v, %v, want %v", text, c, err, want)
+		}
+	}
+}
+
 func TestCheckSequence(t *testing.T) {
 	m, err := model.Open(load(t, tiny.Shape{Context: 4}))
 	if err != nil {

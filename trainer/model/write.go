@@ -11,7 +11,7 @@ import (
 )
 
 // companions are the files that travel with a model's weights, where they are there.
-var companions = [...]string{ConfigFile, "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
+var companions = [...]string{ConfigFile, generationFile, "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
 	"special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json"}
 
 // maxCompanion bounds a copied file: tokenizers with large vocabularies take tens of MB.

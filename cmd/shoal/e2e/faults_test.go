@@ -39,7 +39,7 @@ func waitStep(t *testing.T, d *daemon, job string, n uint64) {
 func export(t *testing.T, d *daemon, job string) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "result")
-	eventually(t, 3*time.Minute, "the result is exported", func() error {
+	eventually(t, 90*time.Second, "the result is exported", func() error {
 		_, err := d.output(time.Minute, "export", job, "-o", out)
 		return err
 	})

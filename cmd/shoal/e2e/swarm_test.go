@@ -63,6 +63,11 @@ func newDaemon(t *testing.T, args ...string) *daemon {
 	d := &daemon{t: t, bin: shoalBinary(t), home: t.TempDir(), args: args, log: newLogFile(t)}
 	d.start()
 	t.Cleanup(func() {
+		if t.Failed() {
+			out, err := d.output(5*time.Second, "job", "logs", lastJob(t, d))
+			t.Logf("job log of %s: %v\n%s", filepath.Base(d.home), err, lastBytes(out, 4000))
+
+		}
 		d.kill()
 		if t.Failed() {
 			t.Logf("log of %s:\n%s", filepath.Base(d.home), d.log.tail(8000))
