@@ -38,10 +38,12 @@ func (e *Exchange) Join(job cid.Cid, self Member, on Events) (*Group, error) {
 	return g, nil
 }
 
-func (e *Exchange) leave(job cid.Cid) {
+func (e *Exchange) leave(g *Group) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	delete(e.groups, job)
+	if e.groups[g.job] == g {
+		delete(e.groups, g.job)
+	}
 }
 
 func (e *Exchange) group(job cid.Cid) *Group {

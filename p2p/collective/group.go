@@ -180,7 +180,7 @@ func (g *Group) Delivered(ctx context.Context, id PieceID) error {
 // Close leaves the job and waits for what the Group does; Events are not called after it returned. It must not be
 // called from one of them.
 func (g *Group) Close() {
-	g.e.leave(g.job)
+	g.e.leave(g)
 	g.mu.Lock()
 	if g.closed {
 		g.mu.Unlock()
