@@ -13,6 +13,7 @@ import (
 )
 
 func (a *app) daemonCmd() *cobra.Command {
+	var level slog.Level
 	cmd := &cobra.Command{
 		Use:   "daemon",
 		Short: "run the node until it is told to stop",
@@ -22,7 +23,7 @@ func (a *app) daemonCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			log := slog.New(slog.NewTextHandler(a.err, nil))
+			log := slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level}))
 			d, err := node.Open(cmd.Context(), cfg, log)
 			if err != nil {
 				return err
@@ -36,6 +37,7 @@ func (a *app) daemonCmd() *cobra.Command {
 		},
 	}
 	daemonFlags(cmd.Flags())
+	cmd.Flags().TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	return cmd
 }
 

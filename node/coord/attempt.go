@@ -54,6 +54,9 @@ func (m *Machine) watchGather(phase string) {
 	}
 	if f.timed {
 		f.mute = m.silentOwners(owners)
+		if len(f.mute) == 0 {
+			f.mute = m.suspects(owners)
+		}
 	}
 	m.nextAttempt(f)
 }
@@ -137,6 +140,25 @@ func (m *Machine) silentOwners(owners []int) (mute []int) {
 		return nil
 	}
 	return mute
+}
+
+// suspects are the owners of units whose hashes the members do not agree on: one of them sent different bytes to
+// different members.
+func (m *Machine) suspects(owners []int) (out []int) {
+	first, unit := m.g.Chunks[0].Unit, 0
+	for c, ch := range m.g.Chunks {
+		if c > 0 && ch.Unit != first {
+			first, unit = ch.Unit, unit+1
+		}
+		o := m.job.plan.parts.Owners[c][0]
+		if _, most := m.vote(unit); 2*most <= len(working(m.job.plan.Members)) && most > 0 && !slices.Contains(out, o) {
+			out = append(out, o)
+		}
+	}
+	if len(out) == len(owners) {
+		return out[:len(out)/2] // not all of them can be left out at once
+	}
+	return out
 }
 
 // nextAttempt plans the round again: with the members that are there, the pieces that may still count, and new work for
@@ -291,6 +313,10 @@ func (m *Machine) absentNow(f fault) []Absence {
 	}
 	took := (m.now - m.lead.from).Round(time.Millisecond)
 	for _, i := range f.mute {
+		if m.lead.acks[i] != nil {
+			add(i, "members have different bytes of its chunks")
+			continue
+		}
 		add(i, fmt.Sprintf("no report after %v", took))
 	}
 	for _, i := range f.late {

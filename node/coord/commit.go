@@ -44,29 +44,36 @@ func (m *Machine) driveCommit() {
 
 // agreed is the hash per unit that more than half of the planned members acknowledged, or nil.
 func (m *Machine) agreed() []collective.Hash {
-	rows := working(m.job.plan.Members)
 	units := make([]collective.Hash, m.units())
 	for u := range units {
-		best := 0
-		for _, i := range rows {
-			if m.lead.acks[i] == nil {
-				continue
-			}
-			n := 0
-			for _, k := range rows {
-				if a := m.lead.acks[k]; a != nil && a[u] == m.lead.acks[i][u] {
-					n++
-				}
-			}
-			if n > best {
-				best, units[u] = n, m.lead.acks[i][u]
-			}
-		}
-		if 2*best <= len(rows) {
+		h, n := m.vote(u)
+		if 2*n <= len(working(m.job.plan.Members)) {
 			return nil
 		}
+		units[u] = h
 	}
 	return units
+}
+
+// vote is the hash of a unit that most planned members acknowledged, and how many.
+func (m *Machine) vote(unit int) (best collective.Hash, most int) {
+	acks := m.lead.acks
+	rows := working(m.job.plan.Members)
+	for _, i := range rows {
+		if acks[i] == nil || most > 0 && acks[i][unit] == best {
+			continue
+		}
+		n := 0
+		for _, k := range rows {
+			if acks[k] != nil && acks[k][unit] == acks[i][unit] {
+				n++
+			}
+		}
+		if n > most {
+			best, most = acks[i][unit], n
+		}
+	}
+	return best, most
 }
 
 // plannedComes tells whether a planned member that is there has not acknowledged yet.

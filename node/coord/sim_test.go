@@ -51,6 +51,7 @@ func runSchedule(t *testing.T, seed uint64, trace int) {
 		net: simnet.Config{
 			Latency: time.Duration(1+rng.IntN(40)) * time.Millisecond, Jitter: 5 * time.Millisecond,
 			Detect: time.Duration(10+rng.IntN(3000)) * time.Millisecond, Trace: trace,
+			Loss: max(0, 0.04*rng.Float64()-0.02),
 		},
 	})
 	if rng.IntN(3) == 0 {

@@ -64,6 +64,7 @@ type state struct {
 // run is a process.
 type run struct {
 	*node
+	began   time.Duration
 	m       *Machine
 	col     *collective.Machine
 	st      state
@@ -76,6 +77,8 @@ type run struct {
 	notes   []string
 	rounds  []RoundReport
 	back    []uint64
+	flip    bool    // its weights go wrong with the next step
+	garble  bool    // its results are different garbage for everyone
 	waiting []Start // work for which the state is not there yet
 }
 
@@ -245,7 +248,7 @@ func (s *swarm) violate(format string, args ...any) {
 // start begins a run of node i.
 func (s *swarm) start(i int) *run {
 	n := s.nodes[i]
-	r := &run{node: n, results: map[collective.Key][]float32{}}
+	r := &run{node: n, began: s.net.Now(), results: map[collective.Key][]float32{}}
 	n.run = r
 	n.sim = s.net.Node(n.id, simnet.Handler{Receive: r.receive, Peer: r.peer, Lost: r.lost})
 	var signer Signer = plainKeys{n.id}
@@ -274,7 +277,7 @@ func (s *swarm) startAll() {
 }
 
 func (r *run) tick() {
-	r.do(Tick{r.s.net.Now()})
+	r.do(Tick{r.s.net.Now() - r.began})
 	r.sim.After(TickEvery, r.tick)
 }
 
@@ -320,7 +323,7 @@ func (r *run) collect(es []collective.Effect) {
 	for _, e := range es {
 		switch {
 		case e.Send != nil:
-			r.sim.Send(e.Send.To, wireFrame{e.Send.Frame}, 64)
+			r.sim.Send(e.Send.To, wireFrame{r.maybeGarble(e.Send.Frame)}, 64)
 		case e.Receipt != nil:
 			r.sim.Send(e.Receipt.To, wireRcpt{e.Receipt}, 64)
 		case e.Have != nil:
@@ -330,6 +333,16 @@ func (r *run) collect(es []collective.Effect) {
 			r.do(Reduced{*e.Done})
 		}
 	}
+}
+
+func (r *run) maybeGarble(f *collective.Frame) *collective.Frame {
+	if !r.garble || f.Kind != collective.FrameResult {
+		return f
+	}
+	g := *f
+	g.Data = slices.Clone(f.Data)
+	g.Data[0] = r.s.net.Rand().Float32()
+	return &g
 }
 
 func (r *run) perform(ef Effect) {
@@ -416,6 +429,9 @@ func (r *run) finish(e Finish) {
 		for i := range w {
 			w[i] += v[i]
 		}
+		if r.flip {
+			w[0]++
+		}
 		r.set(state{e.Key.Round, e.Commit, w})
 		r.do(Stepped{Round: e.Key.Round, Commit: e.Commit, Hash: hashState(w)})
 	})
@@ -431,13 +447,14 @@ func (r *run) set(st state) {
 			r.work(e)
 		}
 	}
-	if !slices.Equal(st.w, r.s.want[st.round]) {
+	if !r.flip && !slices.Equal(st.w, r.s.want[st.round]) {
 		r.s.violate("%s has wrong weights after round %d", r.id, st.round)
 	}
 }
 
 func (r *run) fetchState(e Fetch) {
 	r.fetch++
+	r.ready = false
 	r.asked, r.donors = e, e.Donors
 	n := r.fetch
 	if e.Round == 0 {

@@ -98,8 +98,7 @@ func (j *Job) persist(e coord.Effect) {
 		}
 	}
 	if err != nil {
-		j.log.Error("the job's log cannot be stored", "err", err)
-		go j.post(coord.Failed{Why: fmt.Sprintf("the job's log cannot be stored: %v", err)})
+		j.fail(fmt.Sprintf("the job's log cannot be stored: %v", err))
 	}
 }
 

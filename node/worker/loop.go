@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/seed-7b27c88a/shoal/node/coord"
@@ -28,6 +29,7 @@ func (j *Job) loop(m *coord.Machine) {
 	for {
 		select {
 		case e := <-j.events:
+			j.log.Debug("event", "event", brief{e})
 			j.perform(m.Step(e))
 		case <-tick.C:
 			j.perform(m.Step(coord.Tick{Now: time.Since(started)}))
@@ -39,6 +41,7 @@ func (j *Job) loop(m *coord.Machine) {
 
 func (j *Job) perform(effects []coord.Effect) {
 	for _, e := range effects {
+		j.log.Debug("effect", "effect", brief{e})
 		switch e := e.(type) {
 		case coord.Send:
 			j.send(e.To, topicMessage, e.Msg)
@@ -58,6 +61,22 @@ func (j *Job) perform(effects []coord.Effect) {
 	}
 }
 
+// brief is an event or effect as the debug log shows it: rendered only when somebody looks, never with its vectors.
+type brief struct{ v any }
+
+func (b brief) LogValue() slog.Value {
+	switch v := b.v.(type) {
+	case coord.Message:
+		return slog.StringValue(fmt.Sprintf("%T from %s", v, v.From))
+	case coord.Send:
+		return slog.StringValue(fmt.Sprintf("%T to %s", v, v.To))
+	case coord.Stepped, coord.Restored, coord.Unfetched, coord.Stored, coord.Peer, coord.Fetch, coord.KeepCheckpoint,
+		coord.WriteCheckpoint, coord.Rollback, coord.End, coord.Note:
+		return slog.StringValue(fmt.Sprintf("%T%+v", v, v))
+	}
+	return slog.StringValue(fmt.Sprintf("%T", b.v))
+}
+
 // performRound passes on what concerns the round in work.
 func (j *Job) performRound(e coord.Effect) {
 	switch e := e.(type) {
@@ -72,10 +91,18 @@ func (j *Job) performRound(e coord.Effect) {
 	case coord.Committed:
 		j.group.Commit(e.Key)
 	case coord.Finish:
-		j.rounds.finish(e)
+		if !j.rounds.finish(e) {
+			j.fail(fmt.Sprintf("the result of round %d is committed but not here", e.Key.Round))
+		}
 	default:
 		j.log.Error("coordination asked for something this node does not know", "effect", e)
 	}
+}
+
+// fail tells the coordination that this node cannot go on. The loop itself calls it, so it does not wait.
+func (j *Job) fail(why string) {
+	j.log.Error("leaving the job", "why", why)
+	go j.post(coord.Failed{Why: why})
 }
 
 // tell passes on what people see.

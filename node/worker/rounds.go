@@ -2,8 +2,8 @@ package worker
 
 import (
 	"context"
-	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/ipfs/go-cid"
@@ -30,10 +30,16 @@ type rounds struct {
 	queue    []trainer.Work            // of the plan's round, by attempt, not yet taken
 	totals   map[uint64]trainer.Totals // released or committed, by round
 	done     []collective.Done         // staged results, oldest first, at most coord.StagedResults
-	finished []coord.Finish            // committed, not yet stepped, oldest first
+	finished []finished                // committed, not yet stepped, oldest first
 	stepping *coord.Finish             // what Gather handed out last
 	excluded bool                      // this member's state is being replaced
 	ended    bool
+}
+
+// finished is a committed round with its result.
+type finished struct {
+	coord.Finish
+	v []float32
 }
 
 func newRounds(self collective.Member, begin func(trainer.Work), hand func(collective.Mark, []float32)) *rounds {
@@ -56,7 +62,7 @@ func (r *rounds) release(e coord.Release) {
 	r.update(func() { r.totals[e.Key.Round] = totalsOf(e.Totals, e.Peers) })
 }
 
-// stage keeps a complete result until a commit names it.
+// stage keeps a complete result until a commit names it. Results that none names are dropped, oldest first.
 func (r *rounds) stage(d collective.Done) {
 	r.update(func() {
 		r.done = append(r.done, d)
@@ -66,11 +72,18 @@ func (r *rounds) stage(d collective.Done) {
 	})
 }
 
-func (r *rounds) finish(f coord.Finish) {
+// finish takes the commit of a staged result; false: it is not staged here.
+func (r *rounds) finish(f coord.Finish) (ok bool) {
 	r.update(func() {
+		i := slices.IndexFunc(r.done, func(d collective.Done) bool { return d.Key == f.Key })
+		if ok = i >= 0; !ok {
+			return
+		}
+		r.finished = append(r.finished, finished{f, r.done[i].V})
+		r.done = slices.Delete(r.done, i, i+1)
 		r.totals[f.Key.Round] = totalsOf(f.Totals, f.Peers)
-		r.finished = append(r.finished, f)
 	})
+	return ok
 }
 
 // exclude makes the trainer's calls return ErrExcluded until readmit.
@@ -145,12 +158,8 @@ func (r *rounds) Gather(ctx context.Context, round uint64, _ []trainer.Chunk, ds
 			return false, r.replaced(round)
 		}
 		f := r.finished[0]
-		v, err := r.result(f.Key)
-		if err != nil {
-			return false, err
-		}
-		copy(dst, v)
-		r.finished, r.stepping = r.finished[1:], &f
+		copy(dst, f.v)
+		r.finished, r.stepping = r.finished[1:], &f.Finish
 		for past := range r.totals {
 			if past <= round {
 				delete(r.totals, past)
@@ -173,16 +182,6 @@ func (r *rounds) replaced(round uint64) error {
 		return io.EOF
 	}
 	return nil
-}
-
-// result finds the staged vector of a committed round. Called with mu held.
-func (r *rounds) result(k collective.Key) ([]float32, error) {
-	for _, d := range r.done {
-		if d.Key == k {
-			return d.V, nil
-		}
-	}
-	return nil, fmt.Errorf("round %d: committed result is not staged here: %w", k.Round, trainer.ErrExcluded)
 }
 
 func (r *rounds) update(f func()) {

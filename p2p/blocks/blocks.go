@@ -61,7 +61,7 @@ func New(h *p2p.Host, store Store, allow func(peer record.PeerID, c cid.Cid) boo
 	if allow == nil {
 		allow = func(record.PeerID, cid.Cid) bool { return true }
 	}
-	x := &Exchange{h: h, store: store, allow: allow, log: slog.Default(), serving: map[record.PeerID]int{}}
+	x := &Exchange{h: h, store: store, allow: allow, log: h.Log(), serving: map[record.PeerID]int{}}
 	h.Handle(protocol, x.serve)
 	return x
 }

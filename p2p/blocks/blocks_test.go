@@ -35,6 +35,7 @@ func cidOf(data []byte) cid.Cid {
 type memStore struct {
 	mu   sync.Mutex
 	m    map[cid.Cid][]byte
+	gets atomic.Int64
 	puts int // of blocks that were there already
 	full atomic.Bool
 	lies atomic.Bool   // Get returns other bytes
@@ -55,7 +56,14 @@ func (s *memStore) Has(_ context.Context, c cid.Cid) (bool, error) {
 	return s.m[c] != nil, nil
 }
 
+func (s *memStore) len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.m)
+}
+
 func (s *memStore) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
+	s.gets.Add(1)
 	if s.gate != nil {
 		select {
 		case <-s.gate:
@@ -185,6 +193,41 @@ func TestFetchLargest(t *testing.T) {
 	data, err := b.x.Get(within(t), cids[3], nil)
 	if err != nil || !bytes.Equal(data, blocks[3]) {
 		t.Error("Get returns something else", err)
+	}
+}
+
+func TestFetchManySmall(t *testing.T) {
+	blocks, cids := randomBlocks(3*maxHaves+7, 40)
+	a, b, c := startNode(t, newStore(blocks...), nil), startNode(t, newStore(blocks...), nil), startNode(t, newStore(), nil)
+	if err := c.x.Fetch(within(t), cids, c.connect(t, a, b), nil); err != nil {
+		t.Fatal(err)
+	}
+	c.wantAll(t, cids)
+}
+
+func TestFetchGoesOnWhereItStopped(t *testing.T) {
+	blocks, cids := randomBlocks(60, 20_000)
+	a, c := startNode(t, newStore(blocks...), nil), startNode(t, newStore(), nil)
+	from := c.connect(t, a)
+	for stops := 0; ; stops++ {
+		if stops > 60 {
+			t.Fatal("no progress")
+		}
+		ctx, cancel := context.WithCancel(within(t))
+		before := c.store.len()
+		err := c.x.Fetch(ctx, cids, from, func(done, _ int) {
+			if done >= before+15 {
+				cancel()
+			}
+		})
+		cancel()
+		if err == nil {
+			break
+		}
+	}
+	c.wantAll(t, cids)
+	if n := a.store.gets.Load(); n > 60+4*(window+maxStoring) {
+		t.Errorf("the donor read %d blocks to give 60", n)
 	}
 }
 

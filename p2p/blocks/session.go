@@ -21,6 +21,7 @@ const (
 	blockTime  = 2 * time.Minute  // for one whole block
 	nap        = 100 * time.Millisecond
 	idleNaps   = 50 // after so many naps with nothing to ask, another donor gets the place
+	maxStoring = 4  // blocks of one donor being stored: a store that syncs to disk groups concurrent writes
 )
 
 // session is one stream to a donor. Its goroutine asks and reads; a second one writes, so that anybody can post
@@ -32,7 +33,11 @@ type session struct {
 	out  chan request
 	seq  uint32
 	asks []question // haves under way
-	got  int        // blocks delivered
+
+	storing chan struct{} // holds a token for each block being stored
+	stores  sync.WaitGroup
+	got     int   // blocks stored; guarded by fetch.mu
+	err     error // of a store; guarded by fetch.mu
 }
 
 // question is a have under way.
@@ -50,7 +55,7 @@ func (f *fetch) session(ctx context.Context, peer record.PeerID) (delivered int,
 		return 0, err
 	}
 	ctx, cancel = context.WithCancel(ctx)
-	s := &session{f: f, s: stream, out: make(chan request, 4*maxQueued)}
+	s := &session{f: f, s: stream, out: make(chan request, 4*maxQueued), storing: make(chan struct{}, maxStoring)}
 	f.mu.Lock()
 	s.d = f.plan.join()
 	f.sessions[s.d] = s
@@ -59,12 +64,16 @@ func (f *fetch) session(ctx context.Context, peer record.PeerID) (delivered int,
 	wg.Go(func() { s.write(ctx) })
 	context.AfterFunc(ctx, func() { stream.Reset() }) // wakes the reader
 	err = s.run(ctx)
+	s.stores.Wait()
 	cancel()
 	wg.Wait()
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	delete(f.sessions, s.d)
 	f.plan.leave(s.d)
-	f.mu.Unlock()
+	if s.err != nil {
+		err = s.err // the stream's error came of it
+	}
 	return s.got, err
 }
 
@@ -253,17 +262,32 @@ func (s *session) readBlock(ctx context.Context, h header, r io.Reader) error {
 	s.f.mu.Lock()
 	block, useful, ok := s.f.plan.answered(s.d, h.seq, h.status == statusOK, s.f.now())
 	s.f.mu.Unlock()
-	switch {
-	case !ok:
+	if !ok {
 		return fmt.Errorf("%w: answer to no request", errFrame)
-	case !useful:
-		return nil
 	}
-	if err := s.f.keep(ctx, s.d, block, data); err != nil {
-		return err
+	if useful {
+		s.storing <- struct{}{}
+		s.stores.Go(func() {
+			defer func() { <-s.storing }()
+			s.keep(ctx, block, data)
+		})
 	}
-	s.got++
 	return nil
+}
+
+// keep puts a block into the store; if that fails the session ends.
+func (s *session) keep(ctx context.Context, block int, data []byte) {
+	err := s.f.keep(ctx, s.d, block, data)
+	s.f.mu.Lock()
+	if err == nil {
+		s.got++
+	} else if s.err == nil {
+		s.err = err
+	}
+	s.f.mu.Unlock()
+	if err != nil {
+		s.s.Reset() // wakes the reader
+	}
 }
 
 // body reads n bytes; they must keep coming.

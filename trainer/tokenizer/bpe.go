@@ -1,6 +1,7 @@
 package tokenizer
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"unicode/utf8"
@@ -235,12 +236,17 @@ func (b *bpe) addMerge(left, right, id, rank int32) {
 	}
 }
 
-// maxPiece bounds the bytes of a token whose merges follow from the vocabulary alone: every way to cut it is tried.
-const maxPiece = 1024
+// maxPiece and maxCuts bound a vocabulary from which merges are derived: every way to cut every token is tried. The
+// longest token of cl100k has 128 bytes, and all of its cuts together look at 15 million.
+const (
+	maxPiece = 512     // bytes of a token
+	maxCuts  = 1 << 31 // sum of the squares of their lengths
+)
 
 // mergesFromVocab derives merges from ranks: any two tokens merge if their concatenation is a token, which has the rank.
 // So SentencePiece and tiktoken define their BPE.
 func (b *bpe) mergesFromVocab(rank func(id int32) (int32, bool)) error {
+	work := 0
 	for text, id := range b.text {
 		r, ok := rank(id)
 		if !ok {
@@ -248,6 +254,9 @@ func (b *bpe) mergesFromVocab(rank func(id int32) (int32, bool)) error {
 		}
 		if len(text) > maxPiece {
 			return fmt.Errorf("token %d has %d bytes; at most %d", id, len(text), maxPiece)
+		}
+		if work += len(text) * len(text); work > maxCuts {
+			return errors.New("the vocabulary has too many long tokens")
 		}
 		for i := 1; i < len(text); i++ {
 			left, ok1 := b.text[text[:i]]

@@ -147,7 +147,9 @@ func (b *builder) finish(c *config) (*Tokenizer, error) {
 	if err := b.matchers(t); err != nil {
 		return nil, err
 	}
-	b.spell(t)
+	if err := b.spell(t); err != nil {
+		return nil, err
+	}
 	return t, b.ends(t, c)
 }
 
@@ -235,30 +237,40 @@ func (b *builder) matchers(t *Tokenizer) error {
 }
 
 // spell fills in what each id decodes to.
-func (b *builder) spell(t *Tokenizer) {
+func (b *builder) spell(t *Tokenizer) error {
 	bytesOf := newByteSpelling()
 	t.tokens = make([]token, len(b.spellings))
+	total := 0
 	for id, s := range b.spellings {
-		if b.has[id] {
-			t.tokens[id] = token{spelling: s, raw: b.decode.text(s, bytesOf)}
+		if !b.has[id] {
+			continue
 		}
+		raw, err := b.decode.text(s, bytesOf)
+		if total += len(raw); err != nil || total > maxNormal {
+			return fmt.Errorf("token %d: the decoder makes too much text of it", id)
+		}
+		t.tokens[id] = token{spelling: s, raw: raw}
 	}
 	for _, a := range b.added {
 		t.tokens[a.ID] = token{spelling: a.Content, raw: []byte(a.Content), special: a.Special}
 	}
+	return nil
 }
 
-func (d decoding) text(s string, bytesOf byteSpelling) []byte {
+func (d decoding) text(s string, bytesOf byteSpelling) ([]byte, error) {
 	if d.byteLevel {
-		return bytesOf.bytes(s)
+		return bytesOf.bytes(s), nil
 	}
 	if c, ok := byteToken(s); ok && d.bytes {
-		return []byte{c}
+		return []byte{c}, nil
 	}
 	for _, r := range d.replace {
-		s = strings.ReplaceAll(s, r[0], r[1])
+		var err error
+		if s, err = replaceAll(s, r[0], r[1], maxNormal); err != nil {
+			return nil, err
+		}
 	}
-	return []byte(s)
+	return []byte(s), nil
 }
 
 // ends decides what a text begins and ends with: what the vocabulary file says, unless the config says it expressly.

@@ -20,8 +20,11 @@ type chat struct {
 }
 
 // chatML is the template for models that bring none: each message between <|im_start|>role and the token that ends a
-// turn, which is <|im_end|> if the vocabulary has it, else EOS.
+// turn, which is <|im_end|> if the vocabulary has it, else EOS. Only text can be written so.
 const chatML = `{% for message in messages %}
+{% if message.content is not string or message.tool_calls %}
+{{ raise_exception('the model has no chat template, and without one a message is text alone') }}
+{% endif %}
 {{ '<|im_start|>' ~ message.role ~ '\n' ~ message.content ~ end_of_turn ~ '\n' }}
 {%- endfor %}
 {% if add_generation_prompt %}

@@ -119,7 +119,11 @@ func TestChatMasks(t *testing.T) {
 		"template refuses": {
 			"{{ raise_exception('roles must alternate') }}", talk, "template line 1: roles must alternate",
 		},
-		"template broken":   {"{% for %}", talk, "the model's chat template is not readable: template line 1: want a name, got the end of the tag"},
+		"template broken": {"{% for %}", talk, "the model's chat template is not readable: template line 1: want a name, got the end of the tag"},
+		"no template for tools": {
+			"", `[{"role": "assistant", "content": "", "tool_calls": [1]}]`,
+			"template line 3: the model has no chat template, and without one a message is text alone",
+		},
 		"no messages":       {"", "[]", "messages is not a list with a message in it"},
 		"not messages":      {"", `{"role": 1}`, "messages is not a list with a message in it"},
 		"no role":           {"", `[{"content": "x"}]`, "message 0: it has no role"},

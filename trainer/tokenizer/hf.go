@@ -135,6 +135,9 @@ func (b *builder) hfModel(f *hfFile) error {
 			b.model.unk = id
 		}
 	}
+	if len(m.Merges) > maxVocab {
+		return fmt.Errorf("%d merges; at most %d", len(m.Merges), maxVocab)
+	}
 	rules := make([]mergeRule, len(m.Merges))
 	for i, r := range m.Merges {
 		rules[i] = mergeRule(r)
@@ -142,6 +145,9 @@ func (b *builder) hfModel(f *hfFile) error {
 	b.bySpace = f.PreTokenizer == nil && !b.model.byteLevel
 	return b.mergeRules(rules)
 }
+
+// maxMark bounds the bytes of what is written for a space or before a text; they are written often.
+const maxMark = 64
 
 func set(s *string) bool { return s != nil && *s != "" }
 
@@ -199,6 +205,9 @@ func hfNormStep(p *hfPart) (normStep, error) {
 	case "Strip":
 		return trim(p.Left, p.Right), nil
 	case "Prepend":
+		if len(p.Prepend) > maxMark {
+			return nil, fmt.Errorf("normalizer Prepend of %d bytes", len(p.Prepend))
+		}
 		return prepend(p.Prepend), nil
 	case "Replace":
 		switch {
@@ -256,8 +265,8 @@ func hfSplit(p *hfPart) (splitter, error) {
 				scheme = "never"
 			}
 		}
-		if p.Replacement == "" {
-			return nil, errors.New("pre-tokenizer Metaspace without a replacement")
+		if p.Replacement == "" || len(p.Replacement) > maxMark {
+			return nil, fmt.Errorf("pre-tokenizer Metaspace with a replacement of %d bytes", len(p.Replacement))
 		}
 		return metaspace(p.Replacement, scheme, p.Cut == nil || *p.Cut), nil
 	case "Digits":

@@ -180,6 +180,28 @@ func TestLoadRefuses(t *testing.T) {
 	}
 }
 
+// TestGrowingText: what is put in the place of a character may not fill the memory.
+func TestGrowingText(t *testing.T) {
+	double := strings.Repeat(`{"type": "Replace", "pattern": {"String": "a"}, "content": "aa"},`, 60)
+	double = "[" + double[:len(double)-1] + "]"
+	for name, parts := range map[string]map[string]string{
+		"long replacement":   {"normalizer": `{"type": "Replace", "pattern": {"String": "a"}, "content": "` + strings.Repeat("b", 1<<20) + `"}`},
+		"doubling":           {"normalizer": `{"type": "Sequence", "normalizers": ` + double + `}`},
+		"growing by pattern": {"normalizer": `{"type": "Replace", "pattern": {"Regex": "a"}, "content": "` + strings.Repeat("b", 1<<20) + `"}`},
+	} {
+		tok, err := load(hfWith(t, parts), "{}")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tok.Encode(strings.Repeat("a<x>", 1000)); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	if _, err := load(hfWith(t, map[string]string{"decoder": `{"type": "Sequence", "decoders": ` + double + `}`}), "{}"); err == nil {
+		t.Error("a decoder that doubles is accepted")
+	}
+}
+
 // TestSlowPattern: a pattern that backtracks without end gives an error in time.
 func TestSlowPattern(t *testing.T) {
 	tok, err := load(hfWith(t, map[string]string{"pre_tokenizer": `{"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated"}`}), "{}")

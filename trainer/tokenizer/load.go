@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	maxFile   = 128 << 20 // bytes; the largest tokenizer.json in use has 34 MB
+	maxFile   = 64 << 20 // bytes; the largest tokenizer.json in use has 34 MB
 	maxConfig = 4 << 20
 )
 

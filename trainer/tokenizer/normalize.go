@@ -8,6 +8,11 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
+// maxNormal bounds the bytes that normalizing may make of one text. No sound normalizer comes near it.
+const maxNormal = 4 * MaxText
+
+var errGrows = fmt.Errorf("normalizing makes more than %d bytes of the text; encode less at once", maxNormal)
+
 // normalizer is a list of steps that rewrite text before it is split.
 type normalizer []normStep
 
@@ -20,8 +25,8 @@ func (n normalizer) apply(s string, at place) (string, error) {
 		if s, err = step(s, at); err != nil {
 			return "", err
 		}
-		if len(s) > 4*MaxText {
-			return "", fmt.Errorf("normalizing makes %d bytes of the text; encode less at once", len(s))
+		if len(s) > maxNormal {
+			return "", errGrows
 		}
 	}
 	return s, nil
@@ -44,12 +49,18 @@ func prepend(text string) normStep {
 }
 
 func replace(old, with string) normStep {
-	return pure(func(s string) string {
-		if old == "" {
-			return s
-		}
-		return strings.ReplaceAll(s, old, with)
-	})
+	return func(s string, _ place) (string, error) { return replaceAll(s, old, with, maxNormal) }
+}
+
+// replaceAll replaces old, if the result has at most limit bytes.
+func replaceAll(s, old, with string, limit int) (string, error) {
+	if old == "" {
+		return s, nil
+	}
+	if n := strings.Count(s, old); n > 0 && len(with) > (limit-len(s))/n+len(old) {
+		return "", errGrows
+	}
+	return strings.ReplaceAll(s, old, with), nil
 }
 
 // replacePattern replaces each match of a regular expression.
@@ -68,7 +79,9 @@ func replacePattern(expr, with string) (normStep, error) {
 			if p.match[i] {
 				part = with
 			}
-			b.WriteString(part)
+			if b.WriteString(part); b.Len() > maxNormal {
+				return "", errGrows
+			}
 		}
 		return b.String(), nil
 	}, nil

@@ -264,7 +264,7 @@ const (
 	maxPattern   = 4096            // bytes
 	matchTimeout = time.Second     // for one match; a sound pattern takes microseconds
 	patternTime  = 5 * time.Second // for one text
-	maxPatternIn = 1 << 20         // bytes of text that a pattern without a scanner is run on
+	maxPatternIn = 4 << 20         // bytes of text that a pattern without a scanner is run on
 )
 
 // pattern finds the matches of a regular expression that has no scanner. It backtracks, so it runs under a time limit.

@@ -133,6 +133,8 @@ type encoder struct {
 	t   *Tokenizer
 	ids []int32
 	at  place // of the next piece
+
+	normal int // bytes that normalizing has made
 }
 
 // text cuts added tokens out of the text, normalizes what lies between, cuts those added tokens out that are looked for
@@ -153,6 +155,9 @@ func (e *encoder) text(text string, special bool) error {
 		piece, err := e.t.normalize.apply(piece, e.at)
 		if err != nil {
 			return err
+		}
+		if e.normal += len(piece); e.normal > maxNormal {
+			return errGrows
 		}
 		return norm.cut(piece, e.piece)
 	})

@@ -66,6 +66,7 @@ func newDaemon(t *testing.T, args ...string) *daemon {
 		if t.Failed() {
 			out, err := d.output(5*time.Second, "job", "logs", lastJob(t, d))
 			t.Logf("job log of %s: %v\n%s", filepath.Base(d.home), err, lastBytes(out, 4000))
+
 		}
 		d.kill()
 		if t.Failed() {
