@@ -153,12 +153,12 @@ func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	n.server.BaseContext = func(net.Listener) context.Context { return ctx } // ends event streams
-	served := make(chan error, 1)
-	go func() { served <- n.server.Serve(n.listener) }()
 	stopped, err := n.work(ctx)
 	if err != nil {
 		return errors.Join(err, n.close())
 	}
+	served := make(chan error, 1)
+	go func() { served <- n.server.Serve(n.listener) }() // callers so far wait in the listener's queue
 	select {
 	case <-ctx.Done():
 		n.log.Info("stopping")
