@@ -190,6 +190,7 @@ func (j *Job) performState(e coord.Effect) {
 	case coord.Fetch:
 		ctx, n := j.state.begin(j.ctx)
 		j.rounds.exclude()
+		j.group.Withdraw() // the trainer will write to the vectors that it lent
 		j.state.interrupt()
 		j.work.Go(func() { j.fetch(ctx, n, e) })
 	case coord.WriteCheckpoint:
