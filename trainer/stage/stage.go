@@ -168,8 +168,10 @@ func (s *Stage) Backward(ctx context.Context) error {
 	return s.tape.Backward(ctx, []autograd.Var{s.hidden}, []kernels.Tensor{s.scores.DH})
 }
 
-// Eval is a forward pass that keeps nothing and also counts correct tokens.
-func (s *Stage) Eval(ctx context.Context, seqs []model.Sequence) (objective.Sums, error) {
+// Eval is a forward pass over the weights of a Still that keeps nothing and also counts correct tokens.
+func (s *Stage) Eval(ctx context.Context, k *Still, seqs []model.Sequence) (objective.Sums, error) {
+	s.tape.W = k.door()
+	defer func() { s.tape.W = s.weights }()
 	c := s.begin(ctx, false, 0, seqs)
 	s.scores = s.Model.Score(ctx, c, s.Model.Hidden(c), kernels.Tensor{})
 	s.host.best = resize(s.host.best, len(s.host.target))
