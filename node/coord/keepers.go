@@ -92,7 +92,11 @@ func (m *Machine) lostKeeper(k replog.Voter) bool {
 	case p.known && p.boot != k.Boot:
 		return true
 	}
-	return p.leaving || m.now > max(p.heard, m.lead.since)+keeperGone
+	patience := keeperGone
+	if p.down {
+		patience = slot // its process has ended, or the network says so
+	}
+	return p.leaving || m.now > max(p.heard, m.lead.since)+patience
 }
 
 // candidates are the nodes that could keep the log, the best first: this one, the submitter, then the longest present.
