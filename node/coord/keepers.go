@@ -102,11 +102,10 @@ func (m *Machine) lostKeeper(k replog.Voter) bool {
 // candidates are the nodes that could keep the log, the best first: this one, the submitter, then the longest present.
 func (m *Machine) candidates() []replog.Voter {
 	ps := m.peers.alive(m.now)
-	ps = slices.DeleteFunc(ps, func(p *peer) bool {
-		return p.leaving
-	})
+	ps = slices.DeleteFunc(ps, func(p *peer) bool { return p.leaving })
 	slices.SortStableFunc(ps, func(a, b *peer) int {
-		return cmp.Or(-compareBool(a.id == m.g.Submitter, b.id == m.g.Submitter), cmp.Compare(a.since, b.since), cmp.Compare(a.id, b.id))
+		return cmp.Or(-compareBool(a.id == m.g.Submitter, b.id == m.g.Submitter), cmp.Compare(a.since, b.since),
+			cmp.Compare(a.id, b.id))
 	})
 	var out []replog.Voter
 	for _, p := range ps {
