@@ -164,7 +164,7 @@ func (m *Machine) enforce(e *Entry, b *PlanEntry, round uint64) {
 
 func (m *Machine) performCommit(e *Entry, b *CommitEntry) {
 	j := m.job
-	done := commitAt{round: e.Header.Round, cid: e.CID, entry: b, peers: len(b.Counted)}
+	done := commitAt{round: e.Header.Round, cid: e.CID, tokens: b.Tokens, entry: b, peers: len(b.Counted)}
 	done.key = collective.Key{Job: m.g.Job, Generation: j.gen, Round: done.round, Attempt: e.Header.Attempt, Plan: b.Of}
 	if j.plan != nil && j.plan.key == done.key {
 		m.emit(Committed{Key: done.key})

@@ -77,8 +77,8 @@ func (m *Machine) tickCourt() {
 	m.judge()
 }
 
-// jury is every member of the newest commit and of the plan in force, every keeper and who holds the checkpoint. Its order begins with what all who
-// know the newest commit agree on: the members planned in it.
+// jury is every member of the newest commit and of the plan in force, every keeper and who holds the checkpoint. Its
+// order begins with what all who know the newest commit agree on: the members planned in it.
 func (m *Machine) jury() (ids []record.PeerID) {
 	add := func(id record.PeerID) {
 		if !slices.Contains(ids, id) {
@@ -227,7 +227,7 @@ func (m *Machine) parentBy(here []answer) (commitAt, bool) {
 	}
 	for _, a := range here {
 		if a.Keeps == s.Manifest {
-			return commitAt{round: s.Round, cid: s.Commit, entry: &CommitEntry{Tokens: s.Tokens}}, true
+			return commitAt{round: s.Round, cid: s.Commit, tokens: s.Tokens}, true
 		}
 	}
 	if !m.court.told {

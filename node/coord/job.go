@@ -48,11 +48,12 @@ type planned struct {
 
 // commitAt is a commit and what a member that has its predecessor's state needs to step.
 type commitAt struct {
-	round uint64
-	cid   cid.Cid
-	entry *CommitEntry // nil: known from a Reset
-	key   collective.Key
-	peers int
+	round  uint64
+	cid    cid.Cid
+	tokens int64        // of the job up to here
+	entry  *CommitEntry // nil: known from a Reset or a checkpoint
+	key    collective.Key
+	peers  int
 }
 
 const (

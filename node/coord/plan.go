@@ -49,7 +49,8 @@ func (m *Machine) sortPieces(e *PlanEntry) {
 		return i
 	}
 	slices.SortStableFunc(e.Pieces, func(a, b Piece) int {
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Boot, b.Boot), cmp.Compare(a.Attempt, b.Attempt))
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Boot, b.Boot),
+			cmp.Compare(a.Attempt, b.Attempt))
 	})
 }
 

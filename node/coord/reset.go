@@ -100,7 +100,7 @@ func (m *Machine) performReset(e *Entry, held *ResetHeld) {
 	j.round, j.commit, j.tokens = e.Header.Round, e.Header.Parent, r.Tokens
 	j.trail = []commitAt{{}}
 	if j.round > 0 {
-		j.trail = append(j.trail, commitAt{round: j.round, cid: j.commit})
+		j.trail = append(j.trail, commitAt{round: j.round, cid: j.commit, tokens: j.tokens})
 	}
 	j.settled = slices.Clone(r.Settled)
 	j.keepers = r.Keepers
@@ -109,13 +109,7 @@ func (m *Machine) performReset(e *Entry, held *ResetHeld) {
 // draftReset writes the Reset and asks its keepers to sign.
 func (m *Machine) draftReset(here []answer, parent commitAt, regular bool) {
 	j := m.job
-	e := &ResetEntry{Keepers: m.benchOf(here, regular), Regular: regular, Forks: j.forks, Tokens: j.tokens}
-	if parent.round != j.round {
-		e.Tokens = 0
-		if parent.entry != nil {
-			e.Tokens = parent.entry.Tokens
-		}
-	}
+	e := &ResetEntry{Keepers: m.benchOf(here, regular), Regular: regular, Forks: j.forks, Tokens: parent.tokens}
 	for _, s := range j.settled {
 		if s.Round <= parent.round {
 			e.Settled = append(e.Settled, s)
@@ -129,7 +123,8 @@ func (m *Machine) draftReset(here []answer, parent commitAt, regular bool) {
 	}
 	m.court.draft, m.court.cid, m.court.entry, m.court.drafted = s, c, e, m.now
 	m.court.sigs = nil
-	m.note("no majority of the keepers for %v: a new generation goes on after round %d", (m.now - m.guide.heard).Round(time.Second), parent.round)
+	without := (m.now - m.guide.heard).Round(time.Second)
+	m.note("no majority of the keepers for %v: a new generation goes on after round %d", without, parent.round)
 	for _, k := range e.Keepers {
 		if k.ID != m.self.ID {
 			m.send(k.ID, m.header(contextSign, parent.round, 0), signMsg{Reset: s})
