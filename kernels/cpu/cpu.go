@@ -48,7 +48,7 @@ func Open(option string) (*Device, error) {
 func (d *Device) Info() kernels.Info {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.info.Workers = d.pool.workers()
+	d.info.Workers, d.info.InUse = d.pool.workers(), d.mem.inUse()
 	return d.info
 }
 
