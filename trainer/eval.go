@@ -11,11 +11,11 @@ import (
 // EvalReport is what a model does on rows that it does not learn from. Numbers that are not finite, as of a model that
 // has diverged, are math.MaxFloat64: JSON has no word for them.
 type EvalReport struct {
-	Step       uint64  `json:"step"`       // optimizer steps that the weights had seen
-	Loss       float64 `json:"loss"`       // mean over target tokens
-	Perplexity float64 `json:"perplexity"` // e to the loss
-	Accuracy   float64 `json:"accuracy"`   // share of target tokens that the model finds most likely
-	Tokens     int64   `json:"tokens"`     // target tokens
+	Step       uint64  `json:"step,omitempty"` // optimizer steps that the weights had seen
+	Loss       float64 `json:"loss"`           // mean over target tokens
+	Perplexity float64 `json:"perplexity"`     // e to the loss
+	Accuracy   float64 `json:"accuracy"`       // share of target tokens that the model finds most likely
+	Tokens     int64   `json:"tokens"`         // target tokens
 }
 
 // evaluation is an Eval that is under way. The trainer's lock guards it.
