@@ -11,11 +11,11 @@ import (
 // EvalReport is what a model does on rows that it does not learn from. Numbers that are not finite, as of a model that
 // has diverged, are math.MaxFloat64: JSON has no word for them.
 type EvalReport struct {
-	Step       uint64  `json:"step,omitempty"` // optimizer steps that the weights had seen
-	Loss       float64 `json:"loss"`           // mean over target tokens
-	Perplexity float64 `json:"perplexity"`     // e to the loss
-	Accuracy   float64 `json:"accuracy"`       // share of target tokens that the model finds most likely
-	Tokens     int64   `json:"tokens"`         // target tokens
+	Step       uint64  `json:"step"`       // optimizer steps that the weights had seen
+	Loss       float64 `json:"loss"`       // mean over target tokens
+	Perplexity float64 `json:"perplexity"` // e to the loss
+	Accuracy   float64 `json:"accuracy"`   // share of target tokens that the model finds most likely
+	Tokens     int64   `json:"tokens"`     // target tokens
 }
 
 // evaluation is an Eval that is under way. The trainer's lock guards it.
@@ -30,17 +30,34 @@ type evaluation struct {
 // takes as much device memory as what is trained, until Eval returns. Called from Run's report, where training waits for
 // it, nothing is copied. A second Eval waits for the first.
 func (t *Trainer) Eval(ctx context.Context, rows Rows) (EvalReport, error) {
-	select {
-	case t.evals <- struct{}{}:
-		defer func() { <-t.evals }()
-	case <-ctx.Done():
-		return EvalReport{}, ctx.Err()
-	}
-	e, err := t.beginEval()
+	finish, err := t.StartEval(ctx, rows)
 	if err != nil {
 		return EvalReport{}, err
 	}
-	defer t.endEval()
+	return finish(ctx)
+}
+
+// StartEval is the first half of Eval: it takes hold of the weights as they are. finish measures them, from any
+// goroutine; it must be called exactly once.
+func (t *Trainer) StartEval(ctx context.Context, rows Rows) (finish func(context.Context) (EvalReport, error), err error) {
+	select {
+	case t.evals <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	e, err := t.beginEval()
+	if err != nil {
+		<-t.evals
+		return nil, err
+	}
+	return func(ctx context.Context) (EvalReport, error) {
+		defer func() { <-t.evals }()
+		defer t.endEval()
+		return t.evaluate(ctx, e, rows)
+	}, nil
+}
+
+func (t *Trainer) evaluate(ctx context.Context, e *evaluation, rows Rows) (EvalReport, error) {
 	f := feeder{model: t.model, rows: rows}
 	var sums objective.Sums
 	for lo, n := 0, rows.Rows(); lo < n; lo += t.spec.MicroBatchSize {

@@ -40,6 +40,9 @@ func (j *Job) run(ctx context.Context) (lingers bool, err error) {
 		return false, j.startFailed(ctx, err)
 	}
 	defer j.trainer.Close()
+	if j.task.Mine { // the one who wants to know
+		j.held = m.held
+	}
 	machine, err := j.join()
 	if err != nil {
 		return false, j.startFailed(ctx, err)

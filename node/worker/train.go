@@ -38,6 +38,7 @@ func (j *Job) stepped(r trainer.StepReport) {
 		return
 	}
 	j.reportSteps([]trainer.StepReport{r}, hex.EncodeToString(hash[:]))
+	j.evaluate(r.Step)
 	j.post(coord.Stepped{Round: r.Step, Commit: commitOf(f), Hash: hash})
 }
 
@@ -65,6 +66,7 @@ func (j *Job) adopt(s fetched) (done bool, err error) {
 		return false, err
 	}
 	j.reportSteps(j.state.replace(s.snapshot), hex.EncodeToString(hash[:]))
+	j.evaluate(s.State.Step)
 	if !j.state.settled(s.fetch, func() { j.rounds.readmit(s.State.Step) }) {
 		return false, nil // another fetch is under way
 	}

@@ -81,6 +81,7 @@ type Job struct {
 	group   *collective.Group
 	rounds  *rounds
 	trainer *trainer.Trainer
+	held    trainer.Rows // to be measured here; nil: not on this node
 	state   *stateKeeper
 	telling sync.Mutex // held while steps are reported, so that they come in order
 	pace    pace
