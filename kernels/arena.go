@@ -31,10 +31,12 @@ func NewArena(dev Device, slabBytes int) *Arena {
 
 // Tensor is a new packed tensor. Its contents are undefined: zero in fresh memory, old values after a Reset.
 func (a *Arena) Tensor(t dtype.Type, rows, cols int) Tensor {
-	if rows < 0 || cols < 0 {
-		panic(fmt.Sprintf("kernels: arena tensor (%d,%d)", rows, cols))
+	n, err := bytesOf(t, rows, cols)
+	if err != nil {
+		a.fail(err)
+		return Tensor{Buf: a.dead, Rows: rows, Cols: cols, Ld: cols, Type: t}
 	}
-	buf, off := a.take(t.Bytes(rows * cols))
+	buf, off := a.take(n)
 	return Tensor{Buf: buf, Off: off * 8 / t.Bits(), Rows: rows, Cols: cols, Ld: cols, Type: t}
 }
 
@@ -46,6 +48,12 @@ func (a *Arena) I32(rows, cols int) Tensor { return a.Tensor(dtype.I32, rows, co
 
 // Reset takes all tensors back. The slabs stay with the arena.
 func (a *Arena) Reset() { a.cur, a.used = 0, 0 }
+
+// Free gives the slabs back to the device. The arena may be used again and takes new ones.
+func (a *Arena) Free() {
+	Free(a.dev, a.slabs...)
+	*a = Arena{dev: a.dev, slab: a.slab}
+}
 
 // Mark is a place in an arena that Release goes back to.
 type Mark struct{ cur, used int }
@@ -76,38 +84,59 @@ func (a *Arena) Err() error {
 // take gives n bytes of a slab, and where in it they start.
 func (a *Arena) take(n int) (*Buffer, int) {
 	n = (n + align - 1) &^ (align - 1)
-	for ; a.dead == nil; a.cur, a.used = a.cur+1, 0 {
-		if a.cur == len(a.slabs) {
-			a.grow(n)
-			continue
-		}
+	for a.cur < len(a.slabs) || a.grow(n) {
 		if s := a.slabs[a.cur]; s.Size-a.used >= n {
 			a.used += n
 			return s, a.used - n
 		}
+		a.cur, a.used = a.cur+1, 0
 	}
 	return a.dead, 0
 }
 
-// grow appends a slab of at least n bytes; the caller's loop then steps onto it.
-func (a *Arena) grow(n int) {
+// grow appends a slab of at least n bytes unless memory has run out.
+func (a *Arena) grow(n int) bool {
+	if a.dead != nil {
+		return false
+	}
 	b, err := a.dev.Alloc(max(n, a.slab))
 	if err != nil {
-		a.dead = &Buffer{err: fmt.Errorf("arena of %d bytes needs %d more: %w", a.Bytes(), n, err)}
-		return
+		a.fail(fmt.Errorf("arena of %d bytes needs %d more: %w", a.Bytes(), n, err))
+		return false
 	}
 	a.slabs = append(a.slabs, b)
-	a.cur-- // undone by the loop
+	return true
+}
+
+func (a *Arena) fail(err error) {
+	if a.dead == nil {
+		a.dead = &Buffer{err: err}
+	}
 }
 
 // Alloc gives a packed tensor its own zeroed buffer.
 func Alloc(dev Device, t dtype.Type, rows, cols int) (Tensor, error) {
-	if rows < 0 || cols < 0 {
-		panic(fmt.Sprintf("kernels: alloc (%d,%d)", rows, cols))
+	n, err := bytesOf(t, rows, cols)
+	if err != nil {
+		return Tensor{}, err
 	}
-	b, err := dev.Alloc(t.Bytes(rows * cols))
+	b, err := dev.Alloc(n)
 	if err != nil {
 		return Tensor{}, fmt.Errorf("tensor (%d,%d) %v: %w", rows, cols, t, err)
 	}
 	return Tensor{Buf: b, Rows: rows, Cols: cols, Ld: cols, Type: t}, nil
+}
+
+// maxBytes bounds a tensor far above any memory and far below where sizes overflow.
+const maxBytes = 1 << 50
+
+// bytesOf is the size of a packed tensor. Sizes come from model files: one that is absurd is an error.
+func bytesOf(t dtype.Type, rows, cols int) (int, error) {
+	if rows < 0 || cols < 0 || !t.Valid() {
+		panic(fmt.Sprintf("kernels: tensor (%d,%d) %v", rows, cols, t))
+	}
+	if cols > 0 && rows > maxBytes/8/cols {
+		return 0, fmt.Errorf("tensor (%d,%d) %v is larger than any memory", rows, cols, t)
+	}
+	return t.Bytes(rows * cols), nil
 }

@@ -13,7 +13,7 @@ func (s *Stream) Rope(y, x, pos, freq Tensor, heads int, o Rope) {
 }
 
 // Attention is o (N, Heads·HeadDim) = softmax(q·kᵀ·Scale)·v per head; lse (N, Heads) keeps the logarithm of each
-// row's sum for backward. A query that sees no key gives zeros and lse -Inf.
+// row's sum for backward. Every query sees at least its own key.
 func (s *Stream) Attention(o, lse, q, k, v Tensor, spec AttnSpec) {
 	must(spec.matches(q, k, v, lse) && alike(o, q), OpAttention, o, lse, q, k, v, spec.Seqs.QStart, spec.Seqs.KStart, spec.Seqs.KLen,
 		spec.PrefixK, spec.PrefixV)

@@ -16,7 +16,7 @@ package kernels
 
 import "context"
 
-// Buffer is a piece of device memory. It lives until its device is closed; arenas cut it into tensors.
+// Buffer is a piece of device memory. It lives until it is freed or its device is closed; arenas cut it into tensors.
 type Buffer struct {
 	Bytes []byte  // host view; nil where the host cannot address the memory
 	Addr  uintptr // device address, for backends whose memory the host cannot see
@@ -42,16 +42,29 @@ type Info struct {
 	Kernel   string // microkernel family in use: "avx512", "avx2", "neon", "generic", …
 	Workers  int    // parallel workers of a CPU device
 	MemBytes int64  // memory that tensors may use, 0: unknown
+	InUse    int64  // bytes of the buffers that were allocated and not freed; a device's own scratch memory comes on top
 }
 
-// Device owns memory and runs commands on it.
+// Device owns memory and runs commands on it. An error that Run finds at once belongs to the stream whose commands
+// they were; one that a device finds later is reported by its next Sync.
 type Device interface {
 	Info() Info
 	Alloc(bytes int) (*Buffer, error)   // zeroed, 64-byte aligned, outside the Go heap
 	Host(bytes int) ([]byte, error)     // pinned or mapped host memory; lives as long as the device
 	Run(cmds []Cmd) error               // enqueue in order
-	Write(dst Tensor, src []byte) error // host → device, in stream order; src in dst.Type, row-major, packed
+	Write(dst Tensor, src []byte) error // host → device, in stream order; src in dst.Type, row-major, packed, the caller's again on return
 	Read(dst []byte, src Tensor) error  // device → host; waits for what was enqueued before
-	Sync(ctx context.Context) error     // waits; the first error sticks and is reported here
+	Sync(ctx context.Context) error     // waits; reports the first error found since the last Sync
 	Close() error
+}
+
+// Free gives buffers back before their device is closed, where the device can take them (it has a method Free); jobs
+// come and go, the device stays. No command may use them any more.
+func Free(dev Device, bs ...*Buffer) {
+	f, ok := dev.(interface{ Free(b *Buffer) })
+	for _, b := range bs {
+		if ok && b != nil && b.err == nil {
+			f.Free(b)
+		}
+	}
 }

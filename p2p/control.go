@@ -28,6 +28,7 @@ type Control struct {
 	topics  map[string]*topic
 	waiting *mailbox
 	serial  uint64
+	dropped int
 }
 
 // inbound is a peer's live stream.
@@ -95,6 +96,13 @@ func (c *Control) Handle(name string, fn func(from record.PeerID, payload []byte
 	})
 }
 
+// Dropped counts the messages, sent or received, that full queues displaced.
+func (c *Control) Dropped() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.dropped
+}
+
 func (t *topic) signal() {
 	select {
 	case t.wake <- struct{}{}:
@@ -145,7 +153,7 @@ func (c *Control) serve(s *Stream) {
 		return
 	}
 	defer c.leave(in)
-	if c.h.hello(s.peer, hi.boot) {
+	if c.h.hello(s, hi.boot) {
 		reply(s, frame{kind: kindClone})
 	}
 	err = c.receive(in, r)
@@ -229,10 +237,10 @@ func (c *Control) dispatch(in *inbound, f frame) bool {
 	}
 	m := message{peer: in.s.peer, topic: f.topic, payload: f.payload}
 	if t := c.topics[f.topic]; t != nil {
-		t.box.put(m)
+		c.dropped += t.box.put(m)
 		t.signal()
 	} else {
-		c.waiting.put(m)
+		c.dropped += c.waiting.put(m)
 	}
 	return true
 }

@@ -96,6 +96,9 @@ func TestSlowHandlerStallsOnlyItsTopic(t *testing.T) {
 		t.Errorf("%d messages wait", n)
 	}
 	b.Control().mu.Unlock()
+	if n := b.Control().Dropped(); n < topicLimits.peerCount {
+		t.Errorf("%d dropped messages were counted", n)
+	}
 	close(block)
 	stop()
 }
@@ -115,6 +118,39 @@ func TestControlSendErrors(t *testing.T) {
 	}
 	if err := a.Control().Send(b.ID(), "t", nil); err != nil {
 		t.Errorf("unreachable peer: %v", err) // queued, then lost
+	}
+}
+
+func TestControlOverQUIC(t *testing.T) {
+	a, b := startHost(t, Config{}), startHost(t, Config{Listen: []string{"/ip4/127.0.0.1/udp/0/quic-v1"}})
+	connect(t, a, b)
+	got := listen(t, b, "t")
+	send(t, a, b, "t", "over UDP")
+	expect(t, got, heard{a.ID(), "over UDP"})
+}
+
+// BenchmarkControl is a message there and back.
+func BenchmarkControl(b *testing.B) {
+	var hs []*Host
+	for range 2 {
+		h, err := New(Config{Listen: loopback})
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer h.Close()
+		hs = append(hs, h)
+	}
+	if err := hs[0].Connect(b.Context(), hs[1].Addrs()[0]); err != nil {
+		b.Fatal(err)
+	}
+	back := make(chan struct{}, 1)
+	defer hs[0].Control().Handle("t", func(record.PeerID, []byte) { back <- struct{}{} })()
+	defer hs[1].Control().Handle("t", func(from record.PeerID, p []byte) { hs[1].Control().Send(from, "t", p) })()
+	for b.Loop() {
+		if err := hs[0].Control().Send(hs[1].ID(), "t", make([]byte, 1000)); err != nil {
+			b.Fatal(err)
+		}
+		<-back
 	}
 }
 

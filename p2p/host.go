@@ -198,6 +198,9 @@ func (h *Host) Key() ed25519.PrivateKey { return h.key }
 // Swarm is the name of the swarm this node is in.
 func (h *Host) Swarm() string { return h.cfg.Swarm }
 
+// Log is where this node logs.
+func (h *Host) Log() *slog.Logger { return h.cfg.Log }
+
 // Control is the ordered messages between peers.
 func (h *Host) Control() *Control { return h.control }
 
@@ -254,7 +257,11 @@ func (h *Host) Open(ctx context.Context, to record.PeerID, proto string) (*Strea
 
 func (h *Host) wrap(s network.Stream) *Stream {
 	id := record.PeerID(s.Conn().RemotePeer().String())
-	return &Stream{s: s, peer: id, life: h.life(id)}
+	l := h.life(id)
+	if s.Conn().IsClosed() {
+		h.left(id) // nobody else will: its end was reported before life made a record
+	}
+	return &Stream{s: s, peer: id, life: l}
 }
 
 // identified waits until libp2p's identify protocol has told the peer's addresses, so that whoever sees a peer come up also

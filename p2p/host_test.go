@@ -1,15 +1,19 @@
 package p2p
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,7 +22,24 @@ import (
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv("SHOAL_TEST_PEER") != "" {
+		bePeer()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// bePeer is a node in a process of its own, which a test can stop.
+func bePeer() {
+	h, err := New(Config{Listen: loopback})
+	if err != nil {
+		panic(err)
+	}
+	defer h.Close()
+	fmt.Println(h.Addrs()[0])
+	io.Copy(io.Discard, os.Stdin) // until the test ends
+}
 
 var loopback = []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"}
 
@@ -271,6 +292,93 @@ func TestIdentityRace(t *testing.T) {
 	for _, k := range keys {
 		if k != keys[0] {
 			t.Error("two identities in one home")
+		}
+	}
+}
+
+func TestFrozenPeer(t *testing.T) {
+	t.Parallel() // it waits for the silence limit
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "SHOAL_TEST_PEER=1")
+	in, err1 := cmd.StdinPipe()
+	out, err2 := cmd.StdoutPipe()
+	if err := errors.Join(err1, err2, cmd.Start()); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer in.Close()
+	defer cmd.Process.Signal(syscall.SIGCONT)
+	addr, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := startHost(t, Config{})
+	seen := watch(t, a)
+	addr = strings.TrimSpace(addr)
+	if err := a.Connect(within(t), addr); err != nil {
+		t.Fatal(err)
+	}
+	id, _ := SplitAddr(addr)
+	expect(t, seen, change{id, true})
+	cmd.Process.Signal(syscall.SIGSTOP)
+	began := time.Now()
+	expect(t, seen, change{id, false})
+	if took := time.Since(began); took < SilenceLimit-2*PingEvery || took > SilenceLimit+3*time.Second {
+		t.Errorf("noticed after %v", took)
+	}
+	cmd.Process.Signal(syscall.SIGCONT)
+	expect(t, seen, change{id, true})
+}
+
+func TestClonesAreNamed(t *testing.T) {
+	t.Parallel()
+	a := startHost(t, Config{})
+	one := startHost(t, Config{})
+	two := startHost(t, Config{Key: one.Key()})
+	connect(t, one, a)
+	connect(t, two, a)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(20 * time.Second)
+	for _, h := range []*Host{a, one, two} {
+		for !slices.Equal(h.Clones(), []record.PeerID{one.ID()}) {
+			select {
+			case <-tick.C:
+			case <-limit:
+				t.Fatalf("%s knows of clones %v", h.ID(), h.Clones())
+			}
+		}
+	}
+}
+
+// A node that meets many others and loses them keeps nothing of them.
+func TestNothingIsLeftOfThoseWhoLeave(t *testing.T) {
+	a := startHost(t, Config{})
+	seen := watch(t, a)
+	for range 10 {
+		b := startHost(t, Config{})
+		connect(t, b, a)
+		expect(t, seen, change{b.ID(), true})
+		if err := a.Control().Send(b.ID(), "t", []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		b.Close()
+		expect(t, seen, change{b.ID(), false})
+	}
+	left := func() int {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.control.mu.Lock()
+		defer a.control.mu.Unlock()
+		return len(a.lives) + len(a.presence.peers) + len(a.control.links) + len(a.control.in)
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for limit := time.After(20 * time.Second); left() > 0; {
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("%d records left: %d lives, %d links", left(), len(a.lives), len(a.control.links))
 		}
 	}
 }

@@ -38,7 +38,9 @@ func (c *Control) wanted(id record.PeerID) {
 	}
 }
 
-func (c *Control) enqueue(m message) error { return c.withLink(m.peer, func(l *link) { l.box.put(m) }) }
+func (c *Control) enqueue(m message) error {
+	return c.withLink(m.peer, func(l *link) { c.dropped += l.box.put(m) })
+}
 
 // withLink runs f on the link to id, under c.mu, and wakes it.
 func (c *Control) withLink(id record.PeerID, f func(*link)) error {

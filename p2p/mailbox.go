@@ -17,28 +17,28 @@ type limits struct{ peerCount, peerBytes, count, bytes int }
 // mailbox is a bounded queue in order of arrival. What does not fit displaces the oldest message of the same peer, and only
 // then the oldest of all: a peer that floods loses its own messages. Not safe for concurrent use.
 type mailbox struct {
-	lim     limits
-	q       []message
-	bytes   int
-	per     map[record.PeerID]*usage
-	dropped uint64
+	lim   limits
+	q     []message
+	bytes int
+	per   map[record.PeerID]*usage
 }
 
 type usage struct{ count, bytes int }
 
 func newMailbox(lim limits) *mailbox { return &mailbox{lim: lim, per: map[record.PeerID]*usage{}} }
 
-// put appends m, dropping what it displaces.
-func (b *mailbox) put(m message) {
+// put appends m and drops what it displaces; it returns how many messages that were.
+func (b *mailbox) put(m message) (dropped int) {
 	if m.size() > min(b.lim.peerBytes, b.lim.bytes) {
-		b.dropped++
-		return
+		return 1
 	}
 	for u := b.per[m.peer]; u != nil && (u.count >= b.lim.peerCount || u.bytes+m.size() > b.lim.peerBytes); u = b.per[m.peer] {
 		b.drop(m.peer)
+		dropped++
 	}
 	for len(b.q) > 0 && (len(b.q) >= b.lim.count || b.bytes+m.size() > b.lim.bytes) {
-		b.drop(b.q[0].peer)
+		b.remove(0)
+		dropped++
 	}
 	u := b.per[m.peer]
 	if u == nil {
@@ -47,6 +47,7 @@ func (b *mailbox) put(m message) {
 	}
 	u.count, u.bytes, b.bytes = u.count+1, u.bytes+m.size(), b.bytes+m.size()
 	b.q = append(b.q, m)
+	return dropped
 }
 
 // drop removes the oldest message of a peer that has one.
@@ -54,7 +55,6 @@ func (b *mailbox) drop(peer record.PeerID) {
 	for i := range b.q {
 		if b.q[i].peer == peer {
 			b.remove(i)
-			b.dropped++
 			return
 		}
 	}

@@ -23,15 +23,19 @@ type present struct {
 	up    bool
 }
 
-// hello says that the peer greeted with boot.
-func (p *presence) hello(id record.PeerID, boot uint64, now time.Duration) []record.PeerID {
+// hello says that the peer greeted with boot. dead is when its former process was last heard of, if this is another and
+// that one has missed two pings; else it may be alive: a clone.
+func (p *presence) hello(id record.PeerID, boot uint64, now time.Duration) (changed []record.PeerID, dead time.Duration) {
 	s := p.peers[id]
 	if s != nil && s.up && s.boot == boot {
 		s.heard = max(s.heard, now)
-		return nil
+		return nil, 0
+	}
+	if s != nil && s.boot != boot && now-s.heard > 2*PingEvery+PingEvery/2 {
+		dead = s.heard
 	}
 	p.peers[id] = &present{boot: boot, heard: now, up: true}
-	return []record.PeerID{id}
+	return []record.PeerID{id}, dead
 }
 
 // gone says that no connection to the peer is left.

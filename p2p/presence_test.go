@@ -43,7 +43,7 @@ func play(script string) string {
 		switch {
 		case strings.HasPrefix(what, "hello"):
 			fmt.Sscanf(what, "hello%d", &boot)
-			changed = p.hello("p", uint64(boot), now)
+			changed, _ = p.hello("p", uint64(boot), now)
 		case what == "gone":
 			changed = p.gone("p")
 		case what == "heard":

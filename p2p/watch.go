@@ -189,20 +189,32 @@ func (h *Host) isConnected(id record.PeerID) bool {
 	return err == nil && h.host.Network().Connectedness(p) == network.Connected
 }
 
-// hello records the greeting of a peer's control stream.
-func (h *Host) hello(id record.PeerID, boot uint64) (cloned bool) {
+// hello records the greeting on a peer's control stream.
+func (h *Host) hello(s *Stream, boot uint64) (cloned bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	l := h.lives[id]
-	if l == nil {
-		l = &life{now: h.now}
-		h.lives[id] = l
+	if h.lives[s.peer] == nil {
+		h.lives[s.peer] = s.life
 	}
-	h.changed(h.presence.hello(id, boot, h.now()))
-	if cloned = h.clones.Seen(id, boot); cloned {
-		h.noteClone(id)
+	changed, dead := h.presence.hello(s.peer, boot, h.now())
+	h.changed(changed)
+	if dead > 0 {
+		h.wg.Go(func() { h.closeOld(s.s.Conn(), h.start.Add(dead)) })
+	}
+	if cloned = h.clones.Seen(s.peer, boot); cloned {
+		h.noteClone(s.peer)
 	}
 	return cloned
+}
+
+// closeOld closes the connections that a peer's dead process left: after a power failure they look alive for half a
+// minute, and libp2p would open streams on them.
+func (h *Host) closeOld(now network.Conn, dead time.Time) {
+	for _, c := range h.host.Network().ConnsToPeer(now.RemotePeer()) {
+		if c != now && c.Stat().Opened.Before(dead) {
+			c.Close()
+		}
+	}
 }
 
 // noteClone remembers, and logs once, that an identity runs twice. The caller holds h.mu.

@@ -22,7 +22,7 @@ type attn struct {
 	prefix               int // rows of prefixK
 }
 
-// span of queries [lo, hi) of sequence s, as rows of q; first is the place of the first one's own key among the
+// queries is a block of queries [lo, hi) of sequence s, as rows of q; first is the place of its first own key among the
 // sequence's keys.
 type queries struct{ s, lo, hi, first int }
 
@@ -104,11 +104,6 @@ func (a *attn) forward(w *worker, b queries, h int) {
 	for i := range s.rows {
 		row := s.row(i)
 		m := w.max(row)
-		if m == negInf { // sees nothing
-			clear(row)
-			a.lse.row(b.lo + i)[h] = negInf
-			continue
-		}
 		w.set(m)
 		sum := w.reduce(&w.fam.expSum, len(row), row, row)
 		w.set(1 / sum)
@@ -161,7 +156,7 @@ func (a *attn) hide(row []float32, own, klo int) {
 	}
 }
 
-// capRow is cap·tanh(x/cap).
+// capRow squashes scores to limit·tanh(x/limit).
 func capRow(row []float32, limit float32) {
 	for i, x := range row {
 		row[i] = limit * float32(math.Tanh(float64(x/limit)))

@@ -58,17 +58,9 @@ func (a *attnBack) backward(w *worker, b queries, h, kv int) {
 	p := a.scores(w, b, h)
 	ds := mat[float32]{w.scratch(scratchTile2, p.rows*p.cols), p.rows, p.cols, p.cols}
 	do, q := a.head(a.do, b.lo, b.hi, h), a.head(a.q, b.lo, b.hi, h)
-	for i := range p.rows {
-		if a.softcap > 0 {
-			a.capSlope(ds.row(i), p.row(i))
-		}
-		a.probabilities(w, p.row(i), a.lse.row(b.lo + i)[h])
-	}
-	slopes := ds
-	if a.softcap > 0 {
-		slopes = mat[float32]{append([]float32(nil), ds.p...), ds.rows, ds.cols, ds.ld}
-	}
-	parts := a.parts(b, kv)
+	slopes := a.turnToProbabilities(w, p, b.lo, h)
+	both, n := a.parts(b, kv)
+	parts := both[:n]
 	for _, t := range parts {
 		w.gemm(product{c: ds.window(0, ds.rows, t.lo, t.hi), a: operand{mat: do}, b: operand{t.v, true}})
 		if t.dv.rows > 0 {
@@ -93,14 +85,20 @@ func (a *attnBack) backward(w *worker, b queries, h, kv int) {
 	}
 }
 
-// probabilities turns scores into exp(score - lse), which is zero where the query sees nothing.
-func (a *attn) probabilities(w *worker, row []float32, lse float32) {
-	if lse == negInf {
-		clear(row)
-		return
+// turnToProbabilities replaces scores by exp(score - lse). With a softcap it gives the cap's slopes at the scores.
+func (a *attn) turnToProbabilities(w *worker, p mat[float32], first, h int) (slopes mat[float32]) {
+	if a.softcap > 0 {
+		slopes = mat[float32]{w.scratch(scratchTile3, p.rows*p.cols), p.rows, p.cols, p.cols}
 	}
-	w.set(lse)
-	w.apply(&w.fam.expSum, len(row), row, row)
+	for i := range p.rows {
+		row := p.row(i)
+		if a.softcap > 0 {
+			a.capSlope(slopes.row(i), row)
+		}
+		w.set(a.lse.row(first + i)[h])
+		w.apply(&w.fam.expSum, len(row), row, row)
+	}
+	return slopes
 }
 
 // capSlope is the derivative of the softcap at capped scores s: 1 - (s/cap)², and 0 for what is hidden.
@@ -119,18 +117,18 @@ type part struct {
 	k, v, dk, dv mat[float32]
 }
 
-// parts are the prefix, if there is one, and the keys in sight of the block.
-func (a *attnBack) parts(b queries, kv int) []part {
-	var out []part
-	if n := a.prefix; n > 0 {
-		t := part{lo: 0, hi: n, k: a.head(a.prefixK, 0, n, kv), v: a.head(a.prefixV, 0, n, kv)}
+// parts are the prefix, if there is one, and the keys in sight of the block; n says how many there are.
+func (a *attnBack) parts(b queries, kv int) (out [2]part, n int) {
+	if rows := a.prefix; rows > 0 {
+		out[0] = part{lo: 0, hi: rows, k: a.head(a.prefixK, 0, rows, kv), v: a.head(a.prefixV, 0, rows, kv)}
 		if a.dprefixK.rows > 0 {
-			t.dk, t.dv = a.head(a.dprefixK, 0, n, kv), a.head(a.dprefixV, 0, n, kv)
+			out[0].dk, out[0].dv = a.head(a.dprefixK, 0, rows, kv), a.head(a.dprefixV, 0, rows, kv)
 		}
-		out = append(out, t)
+		n = 1
 	}
 	klo, khi := a.keys(b)
 	lo, hi := int(a.kstart[b.s])+klo, int(a.kstart[b.s])+khi
-	return append(out, part{a.prefix, a.prefix + khi - klo, a.head(a.k, lo, hi, kv), a.head(a.v, lo, hi, kv),
-		a.head(a.dk, lo, hi, kv), a.head(a.dv, lo, hi, kv)})
+	out[n] = part{a.prefix, a.prefix + khi - klo, a.head(a.k, lo, hi, kv), a.head(a.v, lo, hi, kv),
+		a.head(a.dk, lo, hi, kv), a.head(a.dv, lo, hi, kv)}
+	return out, n + 1
 }

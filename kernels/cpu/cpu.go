@@ -14,6 +14,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/seed-7b27c88a/shoal/kernels"
 )
@@ -30,7 +31,8 @@ type Device struct {
 	mu   sync.Mutex // held while commands run: one op at a time has the workers
 	pool *pool
 	mem  *memory
-	err  error // the first error; sticks
+
+	inUse atomic.Int64 // bytes of buffers of Alloc
 }
 
 // Open makes a device. The option names a kernel family; empty takes the best that the processor has.
@@ -49,42 +51,47 @@ func Open(option string) (*Device, error) {
 func (d *Device) Info() kernels.Info {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.info.Workers = d.pool.workers()
+	d.info.Workers, d.info.InUse = d.pool.workers(), d.inUse.Load()
 	return d.info
 }
 
-// Alloc maps zeroed memory that lives until Close.
+// Alloc maps zeroed memory that lives until Free or Close.
 func (d *Device) Alloc(bytes int) (*kernels.Buffer, error) {
 	b, err := d.mem.alloc(bytes)
 	if err != nil {
 		return nil, err
 	}
+	d.inUse.Add(int64(bytes))
 	return &kernels.Buffer{Bytes: b, Size: len(b)}, nil
+}
+
+// Free takes back a buffer of Alloc for others. Tensors on it are dead: a stream refuses them.
+func (d *Device) Free(b *kernels.Buffer) {
+	d.mem.free(b.Bytes)
+	d.inUse.Add(-int64(b.Size))
+	b.Bytes, b.Size = nil, 0
 }
 
 // Host is the same memory: the CPU has no other.
 func (d *Device) Host(bytes int) ([]byte, error) { return d.mem.alloc(bytes) }
 
-// Run carries out the commands and returns when they are done. The first error sticks: the commands after it, and all
-// later ones, are not run.
+// Run carries out the commands and returns when they are done, or at the first that its data makes impossible. The
+// stream that sent it keeps the error; other streams go on.
 func (d *Device) Run(cmds []kernels.Cmd) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.pool.follow()
 	for i := range cmds {
-		if d.err != nil {
-			break
-		}
 		c := &cmds[i]
 		op := ops[c.Op]
 		if op == nil {
 			panic("kernels/cpu: no op " + c.Op.String())
 		}
 		if err := op(d, c); err != nil {
-			d.err = fmt.Errorf("%v: %w", c.Op, err)
+			return fmt.Errorf("%v: %w", c.Op, err)
 		}
 	}
-	return d.err
+	return nil
 }
 
 // Write copies packed rows into a tensor.
@@ -101,9 +108,6 @@ func (d *Device) Read(dst []byte, src kernels.Tensor) error {
 func (d *Device) transfer(t kernels.Tensor, n int, row func(row []byte, at int)) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.err != nil {
-		return d.err
-	}
 	width := t.Type.Bytes(t.Cols)
 	if n != t.Rows*width {
 		return fmt.Errorf("%d bytes of host memory for %v, which has %d", n, t, t.Rows*width)
@@ -115,17 +119,10 @@ func (d *Device) transfer(t kernels.Tensor, n int, row func(row []byte, at int))
 	return nil
 }
 
-// Sync reports the first error; Run has already waited.
-func (d *Device) Sync(ctx context.Context) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.err != nil {
-		return d.err
-	}
-	return ctx.Err()
-}
+// Sync has nothing to wait for: Run has waited.
+func (d *Device) Sync(ctx context.Context) error { return ctx.Err() }
 
-// Close ends the workers and unmaps the memory. Nothing may use the device or its tensors afterwards.
+// Close ends the workers and gives the memory back. Nothing may use the device or its tensors afterwards.
 func (d *Device) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

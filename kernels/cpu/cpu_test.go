@@ -9,7 +9,7 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	for _, name := range []string{"cpu", "cpu:generic"} {
+	for _, name := range []string{"cpu:avx512", "cpu:avx2", "cpu:generic"} {
 		t.Run(name, func(t *testing.T) {
 			dev, err := kernels.Open(name)
 			if err != nil {

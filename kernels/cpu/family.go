@@ -8,8 +8,10 @@ import (
 
 // family is a complete set of kernels for one kind of processor. All families give the same bits.
 type family struct {
-	name string
-	gemm microkernel
+	name         string
+	gemm, narrow microkernel // narrow has at most 16 columns
+	pack         packer
+	peak         func(rounds int) // as many multiply-adds per round as a GEMM tile has elements; nil in plain Go
 
 	add, mul, mulAdd          kernel // x0 = x1+x2; x1·x2; x0 + x1·x2 fused
 	scale, axpy, scaleAdd     kernel // x0 = f0·x1; x0 + f0·x1 fused; x0 + f0·x1 rounded twice

@@ -10,15 +10,18 @@ const (
 	blockM = 960  // rows of a packed at a time; blocks of tileM rows stay in the second-level cache
 	tileM  = 120  // rows of a task
 	tileN  = 256  // columns of a task
+	narrow = 16   // products of at most so many columns take the narrow microkernel
+
+	panelsPerTask = 4       // of packing
+	maxTile       = 12 * 32 // the largest mr·nr
 )
 
 // product is c (m, n) (+)= op(a) · op(b), with bias added to every row first.
 type product struct {
-	m, n, k int
-	a, b    operand
-	c       mat[float32]
-	bias    []float32 // n, or nil
-	add     bool
+	a, b operand
+	c    mat[float32]
+	bias []float32 // n, or nil
+	add  bool
 }
 
 // operand is a matrix read as stored or transposed.
@@ -40,41 +43,34 @@ func matMul(d *Device, c *kernels.Cmd) error {
 }
 
 // gemm runs a product on all workers.
-func (d *Device) gemm(p product) {
-	p.run(d.pool.work[0], d.pool.each)
-}
+func (d *Device) gemm(p product) { d.pool.work[0].multiply(p, d.pool) }
 
 // gemm runs a product on this worker alone.
-func (w *worker) gemm(p product) {
-	p.run(w, func(n int, task func(*worker, int)) {
-		for i := range n {
-			task(w, i)
-		}
-	})
-}
+func (w *worker) gemm(p product) { w.multiply(p, nil) }
 
-// run walks the blocks. Panels are packed into the scratch memory of w by all workers; then the tiles of c are
-// computed by all workers. A tile belongs to one task, and k is walked in order.
-func (p *product) run(w *worker, each func(int, func(*worker, int))) {
-	if a := p.a; a.trans {
-		p.m, p.k = a.cols, a.rows
-	} else {
-		p.m, p.k = a.rows, a.cols
+// multiply walks the blocks. Panels are packed into w's scratch memory by all workers of the pool; then they compute
+// the tiles of c. A tile belongs to one task, and k is walked in order.
+func (w *worker) multiply(p product, all *pool) {
+	m, n, k := p.c.rows, p.c.cols, p.a.cols
+	if p.a.trans {
+		k = p.a.rows
 	}
-	p.n = p.c.cols
-	if p.m == 0 || p.n == 0 {
+	if m == 0 || n == 0 {
 		return
 	}
-	if p.k == 0 || p.bias != nil {
+	if k == 0 || p.bias != nil {
 		p.prefill()
 	}
-	mk := w.fam.gemm
-	for jc := 0; jc < p.n; jc += blockN {
-		nc := min(blockN, p.n-jc)
-		for kc := 0; kc < p.k; kc += blockK {
-			for ic := 0; ic < p.m; ic += blockM {
-				b := block{p: p, mk: mk, i: ic, j: jc, k: kc, m: min(blockM, p.m-ic), n: nc, depth: min(blockK, p.k-kc)}
-				b.run(w, each, ic == 0)
+	b := &w.block
+	b.product, b.mk = p, &w.fam.gemm
+	if n <= narrow {
+		b.mk = &w.fam.narrow
+	}
+	for b.j = 0; b.j < n; b.j += blockN {
+		for b.k = 0; b.k < k; b.k += blockK {
+			for b.i = 0; b.i < m; b.i += blockM {
+				b.m, b.n, b.depth = min(blockM, m-b.i), min(blockN, n-b.j), min(blockK, k-b.k)
+				b.run(w, all)
 			}
 		}
 	}
@@ -82,7 +78,7 @@ func (p *product) run(w *worker, each func(int, func(*worker, int))) {
 
 // prefill writes what the sums start from where that is not zero or c itself.
 func (p *product) prefill() {
-	for i := range p.m {
+	for i := range p.c.rows {
 		row := p.c.row(i)
 		if !p.add {
 			clear(row)
@@ -96,71 +92,81 @@ func (p *product) prefill() {
 
 // block is the part of a product between two packings.
 type block struct {
-	p           *product
-	mk          microkernel
-	i, j, k     int // where it starts
-	m, n, depth int
-	packedA     []float32 // panels of mr rows, each (depth, mr)
-	packedB     []float32 // panels of nr columns, each (depth, nr)
+	product
+	mk                 *microkernel
+	i, j, k            int       // where it starts
+	m, n, depth        int       // its size
+	panelsA, panelsB   int       // to pack: b's only when they are new
+	packedA            []float32 // panels of mr rows, each (depth, mr)
+	packedB            []float32 // panels of nr columns, each (depth, nr)
+	tileRows, tileCols int       // size of a task's tile
+	across             int       // tiles side by side
 }
 
-func (b *block) run(w *worker, each func(int, func(*worker, int)), newB bool) {
+func (b *block) run(w *worker, all *pool) {
 	mr, nr := b.mk.mr, b.mk.nr
-	panelsA, panelsB := (b.m+mr-1)/mr, (b.n+nr-1)/nr
-	b.packedA = w.scratch(scratchA, panelsA*mr*b.depth)
-	b.packedB = w.scratch(scratchB, panelsB*nr*b.depth)
-	todo := panelsA
-	if newB { // else the panels of the block above are still there
-		todo += panelsB
+	b.panelsA, b.panelsB = (b.m+mr-1)/mr, (b.n+nr-1)/nr
+	b.packedA = w.scratch(scratchA, b.panelsA*mr*b.depth)
+	b.packedB = w.scratch(scratchB, b.panelsB*nr*b.depth)
+	if b.i > 0 { // the panels of the block above are still there
+		b.panelsB = 0
 	}
-	const few = 4 // panels to a task
-	each((todo+few-1)/few, func(_ *worker, t int) {
-		for q := t * few; q < min(todo, (t+1)*few); q++ {
-			if q < panelsA {
-				b.p.a.pack(b.packedA[q*mr*b.depth:][:mr*b.depth], b.i+q*mr, mr, b.k, b.depth, !b.p.a.trans, b.p.m)
-			} else {
-				q := q - panelsA
-				b.p.b.pack(b.packedB[q*nr*b.depth:][:nr*b.depth], b.j+q*nr, nr, b.k, b.depth, b.p.b.trans, b.p.n)
-			}
-		}
-	})
-	tm, tn := tileM/mr*mr, tileN/nr*nr
-	across := (b.n + tn - 1) / tn
-	each((b.m+tm-1)/tm*across, func(w *worker, t int) {
-		i, j := t/across*tm, t%across*tn
-		b.tile(i, min(b.m, i+tm), j, min(b.n, j+tn))
-	})
+	b.tileRows, b.tileCols = tileM/mr*mr, tileN/nr*nr
+	b.across = (b.n + b.tileCols - 1) / b.tileCols
+	packs, tiles := (b.panelsA+b.panelsB+panelsPerTask-1)/panelsPerTask, (b.m+b.tileRows-1)/b.tileRows*b.across
+	if all != nil {
+		all.each(packs, w.packTask)
+		all.each(tiles, w.tileTask)
+		return
+	}
+	for t := range packs {
+		b.packTask(w, t)
+	}
+	for t := range tiles {
+		b.tileTask(w, t)
+	}
 }
 
-// tile computes rows [ilo, ihi) and columns [jlo, jhi) of the block.
-func (b *block) tile(ilo, ihi, jlo, jhi int) {
-	mr, nr, c := b.mk.mr, b.mk.nr, b.p.c
-	add := 0
-	if b.p.add || b.k > 0 {
+// packTask packs a few panels, those of a first.
+func (b *block) packTask(w *worker, t int) {
+	mr, nr, lo := b.mk.mr, b.mk.nr, t*panelsPerTask
+	for q := lo; q < min(lo+panelsPerTask, b.panelsA+b.panelsB); q++ {
+		if q < b.panelsA {
+			w.fam.pack.pack(b.packedA[q*mr*b.depth:][:mr*b.depth], b.a.mat, !b.a.trans, panel{b.i + q*mr, mr, b.c.rows, b.k, b.depth})
+		} else {
+			at := (q - b.panelsA) * nr
+			w.fam.pack.pack(b.packedB[at*b.depth:][:nr*b.depth], b.b.mat, b.b.trans, panel{b.j + at, nr, b.c.cols, b.k, b.depth})
+		}
+	}
+}
+
+// tileTask computes one tile of the block.
+func (b *block) tileTask(w *worker, t int) {
+	ilo, jlo := t/b.across*b.tileRows, t%b.across*b.tileCols
+	ihi, jhi := min(b.m, ilo+b.tileRows), min(b.n, jlo+b.tileCols)
+	mr, nr, add := b.mk.mr, b.mk.nr, 0
+	if b.add || b.k > 0 {
 		add = 1
 	}
 	for j := jlo; j < jhi; j += nr {
 		pb := &b.packedB[j*b.depth]
 		for i := ilo; i < ihi; i += mr {
 			pa := &b.packedA[i*b.depth]
-			to := c.p[(b.i+i)*c.ld+b.j+j:]
+			to := b.c.p[(b.i+i)*b.c.ld+b.j+j:]
 			if i+mr <= ihi && j+nr <= jhi {
-				b.mk.run(b.depth, pa, pb, &to[0], c.ld, add)
+				_ = to[(mr-1)*b.c.ld+nr-1] // assembly does not check
+				b.mk.run(b.depth, pa, pb, &to[0], b.c.ld, add)
 			} else {
-				b.edge(pa, pb, to, min(mr, ihi-i), min(nr, jhi-j), add)
+				b.edge(w.full[:], pa, pb, to, min(mr, ihi-i), min(nr, jhi-j), add)
 			}
 		}
 	}
 }
 
-// maxTile is the largest mr·nr.
-const maxTile = 12 * 32
-
 // edge computes a tile that reaches over c's border, through a full one.
-func (b *block) edge(pa, pb *float32, to []float32, rows, cols, add int) {
-	var full [maxTile]float32
-	nr, ld := b.mk.nr, b.p.c.ld
-	if add != 0 {
+func (b *block) edge(full []float32, pa, pb *float32, to []float32, rows, cols, add int) {
+	nr, ld := b.mk.nr, b.c.ld
+	if add != 0 { // what lies beyond the border is computed and dropped
 		for i := range rows {
 			copy(full[i*nr:i*nr+cols], to[i*ld:])
 		}
@@ -168,26 +174,5 @@ func (b *block) edge(pa, pb *float32, to []float32, rows, cols, add int) {
 	b.mk.run(b.depth, pa, pb, &full[0], nr, add)
 	for i := range rows {
 		copy(to[i*ld:i*ld+cols], full[i*nr:])
-	}
-}
-
-// pack copies width lines from lo, each of depth elements from k, side by side: dst[x*width+y] is element (k+x) of line
-// (lo+y). Lines are rows of the stored matrix if rows is true, else columns; beyond limit they are zero.
-func (o operand) pack(dst []float32, lo, width, k, depth int, rows bool, limit int) {
-	have := min(width, limit-lo)
-	if have < width {
-		clear(dst)
-	}
-	if !rows {
-		for x := range depth {
-			copy(dst[x*width:x*width+have], o.p[(k+x)*o.ld+lo:])
-		}
-		return
-	}
-	for y := range have {
-		line := o.p[(lo+y)*o.ld+k:][:depth]
-		for x, v := range line {
-			dst[x*width+y] = v
-		}
 	}
 }

@@ -3,11 +3,13 @@ package cpu
 import "math"
 
 // newGeneric is the family in plain Go. It says what each kernel computes, rounding by rounding; the assembly
-// families are tested against it bit for bit.
+// families are tested against it bit for bit. The conversions to float32 around products keep the compiler from
+// fusing them with a sum, which the language allows.
 func newGeneric() *family {
 	return &family{
-		name: "generic",
-		gemm: microkernel{mr: 4, nr: 4, run: gemm4x4},
+		name:   "generic",
+		gemm:   microkernel{mr: 4, nr: 4, run: gemm4x4},
+		narrow: microkernel{mr: 4, nr: 4, run: gemm4x4},
 
 		add:    map2(func(_ *args, x, y float32) float32 { return x + y }),
 		mul:    map2(func(_ *args, x, y float32) float32 { return x * y }),
@@ -25,7 +27,7 @@ func newGeneric() *family {
 		rmsBackAdd:    kernel{run: rmsBackAdd, outs: 1},
 		rmsWeight:     update2(func(a *args, z, x, y float32) float32 { return fma(float32(x*a.f[0]), y, z) }),
 		lnBack:        map2(lnBack),
-		lnBackAdd:     update2(func(a *args, z, x, y float32) float32 { return z + lnBack(a, x, y) }),
+		lnBackAdd:     update2(func(a *args, z, x, y float32) float32 { return z + float32(lnBack(a, x, y)) }),
 		lnWeight:      update2(func(a *args, z, x, y float32) float32 { return fma(float32((x-a.f[0])*a.f[1]), y, z) }),
 
 		dot:      kernel{run: dotLanes},
@@ -170,8 +172,8 @@ func swigluBackAdd(a *args) {
 // swigluSlopes: with s = σ(g), d(gate) = dy·u·(s + g·s·(1-s)) and d(up) = dy·g·s.
 func swigluSlopes(dy, g, u float32) (dg, du float32) {
 	s := sigmoid(g)
-	y := g * s
-	return float32(dy*u) * fma(y, 1-s, s), dy * y
+	y := float32(g * s)
+	return float32(float32(dy*u) * fma(y, 1-s, s)), float32(dy * y)
 }
 
 // geluInner is 2u of the tanh form.
@@ -202,9 +204,4 @@ func adamwStep(a *args) {
 		step := float32(h[8] * float32(mi/(float32(root/h[6])+h[7])))
 		w[i], m[i], v[i] = float32(w[i]*h[1])-step, mi, vi
 	}
-}
-
-// gemm4x4 is the microkernel in plain Go.
-func gemm4x4(kc int, pa, pb, pc *float32, ldc, add int) {
-	gemmGo(kc, 4, 4, pa, pb, pc, ldc, add)
 }

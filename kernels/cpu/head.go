@@ -68,7 +68,7 @@ func (o *lmHead) check() error {
 // chunk does both phases for tokens [lo, hi).
 func (o *lmHead) chunk(d *Device, lo, hi int) {
 	v := o.w.rows
-	z := mat[float32]{d.pool.logits(d.mem, (hi-lo)*v), hi - lo, v, v}
+	z := mat[float32]{d.pool.logits((hi - lo) * v), hi - lo, v, v}
 	hidden := o.h.window(lo, hi, 0, o.h.cols)
 	p := product{c: z, a: operand{mat: hidden}, b: operand{o.w, true}}
 	if o.has[headBias] {

@@ -5,22 +5,25 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"unsafe"
 )
 
-// memory hands out zeroed blocks that live until close.
+// memory hands out zeroed blocks. Addresses are never given back to the system: a pointer left behind then reads
+// zeros, and can never point into the Go heap, which the garbage collector would not forgive.
 type memory struct {
 	limit int64 // bytes that may be used, 0: unknown
 
-	mu     sync.Mutex // guards blocks and used
-	blocks [][]byte
-	used   int64
+	mu    sync.Mutex       // guards the rest
+	live  map[*byte][]byte // blocks in use by their first byte
+	spare [][]byte         // freed blocks, without pages
+	used  int64            // bytes of live blocks
 }
 
-func newMemory() *memory { return &memory{limit: machineBytes()} }
+func newMemory() *memory { return &memory{limit: machineBytes(), live: map[*byte][]byte{}} }
 
 func (m *memory) alloc(n int) ([]byte, error) {
 	if n < 0 {
@@ -31,40 +34,50 @@ func (m *memory) alloc(n int) ([]byte, error) {
 	if m.limit > 0 && int64(n) > m.limit-m.used {
 		return nil, fmt.Errorf("no memory for %d bytes more: %d of %d are in use; use a smaller batch or model", n, m.used, m.limit)
 	}
-	b, err := mapBytes(max(n, 1))
+	b, err := m.block(max(n, 1))
 	if err != nil {
 		return nil, fmt.Errorf("map %d bytes: %w", n, err)
 	}
 	m.used += int64(len(b))
-	m.blocks = append(m.blocks, b)
-	return b[:n:n], nil
+	m.live[&b[0]] = b
+	return b[:n:max(n, 1)], nil
 }
 
-// free gives back one block of alloc before close.
-func (m *memory) free(b []byte) error {
-	if cap(b) == 0 {
-		return nil
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for i, have := range m.blocks {
-		if unsafe.SliceData(have) == unsafe.SliceData(b) {
-			m.blocks = append(m.blocks[:i], m.blocks[i+1:]...)
-			m.used -= int64(len(have))
-			return unmapBytes(have)
+// block takes a spare block that is large enough and not twice as large, or maps a new one.
+func (m *memory) block(n int) ([]byte, error) {
+	for i, b := range m.spare {
+		if len(b) >= n && len(b)/2 <= n {
+			m.spare = slices.Delete(m.spare, i, i+1)
+			return b, nil
 		}
 	}
-	return errors.New("free of memory that was not allocated here")
+	return mapBytes(n)
 }
 
+// free takes back a block of alloc.
+func (m *memory) free(b []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	whole, ok := m.live[unsafe.SliceData(b)]
+	if !ok {
+		panic("kernels/cpu: free of memory that is not in use")
+	}
+	delete(m.live, &whole[0])
+	m.used -= int64(len(whole))
+	if dropPages(whole) == nil { // else it is lost until the process ends
+		m.spare = append(m.spare, whole)
+	}
+}
+
+// close gives the pages back to the system.
 func (m *memory) close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var errs []error
-	for _, b := range m.blocks {
-		errs = append(errs, unmapBytes(b))
+	for _, b := range m.live {
+		errs = append(errs, dropPages(b))
 	}
-	m.blocks, m.used = nil, 0
+	m.live, m.spare, m.used = map[*byte][]byte{}, nil, 0
 	return errors.Join(errs...)
 }
 

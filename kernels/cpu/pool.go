@@ -4,7 +4,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"unsafe"
+	"time"
 )
 
 // pool spreads the tasks of an op over workers. The caller of each is worker 0; the others are goroutines that wait
@@ -16,47 +16,35 @@ type pool struct {
 	fam    *family
 	mem    *memory
 	work   []*worker
-	cur    atomic.Pointer[job]
-	shared []float32     // logits of a chunk, made and read by all workers
-	done   chan struct{} // one token when the last task of cur has ended
-	quit   chan struct{} // closed by close
-	wg     sync.WaitGroup
-}
+	shared []float32 // logits of a chunk, made and read by all workers
 
-// job is one call of each.
-type job struct {
-	n    int64
-	next atomic.Int64 // first task that nobody has taken
-	left atomic.Int64 // tasks that have not ended
+	// The job: task is written before next, which hands it over; a worker that comes late finds next below zero or
+	// takes a task of the job after, and both are right.
 	task func(w *worker, i int)
+	next atomic.Int64  // tasks that nobody has taken: n-1, …, 0
+	left atomic.Int64  // tasks that have not ended
+	done chan struct{} // one token when the last task has ended
+
+	quit chan struct{} // closed by close
+	wg   sync.WaitGroup
 }
 
-// worker has what one goroutine needs to run kernels: their argument block and scratch memory.
-type worker struct {
-	fam  *family
-	mem  *memory
-	wake chan struct{} // a token: look at pool.cur
-	args args
-	tail [maxOperands][lanes]float32
-	buf  [numScratch][]float32
-}
+// spin is how long a worker looks for the next job before it sleeps. Ops follow each other within microseconds and
+// waking takes about ten; longer, and several daemons on one machine would steal each other's time.
+const spin = 20 * time.Microsecond
 
 // newPool starts the workers.
 func newPool(fam *family, mem *memory) *pool {
 	p := &pool{fam: fam, mem: mem, done: make(chan struct{}, 1), quit: make(chan struct{})}
-	p.work = []*worker{p.newWorker()}
+	p.work = []*worker{newWorker(fam, mem)}
 	p.follow()
 	return p
-}
-
-func (p *pool) newWorker() *worker {
-	return &worker{fam: p.fam, mem: p.mem, wake: make(chan struct{}, 1)}
 }
 
 // follow takes over a GOMAXPROCS that grew. Workers beyond one that shrank are left asleep.
 func (p *pool) follow() {
 	for n := runtime.GOMAXPROCS(0); len(p.work) < n; {
-		w := p.newWorker()
+		w := newWorker(p.fam, p.mem)
 		p.work = append(p.work, w)
 		p.wg.Go(func() { p.serve(w) })
 	}
@@ -76,16 +64,16 @@ func (p *pool) each(n int, task func(w *worker, i int)) {
 		}
 		return
 	}
-	j := &job{n: int64(n), task: task}
-	j.left.Store(int64(n))
-	p.cur.Store(j)
+	p.task = task
+	p.left.Store(int64(n))
+	p.next.Store(int64(n))
 	for _, w := range p.work[1 : 1+helpers] {
 		select {
 		case w.wake <- struct{}{}:
 		default: // it has a token and will find the new job
 		}
 	}
-	p.help(p.work[0], j)
+	p.help(p.work[0])
 	<-p.done
 }
 
@@ -96,69 +84,45 @@ func (p *pool) serve(w *worker) {
 		case <-p.quit:
 			return
 		case <-w.wake:
-			p.help(w, p.cur.Load())
+			for p.help(w); p.more(); p.help(w) {
+			}
 		}
 	}
 }
 
-// help takes tasks of j until none is left.
-func (p *pool) help(w *worker, j *job) {
+// more looks for the next job for a moment.
+func (p *pool) more() bool {
+	for end := time.Now().Add(spin); time.Now().Before(end); {
+		if p.next.Load() > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// help takes tasks until none is left.
+func (p *pool) help(w *worker) {
 	for {
-		i := j.next.Add(1) - 1
-		if i >= j.n {
+		i := p.next.Add(-1)
+		if i < 0 {
 			return
 		}
-		j.task(w, int(i))
-		if j.left.Add(-1) == 0 {
+		p.task(w, int(i))
+		if p.left.Add(-1) == 0 {
 			p.done <- struct{}{}
 		}
 	}
 }
 
-func (p *pool) close() {
-	close(p.quit)
-	p.wg.Wait()
-}
-
-// The scratch buffers of a worker.
-const (
-	scratchA    = iota // packed block of a GEMM's left operand
-	scratchB           // packed block of its right operand
-	scratchRow         // a row or two
-	scratchTile        // attention scores
-	scratchTile2
-	numScratch
-)
-
-// scratch is n floats of undefined contents, valid until the worker asks for the same buffer again.
-func (w *worker) scratch(which, n int) []float32 {
-	if len(w.buf[which]) < n {
-		w.buf[which] = regrow(w.mem, w.buf[which], n)
-	}
-	return w.buf[which][:n]
-}
-
 // logits is n floats that all workers share, valid until the next call.
-func (p *pool) logits(mem *memory, n int) []float32 {
+func (p *pool) logits(n int) []float32 {
 	if len(p.shared) < n {
-		p.shared = regrow(mem, p.shared, n)
+		p.shared = p.mem.floats(n)
 	}
 	return p.shared[:n]
 }
 
-// regrow replaces old by a buffer of at least n floats. Scratch is small beside tensors and bounded by the shapes of
-// an op; running out of it is fatal like running out of stack.
-func regrow(mem *memory, old []float32, n int) []float32 {
-	if old != nil {
-		old = old[:cap(old)]
-		if err := mem.free(unsafe.Slice((*byte)(unsafe.Pointer(&old[0])), 4*len(old))); err != nil {
-			panic("kernels/cpu: " + err.Error())
-		}
-	}
-	n += n / 4
-	b, err := mem.alloc(4 * n)
-	if err != nil {
-		panic("kernels/cpu: scratch: " + err.Error())
-	}
-	return unsafe.Slice((*float32)(unsafe.Pointer(&b[0])), n)
+func (p *pool) close() {
+	close(p.quit)
+	p.wg.Wait()
 }

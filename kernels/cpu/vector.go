@@ -33,7 +33,7 @@ func (w *worker) apply(k *kernel, n int, xs ...[]float32) {
 	for lo := 0; lo < whole; lo += maxBlock {
 		a.n = min(maxBlock, whole-lo)
 		for i, x := range xs {
-			a.x[i] = &x[lo]
+			a.x[i] = &x[lo : lo+a.n][0] // checks both ends: assembly does not
 		}
 		k.run(a)
 	}
@@ -58,7 +58,7 @@ func (w *worker) applyTail(k *kernel, lo, hi int, xs [][]float32) {
 	}
 }
 
-// reduce is apply from accumulators at start, folded.
+// reduce is apply on lane sums that start at zero, folded.
 func (w *worker) reduce(k *kernel, n int, xs ...[]float32) float32 {
 	w.args.acc = [lanes]float32{}
 	w.apply(k, n, xs...)
@@ -81,7 +81,7 @@ func (w *worker) dot(a, b []float32) float32 { return w.reduce(&w.fam.dot, len(a
 // sum is Σ a.
 func (w *worker) sum(a []float32) float32 { return w.reduce(&w.fam.sum, len(a), a) }
 
-// max is the largest element, or NaN only if NaN stands last in its lane: see the kernel.
+// max is the largest element, passing over NaN; -Inf if there is none.
 func (w *worker) max(a []float32) float32 {
 	for i := range w.args.acc {
 		w.args.acc[i] = negInf

@@ -18,7 +18,7 @@ func (m mat[E]) row(i int) []E { return m.p[i*m.ld : i*m.ld+m.cols] }
 // packed reports whether the rows follow each other without gaps.
 func (m mat[E]) packed() bool { return m.ld == m.cols || m.rows <= 1 }
 
-// cut is the window on columns [lo, hi).
+// window is the part of rows [rlo, rhi) and columns [clo, chi).
 func (m mat[E]) window(rlo, rhi, clo, chi int) mat[E] {
 	if rhi == rlo || chi == clo {
 		return mat[E]{rows: rhi - rlo, cols: chi - clo, ld: m.ld}
@@ -26,6 +26,7 @@ func (m mat[E]) window(rlo, rhi, clo, chi int) mat[E] {
 	return mat[E]{m.p[rlo*m.ld+clo:], rhi - rlo, chi - clo, m.ld}
 }
 
+// view checks the window against its buffer once; the type is the one that E stands for.
 func view[E float32 | int32 | float64 | uint16](t kernels.Tensor, typ dtype.Type) mat[E] {
 	if t.None() || t.Len() == 0 {
 		return mat[E]{rows: t.Rows, cols: t.Cols, ld: t.Ld}

@@ -77,3 +77,32 @@ func testHead(b *bench) {
 		b.done()
 	}
 }
+
+// testHeadChunks: more tokens than backends take at a time give the sums of single tokens.
+func testHeadChunks(b *bench) {
+	const n, vocab, dim = 700, 19, 4
+	target := make([]int32, n)
+	for i := range target {
+		target[i] = int32(i%(vocab+1)) - 1
+	}
+	h, w, coef, bias := b.rand(n, dim), b.rand(vocab, dim), b.rand(n, 1), zeros(1, vocab)
+	logp, lse, _ := headRef(h, w, bias, target, 0, 1)
+	z, dz := matMul(h, w, false, true), zeros(n, vocab)
+	for i, t := range target {
+		for j := range vocab {
+			if t >= 0 {
+				dz.set(i, j, -coef.v[i]*math.Exp(z.at(i, j)-lse.v[i]))
+			}
+		}
+		if t >= 0 {
+			dz.set(i, int(t), dz.at(i, int(t))+coef.v[i])
+		}
+	}
+	o := kernels.Head{H: b.put(h, 1), W: b.put(w, 0), Target: b.ints(1, target...), LogP: b.arena.F32(n, 1), Coef: b.put(coef, 0),
+		DH: b.put(b.base(n, dim), 3), DW: b.put(zeros(vocab, dim), 2)}
+	b.s.Head(o)
+	b.close("logp of chunks", b.get(o.LogP), logp, 2e-6)
+	b.close("dh of chunks", b.get(o.DH), matMul(dz, w, false, false), 5e-6)
+	b.close("dw of chunks", b.get(o.DW), matMul(dz, h, true, false), 5e-6)
+	b.done()
+}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"math"
 	"slices"
+
+	"github.com/seed-7b27c88a/shoal/kernels"
 )
 
 func testRows(b *bench) {
@@ -67,17 +69,35 @@ func testArgMax(b *bench) {
 	b.done()
 }
 
-// testBadRows: numbers that come from data and name no row are an error that sticks, and nothing is written. The
-// device's error state is its own, so this test comes last.
+// testBadRows: numbers that come from data and name no row are an error of the stream that sticks, nothing is written,
+// and other streams go on.
 func testBadRows(b *bench) {
-	table, dst := b.put(b.rand(3, 4), 0), b.put(zeros(1, 4), 0)
-	ids := b.ints(1, 3)
-	b.s.GatherRows(dst, table, ids)
-	if err := b.s.Sync(context.Background()); err == nil {
-		b.Error("an id outside the table was taken")
+	table, dst := b.put(b.rand(3, 4), 0), b.put(zeros(2, 4), 0)
+	good, high, low := b.ints(1, 0, 1), b.ints(1, 1, 3), b.ints(1, -1, 1)
+	for name, op := range map[string]func(s *kernels.Stream){
+		"gather":  func(s *kernels.Stream) { s.GatherRows(dst, table, high) },
+		"copy":    func(s *kernels.Stream) { s.CopyRows(table, dst, low) },
+		"scatter": func(s *kernels.Stream) { s.ScatterAddRows(table, dst, high, good) },
+		"order":   func(s *kernels.Stream) { s.ScatterAddRows(table, dst, good, high) },
+		"target": func(s *kernels.Stream) {
+			s.Head(kernels.Head{H: dst, W: table, Target: high, LogP: b.arena.F32(2, 1)})
+		},
+		"sequence": func(s *kernels.Stream) {
+			spec := kernels.AttnSpec{Heads: 1, KVHeads: 1, HeadDim: 4, Scale: 1}
+			spec.Seqs = &kernels.Seqs{N: 2, Count: 1, QStart: b.ints(1, 0, 2), KStart: b.ints(1, 2), KLen: b.ints(1, 2)}
+			s.Attention(b.arena.F32(2, 4), b.arena.F32(2, 1), dst, table, table, spec)
+		},
+	} {
+		s := kernels.NewStream(b.s.Device())
+		op(s)
+		if s.Flush(); s.Sync(context.Background()) == nil {
+			b.Errorf("%s took a row that does not exist", name)
+		}
+		s.Fill(dst, 1)
+		if err := s.Err(); err == nil {
+			b.Errorf("%s: the error did not stick", name)
+		}
 	}
-	b.s.Fill(dst, 1)
-	if b.s.Err() == nil {
-		b.Error("the error did not stick")
-	}
+	b.close("untouched", b.get(dst), zeros(2, 4), 0)
+	b.done()
 }

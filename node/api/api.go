@@ -48,8 +48,8 @@ type Jobs interface {
 	// Events calls fn for every event after the sequence number, in order, then waits for more until the job is over,
 	// fn fails, or ctx ends.
 	Events(ctx context.Context, id string, after uint64, fn func(Event) error) error
-	// Result writes the job's newest settled weights as a tar archive of a PEFT or Hugging Face directory.
-	Result(ctx context.Context, id string, as string, w io.Writer) error
+	// Result writes what r asks for as a tar archive: a PEFT or Hugging Face directory, and metrics.jsonl.
+	Result(ctx context.Context, id string, r ResultRequest, w io.Writer) error
 }
 
 // Progress is told how far a long call is: total 0 means unknown.
@@ -115,6 +115,15 @@ type ImportRequest struct {
 	Type string `json:"type,omitempty"` // of data rows; empty: detected by keys
 }
 
+// ResultRequest says how a job's weights are wanted.
+type ResultRequest struct {
+	As      string // lora, merged or full; empty: lora for a LoRA job, else full
+	Partial bool   // the newest settled checkpoint of a job that is not over will do
+}
+
+// MetricsFile is the name of a job's metrics inside its result.
+const MetricsFile = "metrics.jsonl"
+
 // States of a job.
 const (
 	Waiting   = "waiting" // for peers, or for its turn
@@ -138,7 +147,8 @@ type Job struct {
 	Steps     uint64    `json:"steps"` // in all
 	Loss      float64   `json:"loss,omitempty"`
 	Peers     int       `json:"peers"`
-	Settled   uint64    `json:"settled"` // step of the newest settled checkpoint
+	Settled   uint64    `json:"settled"`                // step of the newest settled checkpoint
+	State256  string    `json:"state_sha256,omitempty"` // of weights and moments at Step on this node; equal on all members
 	Model     string    `json:"model"`
 	Events    uint64    `json:"events"` // sequence number of the newest event
 	Spec      job.Spec  `json:"spec"`

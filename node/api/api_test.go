@@ -71,12 +71,12 @@ func (s *small) Events(ctx context.Context, _ string, after uint64, fn func(Even
 	return nil
 }
 
-func (s *small) Result(_ context.Context, _, as string, w io.Writer) error {
-	if as == "gguf" {
+func (s *small) Result(_ context.Context, _ string, q ResultRequest, w io.Writer) error {
+	if q.As == "gguf" {
 		return BadRequest("cannot write gguf")
 	}
 	io.WriteString(w, "tar")
-	if as == "torn" {
+	if q.As == "torn" {
 		return errors.New("disk on fire")
 	}
 	return nil
@@ -121,7 +121,7 @@ func TestClient(t *testing.T) {
 func TestResult(t *testing.T) {
 	c := NewClient(At(serve(t, &small{}, "", false), ""))
 	for as, want := range map[string]string{"lora": "", "gguf": "cannot write gguf", "torn": "EOF"} {
-		r, err := c.Result(t.Context(), "run", as)
+		r, err := c.Result(t.Context(), "run", ResultRequest{As: as})
 		if err == nil {
 			_, err = io.ReadAll(r)
 			r.Close()

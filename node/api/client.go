@@ -111,8 +111,9 @@ func (c *Client) Metrics(ctx context.Context, id string, since uint64) (v []trai
 }
 
 // Result returns the tar archive of the job's weights; the caller closes it.
-func (c *Client) Result(ctx context.Context, id, as string) (io.ReadCloser, error) {
-	resp, err := c.do(ctx, http.MethodGet, "jobs/"+url.PathEscape(id)+"/result?as="+url.QueryEscape(as), nil, nil)
+func (c *Client) Result(ctx context.Context, id string, r ResultRequest) (io.ReadCloser, error) {
+	q := url.Values{"as": {r.As}, "partial": {strconv.FormatBool(r.Partial)}}
+	resp, err := c.do(ctx, http.MethodGet, "jobs/"+url.PathEscape(id)+"/result?"+q.Encode(), nil, nil)
 	if err != nil {
 		return nil, err
 	}

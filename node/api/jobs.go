@@ -54,7 +54,8 @@ func (s *Server) metrics(r *http.Request) ([]trainer.StepReport, error) {
 func (s *Server) result(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-tar")
 	out := &counting{w: w}
-	err := s.Jobs.Result(r.Context(), r.PathValue("id"), r.URL.Query().Get("as"), out)
+	q := r.URL.Query()
+	err := s.Jobs.Result(r.Context(), r.PathValue("id"), ResultRequest{As: q.Get("as"), Partial: q.Get("partial") == "true"}, out)
 	switch {
 	case err != nil && out.n == 0:
 		writeError(w, err)

@@ -13,13 +13,14 @@ import (
 // MaxBody bounds a request's body, bytes.
 const MaxBody = 1 << 20
 
-// Server serves the API. All fields but Token are required.
+// Server serves the API. Node, Library and Jobs are required.
 type Server struct {
 	Node    Node
 	Library Library
 	Jobs    Jobs
-	Token   string // bearer token; accepted everywhere, required when Remote
-	Remote  bool   // the listener is reachable from other machines
+	Web     http.Handler // pages at /; nil: none
+	Token   string       // bearer token; accepted everywhere, required when Remote
+	Remote  bool         // the listener is reachable from other machines
 }
 
 // Handler returns the routes behind the guard.
@@ -31,6 +32,9 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, NotFound("no route %s %s", r.Method, r.URL.Path))
 	})
+	if s.Web != nil {
+		mux.Handle("/", s.Web)
+	}
 	return s.guard(mux)
 }
 

@@ -121,7 +121,10 @@ type Event interface{ event() }
 type (
 	// Stepped: an optimizer step is committed. On the submitter's node every step is reported, also those that were
 	// committed while it was away, from the job's log.
-	Stepped struct{ trainer.StepReport }
+	Stepped struct {
+		trainer.StepReport
+		State string // hex sha2-256 of weights and moments after it; empty where this node did not hold them
+	}
 	// Back: the job continues from step Step; reports past it are void.
 	Back struct{ Step uint64 }
 	// Settled: a checkpoint of this step is held by enough members, among them this one.

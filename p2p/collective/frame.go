@@ -11,23 +11,65 @@ func (m *Machine) Frame(from record.PeerID, f *Frame) []Effect {
 	return out
 }
 
-// take puts a frame where it belongs. Nothing is summed here.
-func (m *Machine) take(out []Effect, from record.PeerID, f *Frame) []Effect {
-	v, why := m.planOf(f)
-	switch {
-	case why == RefusedUnknown:
-		if m.box.put(from, f) {
-			return out // its receipt comes when the plan does
+// expect judges a frame by all but its data, of which there are n elements, so that nothing unwanted need be read. held:
+// they are here already. into: a chunk of a result may be read straight to its place, where nobody else will write until
+// Frame or abandon.
+func (m *Machine) expect(from record.PeerID, f *Frame, n int) (into []float32, held bool, why Refusal) {
+	v, held, why := m.judge(from, f, n)
+	if why == RefusedUnknown && m.box.room(from, n) {
+		return nil, false, 0
+	}
+	if why != 0 || held || f.Kind != FrameResult {
+		return nil, held, why
+	}
+	r := m.resultOf(v)
+	if r.claimed[f.Chunk] {
+		return nil, false, RefusedUnknown // another copy is on its way in: come back if that fails
+	}
+	r.claimed[f.Chunk] = true
+	ch := v.Chunks[f.Chunk]
+	return r.v[ch.Lo:ch.Hi:ch.Hi], false, 0
+}
+
+// abandon takes back what expect promised for a frame whose data did not come.
+func (m *Machine) abandon(f *Frame, into []float32) {
+	for _, r := range []*result{m.res, m.last} {
+		if r != nil && r.plan.Key == f.Key && same(r.v[r.plan.Chunks[f.Chunk].Lo:], into) {
+			r.claimed[f.Chunk] = false
 		}
-	case why != 0:
+	}
+}
+
+// take puts a frame where it belongs, and adds up its chunk if it was the last one missing.
+func (m *Machine) take(out []Effect, from record.PeerID, f *Frame) []Effect {
+	v, held, why := m.judge(from, f, len(f.Data))
+	switch {
+	case why == RefusedUnknown && m.box.put(from, f):
+		return out // its receipt comes when the plan does
+	case why != 0 || held:
 	case f.Kind == FrameContribution:
-		why = m.takeContribution(from, f)
+		m.keep(f)
 	case f.Kind == FrameResult:
-		why = m.takeResult(v, from, f)
+		m.resultOf(v).put(f)
+	}
+	return append(out, receipt(from, f, why))
+}
+
+// judge finds the plan that a frame of n elements speaks of and says whether it is wanted.
+func (m *Machine) judge(from record.PeerID, f *Frame, n int) (v *view, held bool, why Refusal) {
+	v, why = m.planOf(f)
+	switch {
+	case why != 0:
+	case f.Chunk < 0 || f.Chunk >= len(v.Chunks) || n != v.Chunks[f.Chunk].Hi-v.Chunks[f.Chunk].Lo || from == m.self.ID:
+		why = RefusedMalformed
+	case f.Kind == FrameContribution:
+		held, why = m.judgeContribution(from, f)
+	case f.Kind == FrameResult:
+		held, why = m.judgeResult(v, from, f)
 	default:
 		why = RefusedMalformed
 	}
-	return append(out, receipt(from, f, why))
+	return v, held, why
 }
 
 // planOf finds the plan a frame speaks of: the one in force, an earlier attempt of its round for a contribution, or the
@@ -56,34 +98,23 @@ func (m *Machine) planOf(f *Frame) (*view, Refusal) {
 	return nil, RefusedUnknown
 }
 
-// takeContribution keeps a chunk of somebody's piece, if this member is to sum it or is to hold it for its owner.
-func (m *Machine) takeContribution(from record.PeerID, f *Frame) Refusal {
+// judgeContribution: a chunk of somebody's piece is wanted if this member is to sum it or is to hold it for its owner.
+func (m *Machine) judgeContribution(from record.PeerID, f *Frame) (held bool, why Refusal) {
 	v := m.plan
-	if from != f.Mark.Member || from == m.self.ID || !wellFormed(f.Mark) || f.Chunk < 0 || f.Chunk >= len(v.Chunks) ||
-		len(f.Data) != v.Chunks[f.Chunk].Hi-v.Chunks[f.Chunk].Lo {
-		return RefusedMalformed
+	if from != f.Mark.Member || !wellFormed(f.Mark) {
+		return false, RefusedMalformed
 	}
 	if _, listed := v.order[f.Mark.PieceID]; !listed || m.closed || !v.keeps(v.me, f.Chunk, from) {
-		return RefusedUnlisted
+		return false, RefusedUnlisted
 	}
 	p := m.pieces[f.Mark.PieceID]
 	if p == nil {
-		p = &piece{mark: f.Mark, chunks: map[int][]float32{}, absent: len(v.owned)}
-		m.pieces[f.Mark.PieceID] = p
+		return false, 0
 	}
 	if p.mark != f.Mark {
-		return RefusedMalformed // a piece has one mark; the first that came stands
+		return false, RefusedMalformed // a piece has one mark; the first that came stands
 	}
-	if p.chunks[f.Chunk] != nil {
-		return 0
-	}
-	p.chunks[f.Chunk] = f.Data
-	if v.Owners[f.Chunk][0] == v.me {
-		p.absent--
-		m.news = m.news || p.absent == 0
-		m.arrived(f.Chunk)
-	}
-	return 0
+	return p.chunks[f.Chunk] != nil, 0
 }
 
 // keeps says whether member me keeps from's slice of chunk c: as its owner, or as first successor of the owner from.
@@ -95,16 +126,39 @@ func (v *view) keeps(me, c int, from record.PeerID) bool {
 	return os[0] == me || len(os) > 1 && os[1] == me && v.Members[os[0]].ID == from
 }
 
-// takeResult stages a chunk of a result.
-func (m *Machine) takeResult(v *view, from record.PeerID, f *Frame) Refusal {
-	if v.me < 0 || f.Chunk < 0 || f.Chunk >= len(v.Chunks) || len(f.Data) != v.Chunks[f.Chunk].Hi-v.Chunks[f.Chunk].Lo ||
-		v.Owners[f.Chunk][0] == v.me || v.Members[v.Owners[f.Chunk][0]].ID != from {
-		return RefusedMalformed
+// keep holds a wanted chunk of somebody's piece.
+func (m *Machine) keep(f *Frame) {
+	v := m.plan
+	p := m.pieces[f.Mark.PieceID]
+	if p == nil {
+		p = &piece{mark: f.Mark, chunks: map[int][]float32{}, absent: len(v.owned)}
+		m.pieces[f.Mark.PieceID] = p
 	}
-	r := m.last
-	if r == nil || r.plan != v {
-		r = m.result()
+	p.chunks[f.Chunk] = f.Data
+	if v.Owners[f.Chunk][0] == v.me {
+		p.absent--
+		m.news = m.news || p.absent == 0
+		m.arrived(f.Chunk)
 	}
-	r.put(f.Chunk, f.Data)
-	return 0
+}
+
+// judgeResult: a chunk of a result is wanted from its owner.
+func (m *Machine) judgeResult(v *view, from record.PeerID, f *Frame) (held bool, why Refusal) {
+	owner := v.Owners[f.Chunk][0]
+	if v.me < 0 || owner == v.me || v.Members[owner].ID != from {
+		return false, RefusedMalformed
+	}
+	r := m.res
+	if m.last != nil && m.last.plan == v {
+		r = m.last
+	}
+	return r != nil && r.got[f.Chunk], 0
+}
+
+// resultOf is the result that is being put together under v.
+func (m *Machine) resultOf(v *view) *result {
+	if m.last != nil && m.last.plan == v {
+		return m.last
+	}
+	return m.result()
 }

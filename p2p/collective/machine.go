@@ -10,25 +10,33 @@ import (
 // in order. The same events in the same order give the same effects.
 type Machine struct {
 	self Member
-	lazy bool // partial Haves are made by Report alone
 
 	plan   *view            // in force, or nil
 	plans  map[string]*view // this round's plans by CID, the one in force included
 	pieces map[PieceID]*piece
 	sums   map[int]*sum // by owned chunk, under the plan in force
 	absent []int        // per chunk, for owned ones: listed pieces of which it is not here
-	news   bool         // a piece became complete, or the cut came, since the last look for a Have
-	have   []Mark       // what the last Have of this plan named
-	told   bool         // a Have of this plan was made
 	cut    []Mark       // the set that counts, or nil
 	totals *Totals      // released
 	closed bool         // the plan in force is committed
+
+	have     []Mark // what the last Have of this plan named
+	told     bool   // a Have of this plan was made
+	news     bool   // a piece became complete, or the cut came, since the last look for a Have
+	lazy     bool   // partial Haves are made by Report alone
+	deferred bool   // one waits for it
+
+	withdrawn map[PieceID]bool // own pieces of this round that must not come again
 
 	res  *result // of the plan in force: staged
 	last *result // of the last committed round, maybe still incomplete; nil when this member was not in it
 
 	sent sendState
 	box  mailbox
+
+	returned [][]float32     // vectors of results that nobody reads any more
+	spare    [][]float32     // those given back before the last commit
+	free     func([]float32) // takes the data of a contribution that was dropped
 }
 
 // piece is what this member holds of one contribution.
@@ -43,7 +51,7 @@ type piece struct {
 
 // New returns the machine of a member that knows no plan yet.
 func New(self Member) *Machine {
-	m := &Machine{self: self}
+	m := &Machine{self: self, pieces: map[PieceID]*piece{}, sums: map[int]*sum{}, free: func([]float32) {}}
 	m.clear()
 	return m
 }
@@ -63,12 +71,7 @@ func (m *Machine) Plan(p *Plan) []Effect {
 		m.clear()
 	}
 	m.plan, m.plans[p.Key.Plan.KeyString()] = v, v
-	for id := range m.pieces {
-		if _, listed := v.order[id]; !listed {
-			delete(m.pieces, id)
-			m.sent.forget(id)
-		}
-	}
+	m.drop(func(id PieceID) bool { _, listed := v.order[id]; return !listed })
 	m.begin()
 
 	var out []Effect
@@ -86,7 +89,7 @@ func (m *Machine) Local(k Mark, v []float32) []Effect {
 		return nil
 	}
 	k.Loss = clampLoss(k.Loss)
-	if _, listed := m.plan.order[k.PieceID]; !listed || !wellFormed(k) || m.pieces[k.PieceID] != nil {
+	if _, listed := m.plan.order[k.PieceID]; !listed || !wellFormed(k) || m.pieces[k.PieceID] != nil || m.withdrawn[k.PieceID] {
 		return nil
 	}
 	m.pieces[k.PieceID] = &piece{mark: k, own: v}
@@ -95,6 +98,23 @@ func (m *Machine) Local(k Mark, v []float32) []Effect {
 		m.arrived(c)
 	}
 	return m.advance(m.sendPiece(nil, k.PieceID, ""))
+}
+
+// Withdraw takes this member's own pieces back: its state is being replaced, and their vectors are needed for other work.
+// What was delivered of them stays where it is; what this member holds for others stays too. A piece of the same name is
+// not taken again: computed from another state, it would differ from what was delivered.
+func (m *Machine) Withdraw() []Effect {
+	if m.plan == nil || m.closed {
+		return nil
+	}
+	m.drop(func(id PieceID) bool {
+		own := m.pieces[id].own != nil
+		m.withdrawn[id] = m.withdrawn[id] || own
+		return own
+	})
+	m.count()
+	m.news = true
+	return m.advance(nil)
 }
 
 // Cut names the set that counts. An owner whose last Have named another set answers with a sum over this one.
@@ -138,12 +158,24 @@ func (m *Machine) Commit(k Key) []Effect {
 	if m.plan.me >= 0 {
 		m.last = m.result()
 	}
-	m.res, m.sums, m.cut = nil, map[int]*sum{}, nil
-	for id := range m.pieces {
+	m.res, m.cut = nil, nil
+	m.spare, m.returned = m.returned, nil
+	m.drop(func(PieceID) bool { return true })
+	return nil
+}
+
+// drop forgets pieces and what was sent of them.
+func (m *Machine) drop(which func(PieceID) bool) {
+	for id, p := range m.pieces { // the order does not show
+		if !which(id) {
+			continue
+		}
+		for _, data := range p.chunks {
+			m.free(data)
+		}
+		delete(m.pieces, id)
 		m.sent.forget(id)
 	}
-	m.pieces = map[PieceID]*piece{}
-	return nil
 }
 
 // Reset forgets everything: the state this member worked from is not the job's.
@@ -153,7 +185,7 @@ func (m *Machine) Reset() []Effect {
 		out = append(out, receipt(f.from, f.frame, RefusedStale))
 	}
 	m.clear()
-	m.plan, m.last = nil, nil
+	m.plan, m.last, m.sums = nil, nil, map[int]*sum{}
 	return out
 }
 
@@ -173,19 +205,30 @@ func (m *Machine) Delivered(id PieceID) bool {
 
 // clear drops all of a round.
 func (m *Machine) clear() {
+	m.drop(func(PieceID) bool { return true })
 	m.plans = map[string]*view{}
-	m.pieces = map[PieceID]*piece{}
-	m.sums = map[int]*sum{}
+	m.withdrawn = map[PieceID]bool{}
 	m.sent = sendState{}
 	m.have, m.told, m.cut, m.totals, m.closed, m.res, m.absent = nil, false, nil, nil, false, nil, nil
+	m.deferred = false
 }
 
-// begin makes a fresh start under the plan now in force with the pieces that are here.
+// begin makes a fresh start under the plan now in force with the pieces that are here. Sums keep their memory.
 func (m *Machine) begin() {
-	m.sums = map[int]*sum{}
+	for c, s := range m.sums {
+		s.filled = false
+		if c >= len(m.plan.Owners) || m.plan.Owners[c][0] != m.plan.me || len(s.v) != m.plan.Chunks[c].Hi-m.plan.Chunks[c].Lo {
+			delete(m.sums, c)
+		}
+	}
 	m.sent.newPlan()
 	m.have, m.told, m.cut, m.totals, m.closed, m.res = nil, false, nil, nil, false, nil
-	m.news = true
+	m.news, m.deferred = true, false
+	m.count()
+}
+
+// count finds what is absent.
+func (m *Machine) count() {
 	m.absent = make([]int, len(m.plan.Chunks))
 	for _, p := range m.pieces { // only counts: the order does not show
 		p.absent = 0

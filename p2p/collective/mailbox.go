@@ -24,19 +24,24 @@ type waiting struct {
 
 // put keeps a frame if there is room.
 func (b *mailbox) put(from record.PeerID, f *Frame) bool {
-	size, frames, bytes := 4*len(f.Data), 0, 0
+	if !b.room(from, len(f.Data)) {
+		return false
+	}
+	b.frames = append(b.frames, waiting{from, f})
+	b.bytes += 4 * len(f.Data)
+	return true
+}
+
+// room says whether a frame of n elements from a peer would be kept.
+func (b *mailbox) room(from record.PeerID, n int) bool {
+	size, frames, bytes := 4*n, 0, 0
 	for _, w := range b.frames {
 		if w.from == from {
 			frames++
 			bytes += 4 * len(w.frame.Data)
 		}
 	}
-	if len(b.frames) >= boxFrames || b.bytes+size > boxBytes || frames >= boxPeerFrames || bytes+size > boxPeerBytes {
-		return false
-	}
-	b.frames = append(b.frames, waiting{from, f})
-	b.bytes += size
-	return true
+	return len(b.frames) < boxFrames && b.bytes+size <= boxBytes && frames < boxPeerFrames && bytes+size <= boxPeerBytes
 }
 
 func (b *mailbox) takeAll() []waiting {

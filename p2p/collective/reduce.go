@@ -1,5 +1,10 @@
 package collective
 
+import (
+	"slices"
+	"unsafe"
+)
+
 // sum is one owned chunk added up over a set of pieces.
 type sum struct {
 	filled bool
@@ -14,6 +19,7 @@ type result struct {
 	totals  *Totals
 	v       []float32
 	got     []bool // by chunk
+	claimed []bool // by chunk: its data are being read into v
 	hash    []Hash // by chunk
 	missing int
 	reduced bool // owned chunks are staged and sent
@@ -24,7 +30,8 @@ type result struct {
 func (m *Machine) result() *result {
 	if m.res == nil {
 		n := len(m.plan.Chunks)
-		m.res = &result{plan: m.plan, v: make([]float32, m.plan.space), got: make([]bool, n), hash: make([]Hash, n), missing: n}
+		m.res = &result{plan: m.plan, v: m.vector(), missing: n}
+		m.res.got, m.res.claimed, m.res.hash = make([]bool, n), make([]bool, n), make([]Hash, n)
 	}
 	if m.totals != nil {
 		m.res.totals = m.totals
@@ -32,22 +39,52 @@ func (m *Machine) result() *result {
 	return m.res
 }
 
-// put stages a chunk; the first copy stands.
-func (r *result) put(c int, data []float32) {
-	if r.got[c] {
-		return
+// put stages a chunk that came from its owner.
+func (r *result) put(f *Frame) {
+	ch := r.plan.Chunks[f.Chunk]
+	if dst := r.v[ch.Lo:ch.Hi]; !same(dst, f.Data) { // else it was read to its place
+		copy(dst, f.Data)
 	}
-	ch := r.plan.Chunks[c]
-	copy(r.v[ch.Lo:ch.Hi], data)
-	r.stage(c)
+	if f.hash == nil {
+		r.stage(f.Chunk, hashChunk(f.Data))
+	} else {
+		r.stage(f.Chunk, *f.hash)
+	}
 }
 
+// vector is memory for a result: a recycled one or new.
+func (m *Machine) vector() []float32 {
+	for i, v := range m.spare {
+		if len(v) == m.plan.space && (m.last == nil || !same(m.last.v, v)) {
+			m.spare = slices.Delete(m.spare, i, i+1)
+			return v
+		}
+	}
+	return make([]float32, m.plan.space)
+}
+
+// Recycle gives back the vector of a Done that nobody reads any more. After the next Commit, which ends what may still be
+// sent from it, a round may use its memory again. Two are kept.
+func (m *Machine) Recycle(v []float32) {
+	if m.res == nil || !same(m.res.v, v) {
+		m.returned = append(m.returned, v)
+		m.returned = m.returned[max(0, len(m.returned)-2):]
+	}
+}
+
+// same says whether two vectors are the same memory.
+func same(a, b []float32) bool { return unsafe.SliceData(a) == unsafe.SliceData(b) }
+
 // stage marks a chunk of v as filled.
-func (r *result) stage(c int) {
-	ch := r.plan.Chunks[c]
-	r.hash[c] = hashChunk(r.v[ch.Lo:ch.Hi])
+func (r *result) stage(c int, h Hash) {
+	r.hash[c] = h
 	r.got[c] = true
 	r.missing--
+}
+
+func (r *result) hashOf(c int) Hash {
+	ch := r.plan.Chunks[c]
+	return hashChunk(r.v[ch.Lo:ch.Hi])
 }
 
 // agreed says whether the totals are known, so that results may travel.
@@ -66,23 +103,29 @@ func (m *Machine) Report() []Effect {
 	return m.report(nil, true)
 }
 
+// Deferred says whether Report has news.
+func (m *Machine) Deferred() bool { return m.deferred && !m.closed }
+
 // report makes a Have when this owner holds something the leader does not know of: all that the plan lists, or (partial)
 // less than that, or the sum over the cut's set when the last Have was about another.
 func (m *Machine) report(out []Effect, partial bool) []Effect {
 	if m.plan.me < 0 || len(m.plan.owned) == 0 {
 		return out
 	}
-	if !m.news && !partial {
+	if !m.news && !(partial && m.deferred) {
 		return out
 	}
-	m.news = false
+	m.news, m.deferred = false, false
 	set := m.complete()
 	if m.cut != nil {
 		if !covers(set, m.cut) {
 			return out
 		}
 		set = m.cut
-	} else if len(set) < len(m.plan.Pieces) && (len(set) == 0 || m.lazy && !partial) {
+	} else if len(set) == 0 && len(m.plan.Pieces) > 0 && !m.told {
+		return out
+	} else if len(set) < len(m.plan.Pieces) && m.lazy && !partial {
+		m.deferred = true
 		return out
 	}
 	if m.told && sameMarks(m.have, set) {
@@ -187,7 +230,7 @@ func (m *Machine) reduceOwned(out []Effect, r *result) []Effect {
 	for _, c := range m.plan.owned {
 		ch := m.plan.Chunks[c]
 		divide(r.v[ch.Lo:ch.Hi], m.sumChunk(c, key, ids).v, m.totals.Weight)
-		r.stage(c)
+		r.stage(c, r.hashOf(c))
 		out = m.sendResult(out, r, c, "")
 	}
 	return out
@@ -195,10 +238,10 @@ func (m *Machine) reduceOwned(out []Effect, r *result) []Effect {
 
 // zero fills what nobody will send.
 func (r *result) zero() {
+	clear(r.v)
 	for c := range r.got {
-		if !r.got[c] {
-			r.stage(c)
-		}
+		r.missing, r.got[c] = 0, true
+		r.hash[c] = r.hashOf(c)
 	}
 }
 

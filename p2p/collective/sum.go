@@ -3,7 +3,6 @@ package collective
 import (
 	"crypto/sha256"
 	"math"
-	"unsafe"
 )
 
 // SumSq is Σ x² in float64, in an order that every backend keeps: element i goes to lane i mod 16, each lane adds the
@@ -60,27 +59,6 @@ func hashUnits(chunks []Chunk, hs []Hash) []Hash {
 		lo = hi
 	}
 	return units
-}
-
-var bigEndian = func() bool {
-	one := uint16(1)
-	return *(*byte)(unsafe.Pointer(&one)) == 0
-}()
-
-// littleEndian is v's bytes as they travel: v's own memory where the machine is little-endian, else a converted copy.
-func littleEndian(v []float32) []byte {
-	if len(v) == 0 {
-		return nil
-	}
-	if !bigEndian {
-		return unsafe.Slice((*byte)(unsafe.Pointer(&v[0])), 4*len(v))
-	}
-	b := make([]byte, 0, 4*len(v))
-	for _, x := range v {
-		u := math.Float32bits(x)
-		b = append(b, byte(u), byte(u>>8), byte(u>>16), byte(u>>24))
-	}
-	return b
 }
 
 func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }

@@ -29,6 +29,7 @@ type testSwarm struct {
 	cut     []Mark
 	totals  *Totals
 	posns   map[PieceID][]int
+	grads   map[int][]float32
 	inherit [][]record.PeerID // owners of the next plan by chunk; nil: any
 	kept    int               // cuts that outlived a death
 	steps   int
@@ -51,7 +52,7 @@ type flight struct {
 func testCID(parts ...any) cid.Cid { return record.CID(fmt.Append(nil, parts...)) }
 
 func newTestSwarm(t *testing.T, seed uint64, n, chunks int) *testSwarm {
-	s := &testSwarm{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), job: testCID("job"), posns: map[PieceID][]int{}}
+	s := &testSwarm{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), job: testCID("job"), posns: map[PieceID][]int{}, grads: map[int][]float32{}}
 	at := 0
 	for c := range chunks {
 		size := 1 + s.rng.IntN(40)
@@ -67,11 +68,15 @@ func newTestSwarm(t *testing.T, seed uint64, n, chunks int) *testSwarm {
 
 // grad is the gradient of one position: numbers of very different size, so that the order of a sum shows in its bits.
 func (s *testSwarm) grad(pos int) []float32 {
+	if v := s.grads[pos]; v != nil {
+		return v
+	}
 	rng := rand.New(rand.NewPCG(uint64(pos), 7))
 	v := make([]float32, s.chunks[len(s.chunks)-1].Hi)
 	for i := range v {
 		v[i] = float32(rng.NormFloat64() * math.Pow(10, float64(rng.IntN(8)-4)))
 	}
+	s.grads[pos] = v
 	return v
 }
 

@@ -27,7 +27,8 @@ const (
 	maxDialing    = 8
 	firstBackoff  = 500 * time.Millisecond
 	maxBackoff    = time.Minute
-	giveUp        = 8 // failed dials in a row, about two minutes, after which all but bootstraps are forgotten
+	giveUp        = 8   // failed dials in a row, about two minutes, after which hearsay is forgotten
+	giveUpGood    = 500 // the same for a peer that was connected once: most of a day
 	redialDelay   = 100 * time.Millisecond
 	politeness    = 300 * time.Millisecond // the peer with the larger ID waits so long for the other's dial
 	maxErrorBytes = 300
@@ -49,6 +50,7 @@ type entry struct {
 	source  Source
 	teller  record.PeerID // with FromPeer
 	up      bool
+	good    bool // was up once
 	dialing bool
 	tries   int
 	fails   int           // in a row
@@ -134,7 +136,7 @@ func (b *book) room(src Source) bool {
 func (b *book) connected(id record.PeerID, addrs []string) {
 	b.found(FromInbound, "", id, addrs, 0)
 	if e := b.entries[id]; e != nil && !e.up {
-		e.up, e.fails, e.err = true, 0, ""
+		e.up, e.good, e.fails, e.err = true, true, 0, ""
 		b.up++
 	}
 }
@@ -181,7 +183,7 @@ func (b *book) dialed(id record.PeerID, why string, now time.Duration) {
 	e.tries++
 	e.last, e.err = now, why[:min(len(why), maxErrorBytes)]
 	// A connection that is not followed by a hello (another swarm, a refusing gate) counts as a failure too.
-	if e.fails++; e.fails >= giveUp && e.source != FromBootstrap && !e.up {
+	if e.fails++; e.hopeless() {
 		delete(b.entries, id)
 		return
 	}
@@ -189,6 +191,14 @@ func (b *book) dialed(id record.PeerID, why string, now time.Duration) {
 	if e.up {
 		e.fails = 0
 	}
+}
+
+func (e *entry) hopeless() bool {
+	limit := giveUp
+	if e.good {
+		limit = giveUpGood
+	}
+	return e.fails >= limit && e.source != FromBootstrap && !e.up
 }
 
 // next is how long to sleep until something is due; at most a minute.

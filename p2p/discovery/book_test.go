@@ -56,6 +56,22 @@ func TestBookForgetsOthers(t *testing.T) {
 	}
 }
 
+func TestBookRemembersTheGood(t *testing.T) {
+	b := newBook("a", 4)
+	b.connected("b", []string{"addr"})
+	b.lost("b", 0)
+	tries := 0
+	for now := time.Duration(0); now < 24*time.Hour; now += time.Second {
+		if dial(b, now) == "b" {
+			tries++
+			b.dialed("b", "refused", now)
+		}
+	}
+	if tries != giveUpGood || len(b.entries) != 0 {
+		t.Errorf("%d tries, %d entries", tries, len(b.entries))
+	}
+}
+
 func TestBookRedialsTheLost(t *testing.T) {
 	b := newBook("a", 4)
 	b.connected("b", []string{"addr"})

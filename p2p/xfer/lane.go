@@ -44,6 +44,7 @@ type sending struct {
 func (l *lane) run() {
 	openErr := l.dial()
 	if openErr == nil {
+		l.peer.count(&l.peer.up, l.class, 1)
 		var wg sync.WaitGroup
 		wg.Go(l.listen)
 		l.fail(l.work())
@@ -94,8 +95,8 @@ func (l *lane) next() (*Transfer, error) {
 	if t := l.peer.pop(l.class); t != nil {
 		return t, nil
 	}
-	l.peer.setIdle(l.class, 1)
-	defer l.peer.setIdle(l.class, -1)
+	l.peer.count(&l.peer.idle, l.class, 1)
+	defer l.peer.count(&l.peer.idle, l.class, -1)
 	idle := time.NewTimer(laneIdle)
 	defer idle.Stop()
 	for {
@@ -152,9 +153,9 @@ func (l *lane) admit(t *Transfer) error {
 func (l *lane) send(buf []byte, t *sending, id uint32) ([]byte, error) {
 	buf = header{typ: frameOpen, code: t.Service, meta: uint16(len(t.Meta)), id: id, size: uint32(t.Size)}.append(buf)
 	buf = append(buf, t.Meta...)
-	parts := (t.Size + maxPart - 1) / maxPart
-	for i := range parts { // parts of about equal size
-		lo, hi := i*t.Size/parts, (i+1)*t.Size/parts
+	part := partSize(t.Size)
+	for lo := 0; lo < t.Size; lo += part {
+		hi := min(lo+part, t.Size)
 		if l.wasRefused(t) {
 			return l.flush(header{typ: frameCancel, id: id}.append(buf))
 		}
@@ -172,6 +173,13 @@ func (l *lane) send(buf []byte, t *sending, id uint32) ([]byte, error) {
 		return l.flush(buf)
 	}
 	return buf, nil
+}
+
+// partSize cuts a payload into as few parts as possible, of about equal size and at multiples of 8 bytes, so that no
+// number is cut.
+func partSize(size int) int {
+	parts := max(1, (size+maxPart-1)/maxPart)
+	return ((size+parts-1)/parts + 7) &^ 7
 }
 
 // register gives a transfer its number and counts it.

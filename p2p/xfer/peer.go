@@ -31,6 +31,7 @@ type peer struct {
 	mu    sync.Mutex // guards the rest
 	queue [classes][]*Transfer
 	lanes [classes]int // running
+	up    [classes]int // of those, with a stream
 	idle  [classes]int // of those, waiting for something to send
 }
 
@@ -58,6 +59,9 @@ func (p *peer) push(t *Transfer) {
 	p.mu.Unlock()
 	p.start(c)
 	p.signal(c)
+	if p.x.ctx.Err() != nil { // no lane starts any more
+		p.failAll(errClosed)
+	}
 }
 
 func (p *peer) signal(c int) {
@@ -96,26 +100,47 @@ func (p *peer) pop(c int) *Transfer {
 	return t
 }
 
-func (p *peer) setIdle(c, by int) {
+// count notes that a lane got or lost its stream, or begins or ends waiting.
+func (p *peer) count(n *[classes]int, c, by int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.idle[c] += by
+	n[c] += by
 }
 
-// leave ends a lane. One that could not be opened takes the queue with it, if it was the last: the peer is not
-// reachable, and whoever sends decides when to try again.
+// leave ends a lane. If it could not be opened and no other has a stream, the peer is not reachable: the queue fails,
+// and whoever sends decides when to try again.
 func (p *peer) leave(c int, openErr error) {
 	p.mu.Lock()
 	p.lanes[c]--
 	var failed []*Transfer
-	if openErr != nil && p.lanes[c] == 0 {
+	if openErr == nil {
+		p.up[c]--
+	} else if p.up[c] == 0 {
 		failed, p.queue[c] = p.queue[c], nil
 	}
 	p.mu.Unlock()
 	for _, t := range failed {
 		t.Done(openErr)
 	}
-	p.start(c)
+	switch {
+	case p.x.ctx.Err() != nil:
+		p.failAll(errClosed)
+	case openErr == nil:
+		p.start(c)
+	}
+	p.x.forget(p)
+}
+
+// forget drops a peer without lanes. One that is just being pushed to works on, unlisted.
+func (x *Xfer) forget(p *peer) {
+	p.mu.Lock()
+	empty := p.lanes == [classes]int{}
+	p.mu.Unlock()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if empty && x.peers[p.id] == p {
+		delete(x.peers, p.id)
+	}
 }
 
 func (p *peer) failAll(err error) {

@@ -74,6 +74,18 @@ func (d *shelfDelivery) Drop() {
 	d.s.dropped++
 }
 
+func (s *shelf) item(meta string) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.got[meta]
+}
+
+func (s *shelf) items() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.got)
+}
+
 // world is one sender and one receiver joined by pipes.
 type world struct {
 	a, b  *Xfer
@@ -147,7 +159,7 @@ func TestTransfers(t *testing.T) {
 			if err := <-d; err != nil {
 				t.Fatalf("transfer %d: %v", i, err)
 			}
-			if got := w.shelf.got[string(rune('a'+i))]; !bytes.Equal(got, randomBytes(sizes[i%len(sizes)])) {
+			if got := w.shelf.item(string(rune('a' + i))); !bytes.Equal(got, randomBytes(sizes[i%len(sizes)])) {
 				t.Fatalf("transfer %d: %d bytes differ", i, len(got))
 			}
 		}
@@ -171,8 +183,8 @@ func TestRefusals(t *testing.T) {
 		if err := <-held; err != nil {
 			t.Error(err)
 		}
-		if err := <-yes; err != nil || len(w.shelf.got) != 1 {
-			t.Error(err, len(w.shelf.got))
+		if err := <-yes; err != nil || w.shelf.items() != 1 {
+			t.Error(err, w.shelf.items())
 		}
 		unknown := make(chan error, 1)
 		w.a.Send("b", &Transfer{Service: 9, Done: func(err error) { unknown <- err }})
@@ -216,13 +228,13 @@ func TestWindow(t *testing.T) {
 			done = append(done, w.send("b", string(rune('a'+i)), randomBytes(MaxTransfer)))
 		}
 		synctest.Wait()
-		if n := len(w.shelf.got); n != bulkWindow/MaxTransfer {
+		if n := w.shelf.items(); n != bulkWindow/MaxTransfer {
 			t.Fatalf("%d transfers are open, want %d", n, bulkWindow/MaxTransfer)
 		}
 		w.send("b", "small", []byte("hello"))
 		time.Sleep(time.Minute) // virtual: signs of life keep the lanes open while receipts are owed
 		synctest.Wait()
-		if string(w.shelf.got["small"]) != "hello" {
+		if string(w.shelf.item("small")) != "hello" {
 			t.Fatal("small waits for bulk")
 		}
 		w.shelf.mu.Lock()
@@ -301,6 +313,9 @@ func TestIdleLanesClose(t *testing.T) {
 		if w.b.free != w.b.cfg.Memory {
 			t.Fatalf("%d bytes of memory not given back", w.b.cfg.Memory-w.b.free)
 		}
+		if len(w.a.peers) != 0 {
+			t.Fatal("the peer is not forgotten")
+		}
 		if err := <-w.send("b", "2", nil); err != nil || w.opens != 2 {
 			t.Fatal(err, w.opens)
 		}
@@ -324,6 +339,31 @@ func TestCloseFailsEverything(t *testing.T) {
 		}
 		if err := <-w.send("b", "late", nil); err != errClosed {
 			t.Fatal(err)
+		}
+	})
+}
+
+// One peer cannot take all lanes, and so all memory.
+func TestLanesOfOnePeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(nil)
+		defer w.close()
+		var far []net.Conn
+		for range 20 {
+			near, b := net.Pipe()
+			far = append(far, near)
+			w.serve.Go(func() { w.b.Serve(pipe{b, "greedy"}) })
+		}
+		synctest.Wait()
+		if n := w.b.served["greedy"]; n != 6 {
+			t.Errorf("%d lanes are served", n)
+		}
+		for _, c := range far {
+			c.Close()
+		}
+		synctest.Wait()
+		if len(w.b.served) != 0 {
+			t.Error("lanes are not given back")
 		}
 	})
 }

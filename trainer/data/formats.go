@@ -78,6 +78,9 @@ func (r *rowReader) example(line []byte) (e Example, cut int, err error) {
 }
 
 func (r *rowReader) detect(f row) error {
+	if f.hasAll("chosen rejected") {
+		return errors.New("rows of preferences (chosen, rejected) are not for supervised fine-tuning")
+	}
 	for _, o := range formats {
 		if (r.typ == "" || r.typ == o.name) && f.hasAll(o.needs) {
 			if r.tok == nil && o.name != "tokens" {

@@ -52,24 +52,18 @@ func Open(ctx context.Context, get shard.Getter, m shard.Manifest) (*Reader, err
 }
 
 func files(m shard.Manifest) (index, positions shard.File, err error) {
-	if m.Kind != shard.KindData || m.Version != 1 {
-		return index, positions, fmt.Errorf("manifest of kind %q, version %d; want %q, 1", m.Kind, m.Version, shard.KindData)
+	if err := m.Validate(); err != nil {
+		return index, positions, err
+	}
+	if m.Kind != shard.KindData {
+		return index, positions, fmt.Errorf("manifest of kind %q; want %q", m.Kind, shard.KindData)
 	}
 	if f := m.Meta["format"]; f != format {
-		return index, positions, fmt.Errorf("data format %q; this shoal reads %q", f, format)
+		return index, positions, fmt.Errorf("data format %.40q; this shoal reads %q", f, format)
 	}
-	for _, f := range m.Files {
-		if f.Size > uint64(len(f.Blocks))*shard.MaxBlock || f.Size+shard.MaxBlock <= uint64(len(f.Blocks))*shard.MaxBlock {
-			return index, positions, fmt.Errorf("file %q of %d bytes has %d blocks", f.Path, f.Size, len(f.Blocks))
-		}
-		switch f.Path {
-		case fileIndex:
-			index = f
-		case filePositions:
-			positions = f
-		}
-	}
-	if index.Path == "" || positions.Path == "" {
+	index, ok1 := m.File(fileIndex)
+	positions, ok2 := m.File(filePositions)
+	if !ok1 || !ok2 {
 		return index, positions, errors.New("manifest without index and positions")
 	}
 	return index, positions, nil
@@ -127,7 +121,7 @@ func (r *Reader) addEntries(b []byte) ([]byte, error) {
 func (r *Reader) agrees(meta map[string]string) error {
 	for k, v := range map[string]uint64{"rows": uint64(r.Rows()), "tokens": r.tokens, "targets": r.TargetsTotal(), "longest": uint64(r.longest)} {
 		if meta[k] != strconv.FormatUint(v, 10) {
-			return fmt.Errorf("manifest says %s %q, the index %d", k, meta[k], v)
+			return fmt.Errorf("manifest says %s %.40q, the index %d", k, meta[k], v)
 		}
 	}
 	return nil

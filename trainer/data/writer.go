@@ -75,7 +75,7 @@ func (w *Writer) Close(ctx context.Context, name string) (shard.Manifest, error)
 		files = append(files, shard.File{Path: f.path, Size: f.c.size, Blocks: f.c.blocks})
 	}
 	return shard.Manifest{
-		Version: 1, Kind: shard.KindData, Name: name, Files: files,
+		Version: shard.ManifestVersion, Kind: shard.KindData, Name: name, Files: files,
 		Meta: map[string]string{
 			"format":  format,
 			"rows":    strconv.FormatUint(w.rows, 10),

@@ -1,3 +1,5 @@
+//go:build !amd64
+
 package cpu
 
 // families lists what this processor runs, the fastest first.

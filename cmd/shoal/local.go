@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"github.com/seed-7b27c88a/shoal/node"
+	"github.com/seed-7b27c88a/shoal/node/prepare"
+	"github.com/seed-7b27c88a/shoal/shard"
+	"github.com/seed-7b27c88a/shoal/trainer"
+	"github.com/seed-7b27c88a/shoal/trainer/data"
+	"github.com/seed-7b27c88a/shoal/trainer/job"
+)
+
+// trained is the answer of train --local.
+type trained struct {
+	Dir   string              `json:"dir"`
+	Steps uint64              `json:"steps"`
+	Loss  float64             `json:"loss"` // of the last step
+	Eval  *trainer.EvalReport `json:"eval,omitempty"`
+}
+
+// trainLocal trains in this process and writes the same files as a swarm does.
+func (a *app) trainLocal(ctx context.Context, spec job.Spec, f trainFlags) error {
+	dir := f.dir(spec)
+	v := trained{Dir: dir}
+	err := a.withSources(func(src *prepare.Sources) (err error) {
+		v, err = a.runLocal(ctx, src, spec, f.device, dir)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return a.answer(v, func(w io.Writer) {
+		fmt.Fprintln(w, dir)
+	})
+}
+
+func (a *app) runLocal(ctx context.Context, src *prepare.Sources, spec job.Spec, device, dir string) (v trained, err error) {
+	l, err := a.loadLocal(ctx, src, spec, device)
+	if err != nil {
+		return v, err
+	}
+	defer func() { err = errors.Join(err, l.close()) }()
+	m, err := newMetrics(dir)
+	if err != nil {
+		return v, err
+	}
+	v = trained{Dir: dir, Steps: l.trainer.Steps()}
+	p := a.progress(v.Steps)
+	var failed error
+	err = l.trainer.Run(ctx, l.trainer.Local(), &trainer.Solo{}, func(r trainer.StepReport) {
+		v.Loss = r.Loss
+		p.step(r)
+		if failed == nil {
+			failed = errors.Join(m.add(r), l.measure(ctx, p, r.Step, dir, &v))
+		}
+	})
+	p.end()
+	if err = errors.Join(err, failed); err != nil {
+		return v, err
+	}
+	return v, l.trainer.Export(dir, "")
+}
+
+// local is a job that trains in this process.
+type local struct {
+	trainer *trainer.Trainer
+	rows    *data.Reader
+	held    *data.Reader // nil: nothing is held out
+	every   uint64       // steps between measurements on held; 0: at the end alone
+	close   func() error
+}
+
+func (a *app) loadLocal(ctx context.Context, src *prepare.Sources, spec job.Spec, device string) (*local, error) {
+	store := shard.NewMem()
+	p := a.progress(0)
+	in, err := src.Inputs(ctx, &spec, store, p.long)
+	p.end()
+	if err != nil {
+		return nil, err
+	}
+	a.sayRows(in.Built.Stats)
+	rows, err := data.Open(ctx, store, in.Built.Train)
+	if err != nil {
+		return nil, err
+	}
+	l := &local{rows: rows, every: uint64(spec.Eval.EverySteps)}
+	if in.Built.Stats.Held > 0 {
+		if l.held, err = data.Open(ctx, store, in.Built.Val); err != nil {
+			return nil, err
+		}
+	}
+	dev, err := node.OpenDevice(device)
+	if err != nil {
+		return nil, err
+	}
+	cfg := trainer.Config{Spec: &spec, Model: in.Model.Files, Rows: rows, Device: dev}
+	if in.Adapter != nil {
+		cfg.Adapter = in.Adapter.Files
+	}
+	if l.trainer, err = trainer.New(cfg); err != nil {
+		return nil, errors.Join(err, dev.Close())
+	}
+	l.close = func() error { return errors.Join(l.trainer.Close(), dev.Close()) }
+	return l, nil
+}
+
+// sayRows tells what became of the rows.
+func (a *app) sayRows(s data.Stats) {
+	a.say("%d rows, %s tokens, %s of them targets%s", s.Rows, count(float64(s.Tokens)), count(float64(s.Targets)), heldOut(s))
+	if s.Truncated > 0 {
+		a.say("%d rows were cut, %d tokens dropped: raise sequence_len to keep them", s.Truncated, s.CutTokens)
+	}
+	if s.NoTarget > 0 {
+		a.say("%d rows teach nothing: all their tokens are masked or cut", s.NoTarget)
+	}
+	for i, bad := range s.FirstBad {
+		if i == 0 {
+			a.say("%d malformed rows were skipped:", s.Skipped)
+		}
+		a.say("  %s", bad)
+	}
+}
+
+func heldOut(s data.Stats) string {
+	if s.Held == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d rows held out", s.Held)
+}
+
+// measure evaluates the held-out rows when it is time, and adds a line to DIR/eval.jsonl.
+func (l *local) measure(ctx context.Context, p *progress, step uint64, dir string, v *trained) error {
+	last := step == l.trainer.Steps()
+	if l.held == nil || !last && (l.every == 0 || step%l.every != 0) {
+		return nil
+	}
+	r, err := l.trainer.Eval(ctx, l.held)
+	if err != nil {
+		return fmt.Errorf("evaluate: %w", err)
+	}
+	v.Eval = &r
+	p.note("step %d: held-out loss %.4f, %.1f %% of tokens right", step, r.Loss, 100*r.Accuracy)
+	line, err := json.Marshal(struct {
+		Step uint64 `json:"step"`
+		trainer.EvalReport
+	}{step, r})
+	if err != nil {
+		return err
+	}
+	return appendLine(filepath.Join(dir, "eval.jsonl"), line)
+}

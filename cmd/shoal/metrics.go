@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+
+	"github.com/seed-7b27c88a/shoal/node/api"
+	"github.com/seed-7b27c88a/shoal/trainer"
+)
+
+// metricsFile is DIR/metrics.jsonl: one line per committed step, in step order, each step once, written at once.
+// What cannot be appended (a job that went back, a step that arrives late) replaces the file atomically.
+type metricsFile struct {
+	path  string
+	steps []trainer.StepReport
+}
+
+func newMetrics(dir string) (*metricsFile, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	m := &metricsFile{path: filepath.Join(dir, api.MetricsFile)}
+	return m, m.rewrite()
+}
+
+// add records a step; one that is there already is replaced.
+func (m *metricsFile) add(r trainer.StepReport) error {
+	i := len(m.steps)
+	for i > 0 && m.steps[i-1].Step >= r.Step {
+		i--
+	}
+	if i == len(m.steps) {
+		m.steps = append(m.steps, r)
+		return m.append(r)
+	}
+	if m.steps[i].Step == r.Step {
+		if m.steps[i] == r {
+			return nil
+		}
+		m.steps[i] = r
+	} else {
+		m.steps = append(m.steps[:i], append([]trainer.StepReport{r}, m.steps[i:]...)...)
+	}
+	return m.rewrite()
+}
+
+// back removes the steps past step.
+func (m *metricsFile) back(step uint64) error {
+	i := len(m.steps)
+	for i > 0 && m.steps[i-1].Step > step {
+		i--
+	}
+	if i == len(m.steps) {
+		return nil
+	}
+	m.steps = m.steps[:i]
+	return m.rewrite()
+}
+
+func (m *metricsFile) append(r trainer.StepReport) error {
+	line, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return appendLine(m.path, line)
+}
+
+func appendLine(path string, line []byte) error {
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(append(line, '\n')); err != nil {
+		f.Close()
+		return err
+	}
+	return f.Close()
+}
+
+func (m *metricsFile) rewrite() error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	for _, r := range m.steps {
+		if err := enc.Encode(r); err != nil {
+			return err
+		}
+	}
+	return writeAtomic(m.path, b.Bytes())
+}
+
+// writeAtomic replaces a file so that readers see the old or the new one.
+func writeAtomic(path string, data []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name()) // gone already when all went well
+	_, err = tmp.Write(data)
+	if err == nil {
+		err = tmp.Chmod(0o644)
+	}
+	if e := tmp.Close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), path)
+}

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/seed-7b27c88a/shoal/node/api"
+	"github.com/seed-7b27c88a/shoal/trainer"
+	"github.com/seed-7b27c88a/shoal/trainer/job"
+)
+
+// trainFlags are the flags of train.
+type trainFlags struct {
+	file   string
+	set    []string
+	out    string
+	detach bool
+	local  bool
+	device string
+}
+
+func (a *app) trainCmd() *cobra.Command {
+	var f trainFlags
+	cmd := &cobra.Command{
+		Use:   "train -f job.yaml",
+		Short: "fine-tune on the swarm, or in this process with --local",
+		Long: `Submits a job to the daemon, follows it, and writes the result (a PEFT adapter or a model directory) and
+metrics.jsonl to the output directory. If the daemon goes away, train looks for it for 60 s; the job itself goes on
+without it, and "shoal job logs -f" and "shoal export" take over.`,
+		Args: usage(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			spec, err := f.spec()
+			if err != nil {
+				return err
+			}
+			if f.local {
+				return a.trainLocal(cmd.Context(), spec, f)
+			}
+			return a.trainSwarm(cmd.Context(), spec, f)
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVarP(&f.file, "file", "f", "", "job spec, YAML or JSON; - reads standard input")
+	fl.StringArrayVar(&f.set, "set", nil, "override a key, as optimizer.lr=1e-4; may repeat")
+	fl.StringVarP(&f.out, "output", "o", "", "directory of the result (default: the job's name)")
+	fl.BoolVar(&f.detach, "detach", false, "submit and return at once")
+	fl.BoolVar(&f.local, "local", false, "train in this process, without daemon and network")
+	fl.StringVar(&f.device, "device", "auto", "with --local: device to train on")
+	return cmd
+}
+
+// spec reads the job, applies --set, completes it, and makes the paths it names absolute.
+func (f *trainFlags) spec() (job.Spec, error) {
+	if f.file == "" {
+		return job.Spec{}, usagef("name a job spec with -f job.yaml")
+	}
+	if f.local && f.detach {
+		return job.Spec{}, usagef("--detach needs a daemon, --local does without: choose one")
+	}
+	spec, err := job.Load(f.file)
+	if err != nil {
+		return spec, err
+	}
+	for _, kv := range f.set {
+		if err := spec.Set(kv); err != nil {
+			return spec, usagef("--%w", err)
+		}
+	}
+	if err := spec.Validate(); err != nil {
+		return spec, fmt.Errorf("%s: %w", f.file, err)
+	}
+	spec.BaseModel = absolute(spec.BaseModel)
+	spec.LoraModelDir = absolute(spec.LoraModelDir)
+	for i := range spec.Datasets {
+		spec.Datasets[i].Path = absolute(spec.Datasets[i].Path)
+	}
+	return spec, nil
+}
+
+// absolute turns the path of something that is there into one that the daemon finds too; other words (names, hf:…)
+// stay as they are.
+func absolute(path string) string {
+	if path == "" {
+		return path
+	}
+	if _, err := os.Stat(path); err != nil {
+		return path
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return path
+	}
+	return abs
+}
+
+// dir is where the result goes.
+func (f *trainFlags) dir(spec job.Spec) string {
+	switch {
+	case f.out != "":
+		return f.out
+	case spec.Name != "":
+		return spec.Name
+	}
+	return "shoal-result"
+}
+
+func (a *app) trainSwarm(ctx context.Context, spec job.Spec, f trainFlags) error {
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	p := a.progress(0)
+	j, err := c.Submit(ctx, spec, p.long)
+	p.end()
+	if err != nil {
+		return err
+	}
+	if f.detach {
+		return a.answer(j, func(w io.Writer) { fmt.Fprintln(w, j.ID) })
+	}
+	a.say("job %s: %d steps", j.ID, j.Steps)
+	dir := f.dir(spec)
+	if err := a.follow(ctx, c, j, dir, nil); err != nil {
+		if ctx.Err() != nil {
+			a.say("the job goes on: \"shoal job logs -f %s\" follows it, \"shoal job cancel %s\" ends it", j.ID, j.ID)
+		}
+		return err
+	}
+	if err := a.download(ctx, c, j.ID, api.ResultRequest{}, dir); err != nil {
+		return err
+	}
+	return a.trained(ctx, c, j.ID, dir)
+}
+
+// trained prints where the result is.
+func (a *app) trained(ctx context.Context, c *api.Client, id, dir string) error {
+	j, err := c.Job(ctx, id)
+	if err != nil {
+		return err
+	}
+	v := struct {
+		api.Job
+		Dir string `json:"dir"`
+	}{j, dir}
+	return a.answer(v, func(w io.Writer) { fmt.Fprintln(w, dir) })
+}
+
+// follow shows a job until it is done and keeps DIR/metrics.jsonl complete. each, if not nil, hears of every step.
+func (a *app) follow(ctx context.Context, c *api.Client, j api.Job, dir string, each func(*progress, trainer.StepReport)) error {
+	m, err := newMetrics(dir)
+	if err != nil {
+		return err
+	}
+	p := a.progress(j.Steps)
+	defer p.end()
+	state, why := j.State, j.Why
+	lost := func(err error) { p.note("%v; trying again for %v", err, api.Patience) }
+	err = c.Follow(ctx, j.ID, 0, api.Patience, lost, func(e api.Event) error {
+		switch e.Kind {
+		case api.EventStep:
+			p.step(*e.Step)
+			if each != nil {
+				each(p, *e.Step)
+			}
+			return m.add(*e.Step)
+		case api.EventBack:
+			p.note("back to step %d", e.To)
+			return m.back(e.To)
+		case api.EventNote:
+			p.note("%s", shortIDs(e.Text))
+		case api.EventState:
+			state, why = e.State, e.Text
+		}
+		return nil
+	})
+	if err == nil && state != api.Done {
+		err = errors.New("job " + state + orEmpty(": ", why))
+	}
+	return err
+}
+
+func orEmpty(sep, s string) string {
+	if s == "" {
+		return ""
+	}
+	return sep + s
+}

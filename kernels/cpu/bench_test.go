@@ -1,0 +1,137 @@
+//go:build unix
+
+package cpu
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7b27c88a/shoal/kernels"
+)
+
+// BenchmarkPeak is what one core can do at most: multiply-adds on registers.
+func BenchmarkPeak(b *testing.B) {
+	for _, f := range families() {
+		if f.peak == nil {
+			continue
+		}
+		b.Run(f.name, func(b *testing.B) {
+			const rounds = 100000
+			cpuTime(b, 2*rounds*f.gemm.mr*f.gemm.nr, func() { f.peak(rounds) })
+		})
+	}
+}
+
+// BenchmarkGEMM runs the product on one worker and on all.
+func BenchmarkGEMM(b *testing.B) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, f := range families() {
+		for _, s := range [][3]int{{512, 512, 512}, {256, 288, 288}, {1024, 768, 288}, {512, 64, 64}} {
+			for _, v := range []struct {
+				name   string
+				ta, tb bool
+			}{{"nt", false, true}, {"nn", false, false}, {"tn", true, false}} {
+				d := &Device{fam: f, pool: newPool(f, newMemory())}
+				x, y := newMat(r, s[0], s[2]), newMat(r, s[2], s[1])
+				if v.ta {
+					x = newMat(r, s[2], s[0])
+				}
+				if v.tb {
+					y = newMat(r, s[1], s[2])
+				}
+				job := product{c: newMat(r, s[0], s[1]), a: operand{x, v.ta}, b: operand{y, v.tb}}
+				name := fmt.Sprintf("%s/%dx%dx%d/%s", f.name, s[0], s[1], s[2], v.name)
+				b.Run(name+"/one", func(b *testing.B) {
+					cpuTime(b, 2*s[0]*s[1]*s[2], func() { d.pool.work[0].gemm(job) })
+				})
+				b.Run(name+"/all", func(b *testing.B) {
+					for b.Loop() {
+						d.gemm(job)
+					}
+					gflops(b, 2*s[0]*s[1]*s[2])
+				})
+				d.pool.close()
+			}
+		}
+	}
+}
+
+// BenchmarkVector runs every vector kernel on data in the first-level cache.
+func BenchmarkVector(b *testing.B) {
+	for _, f := range families() {
+		for name, k := range kernelsOf(f) {
+			b.Run(f.name+"/"+name, func(b *testing.B) {
+				o := newOperands(0)
+				for b.Loop() {
+					k.run(&o.args)
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*o.n), "ns/element")
+			})
+		}
+	}
+}
+
+func gflops(b *testing.B, flop int) {
+	b.ReportMetric(float64(flop)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+}
+
+// cpuTime measures what one thread does per second of processor time, which other load on the machine does not
+// change much.
+func cpuTime(b *testing.B, flop int, f func()) {
+	start := used(b)
+	for b.Loop() {
+		f()
+	}
+	b.ReportMetric(float64(flop)*float64(b.N)/(used(b)-start).Seconds()/1e9, "GFLOP/cpu-s")
+}
+
+func used(b *testing.B) time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkAttention is one head layout of a 15M model, forward and backward.
+func BenchmarkAttention(b *testing.B) {
+	d, err := Open("")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer d.Close()
+	const seqs, t, heads, dim = 4, 256, 6, 48
+	s, a := kernels.NewStream(d), kernels.NewArena(d, 1<<20)
+	desc := &kernels.Seqs{N: seqs * t, Count: seqs, MaxQ: t, MaxK: t, QStart: a.I32(seqs+1, 1), KStart: a.I32(seqs, 1), KLen: a.I32(seqs, 1)}
+	s.UploadI32(desc.QStart, []int32{0, t, 2 * t, 3 * t, 4 * t})
+	s.UploadI32(desc.KStart, []int32{0, t, 2 * t, 3 * t})
+	s.UploadI32(desc.KLen, []int32{t, t, t, t})
+	var x [8]kernels.Tensor
+	for i := range x {
+		x[i] = a.F32(seqs*t, heads*dim)
+		s.Fill(x[i], 0.1)
+	}
+	lse := a.F32(seqs*t, heads)
+	spec := kernels.AttnSpec{Seqs: desc, Heads: heads, KVHeads: heads, HeadDim: dim, Scale: 0.14}
+	b.Run("forward", func(b *testing.B) {
+		for b.Loop() {
+			s.Attention(x[0], lse, x[1], x[2], x[3], spec)
+			s.Flush()
+		}
+		gflops(b, 2*seqs*heads*t*t*dim)
+	})
+	b.Run("backward", func(b *testing.B) {
+		for b.Loop() {
+			s.AttentionBack(x[4], x[5], x[6], x[7], x[1], x[2], x[3], x[0], lse, spec, kernels.Set)
+			s.Flush()
+		}
+		gflops(b, 5*seqs*heads*t*t*dim)
+	})
+	if s.Err() != nil {
+		b.Fatal(s.Err())
+	}
+}

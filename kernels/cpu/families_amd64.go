@@ -1,0 +1,16 @@
+package cpu
+
+import "golang.org/x/sys/cpu"
+
+// families lists what this processor runs, the fastest first.
+func families() []*family {
+	var out []*family
+	x := &cpu.X86
+	if x.HasAVX512F && x.HasAVX512DQ && x.HasAVX512BW && x.HasAVX512VL {
+		out = append(out, newAVX512())
+	}
+	if x.HasAVX2 && x.HasFMA {
+		out = append(out, newAVX2())
+	}
+	return append(out, newGeneric())
+}

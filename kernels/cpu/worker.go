@@ -1,0 +1,52 @@
+package cpu
+
+import "unsafe"
+
+// worker has what one goroutine needs to run kernels: their argument block and scratch memory.
+type worker struct {
+	fam  *family
+	mem  *memory
+	wake chan struct{} // a token: there may be a job
+	args args
+	tail [maxOperands][lanes]float32
+	buf  [numScratch][]float32
+
+	block              block              // the GEMM block that this worker drives
+	packTask, tileTask func(*worker, int) // its methods, bound once
+	full               [maxTile]float32   // a tile that reaches over the border of its matrix
+}
+
+func newWorker(fam *family, mem *memory) *worker {
+	w := &worker{fam: fam, mem: mem, wake: make(chan struct{}, 1)}
+	w.packTask, w.tileTask = w.block.packTask, w.block.tileTask
+	return w
+}
+
+// The scratch buffers of a worker.
+const (
+	scratchA     = iota // packed block of a GEMM's left operand
+	scratchB            // packed block of its right operand
+	scratchRow          // a row or two
+	scratchTile         // attention scores
+	scratchTile2        // their gradients
+	scratchTile3        // slopes of a softcap
+	numScratch
+)
+
+// scratch is n floats of undefined contents, valid until the worker asks for the same buffer again.
+func (w *worker) scratch(which, n int) []float32 {
+	if len(w.buf[which]) < n {
+		w.buf[which] = w.mem.floats(max(n, 2*len(w.buf[which])))
+	}
+	return w.buf[which][:n]
+}
+
+// floats is scratch memory. It is small beside tensors and bounded by the shapes of an op; running out of it is fatal
+// like running out of stack. Smaller buffers that it replaces stay mapped until close.
+func (m *memory) floats(n int) []float32 {
+	b, err := m.alloc(4 * n)
+	if err != nil {
+		panic("kernels/cpu: scratch: " + err.Error())
+	}
+	return unsafe.Slice((*float32)(unsafe.Pointer(&b[0])), n)
+}

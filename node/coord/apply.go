@@ -1,0 +1,200 @@
+package coord
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/seed-7b27c88a/shoal/p2p/collective"
+	"github.com/seed-7b27c88a/shoal/p2p/record"
+	"github.com/seed-7b27c88a/shoal/shard"
+)
+
+// apply takes an entry that the log committed. It returns false when the entry is void here: its parent is not the head,
+// or it contradicts the job. Every member judges alike, because the judgement depends on the entries before alone.
+func (m *Machine) apply(e *Entry) bool {
+	if !m.fits(e) || e.Header.Parent != m.job.head || !m.valid(e) {
+		return false
+	}
+	m.perform(e)
+	if p, ok := e.Body.(*SettleEntry); ok {
+		m.save(p.Round > 0)
+	} else {
+		m.save(len(m.job.recent) == 1)
+	}
+	m.pushOn(e)
+	return true
+}
+
+// fits tells whether e is of this job and generation and signed by one of its keepers.
+func (m *Machine) fits(e *Entry) bool {
+	h := e.Header
+	return h.Job == m.g.Job && h.Generation == m.job.gen && h.Reset == m.job.reset && isKeeper(m.job.keepers, e.Signer)
+}
+
+// valid judges what e says. An entry that passes changes the job.
+func (m *Machine) valid(e *Entry) bool {
+	j, h := m.job, e.Header
+	if j.ended {
+		return false
+	}
+	switch b := e.Body.(type) {
+	case *PlanEntry:
+		return m.validPlan(b, h)
+	case *CutEntry:
+		return j.plan != nil && h.Round == j.plan.key.Round && h.Attempt == j.plan.key.Attempt && j.cut == nil && m.coversBatch(b)
+	case *TotalsEntry:
+		return j.cut != nil && j.totals == nil && h.Round == j.plan.key.Round && h.Attempt == j.plan.key.Attempt
+	case *CommitEntry:
+		return j.totals != nil && h.Round == j.round+1 && h.Attempt == j.plan.key.Attempt && b.Of == j.plan.key.Plan &&
+			b.Prev == j.commit && m.validCommit(b, h)
+	case *SettleEntry:
+		return b.Round > j.lastSettled().Round && b.Round <= j.round
+	case *MembersEntry:
+		return true
+	case *CancelEntry:
+		return m.validOrder(b.Order)
+	}
+	return false
+}
+
+func (m *Machine) validPlan(b *PlanEntry, h record.Header) bool {
+	if h.Round != m.job.round+1 || h.Round > m.g.Steps || !m.g.holds(b, h.Round) {
+		return false
+	}
+	if p := m.job.plan; p != nil {
+		return h.Attempt == p.key.Attempt+1
+	}
+	return h.Attempt == 0
+}
+
+// validCommit judges a commit by the job's terms alone.
+func (m *Machine) validCommit(b *CommitEntry, h record.Header) bool {
+	if h.Round > m.g.Steps || len(b.Units) != m.units() || (b.Plan == nil) != (h.Round == m.g.Steps) {
+		return false
+	}
+	return b.Plan == nil || m.g.holds(b.Plan, h.Round+1)
+}
+
+// holds tells whether a plan's pieces lie in the round's batch.
+func (g *Genesis) holds(b *PlanEntry, round uint64) bool {
+	batch := g.batch(round)
+	for _, pc := range b.Pieces {
+		if pc.Ranges[0].Lo < batch.Lo || pc.Ranges[len(pc.Ranges)-1].Hi > batch.Hi {
+			return false
+		}
+	}
+	return true
+}
+
+// coversBatch tells whether the cut's pieces cover the round's batch, each position once (invariant I2).
+func (m *Machine) coversBatch(c *CutEntry) bool {
+	var rs []shard.Range
+	for _, k := range c.Set {
+		if k.Piece >= len(m.job.plan.Pieces) {
+			return false
+		}
+		rs = append(rs, m.job.plan.Pieces[k.Piece].Ranges...)
+	}
+	return exactly(rs, m.g.batch(m.job.round+1))
+}
+
+// exactly tells whether rs cover all, each position once.
+func exactly(rs []shard.Range, all shard.Range) bool {
+	rs = slices.Clone(rs)
+	slices.SortFunc(rs, byLo)
+	at := all.Lo
+	for _, r := range rs {
+		if r.Lo != at {
+			return false
+		}
+		at = r.Hi
+	}
+	return at == all.Hi
+}
+
+// perform changes the job by an entry that counts, and does what follows from it at this member.
+func (m *Machine) perform(e *Entry) {
+	j := m.job
+	j.head = e.CID
+	j.keep(e)
+	m.emit(Logged{Entry: e.Signed})
+	switch b := e.Body.(type) {
+	case *PlanEntry:
+		m.enforce(e, b, e.Header.Round)
+	case *CutEntry:
+		j.cut, j.totals = b, b.Totals
+		m.startCut()
+	case *TotalsEntry:
+		j.totals = &b.Totals
+		m.startCut()
+	case *CommitEntry:
+		m.performCommit(e, b)
+	case *SettleEntry:
+		m.performSettle(*b)
+	case *MembersEntry:
+		j.keepers = b.Keepers
+		m.seatKeepers()
+	case *ResetHeld:
+		m.performReset(e, b)
+	case *CancelEntry:
+		j.cancelled, j.ended = cmp.Or(b.Why, "cancelled"), true
+		j.plan, j.cut, j.totals = nil, nil, nil
+		m.end("cancelled", b.Why)
+	}
+	if len(e.Signed.Record) <= maxGossip && m.lead != nil {
+		m.emit(Publish{Entry: e.Signed})
+	}
+}
+
+// maxGossip is the largest entry repeated on gossip; with its signature it stays under 8 KiB.
+const maxGossip = 7 << 10
+
+// enforce puts a plan in force.
+func (m *Machine) enforce(e *Entry, b *PlanEntry, round uint64) {
+	attempt := uint32(0)
+	if e.Header.Context == contextPlan {
+		attempt = e.Header.Attempt
+	}
+	key := collective.Key{Job: m.g.Job, Generation: m.job.gen, Round: round, Attempt: attempt, Plan: e.CID}
+	m.job.plan = &planned{PlanEntry: b, key: key, since: m.now, parts: m.parts(b, key)}
+	m.job.cut, m.job.totals = nil, nil
+	m.startPlan()
+	m.leadPlan()
+}
+
+func (m *Machine) performCommit(e *Entry, b *CommitEntry) {
+	j := m.job
+	done := commitAt{round: e.Header.Round, cid: e.CID, tokens: b.Tokens, entry: b, peers: len(b.Counted)}
+	done.key = collective.Key{Job: m.g.Job, Generation: j.gen, Round: done.round, Attempt: e.Header.Attempt, Plan: b.Of}
+	if j.plan != nil && j.plan.key == done.key {
+		m.emit(Committed{Key: done.key})
+	}
+	j.round, j.commit, j.tokens = done.round, e.CID, b.Tokens
+	j.trail = append(j.trail, done)
+	if len(j.trail) > maxTrail {
+		j.trail = slices.Delete(j.trail, 0, 1)
+	}
+	m.emit(Report{roundReport(e, b)})
+	m.leadCommit(done)
+	m.checkState(b)
+	j.plan, j.cut, j.totals = nil, nil, nil
+	m.reconcile()
+	if b.Plan != nil {
+		m.enforce(e, b.Plan, done.round+1)
+	}
+}
+
+func roundReport(e *Entry, b *CommitEntry) RoundReport {
+	return RoundReport{
+		Round: e.Header.Round, Attempts: e.Header.Attempt + 1, Peers: len(b.Counted), Collect: b.Collect, Gather: b.Gather,
+		Absent: b.Absent, Counted: b.Counted, Totals: b.Totals.plain(), Leader: e.Signer,
+	}
+}
+
+func (t *Totals) plain() collective.Totals {
+	return collective.Totals{Weight: t.Weight, Loss: t.Loss, SumSq: t.SumSq, NonFinite: t.NonFinite}
+}
+
+func (m *Machine) save(sync bool) {
+	m.emit(Save{Spine: signedOf(m.job.spine), Sync: sync})
+}

@@ -1,0 +1,117 @@
+package coord
+
+import (
+	"time"
+
+	"github.com/seed-7b27c88a/shoal/p2p/collective"
+	"github.com/seed-7b27c88a/shoal/p2p/record"
+)
+
+// lead is what the leader keeps beside the log. All of it is lost with the lead and told again by the members.
+type lead struct {
+	since  time.Duration
+	flight flight
+
+	// of the plan in force, by index of its members
+	haves []*haveMsg
+	acks  [][]collective.Hash
+	from  time.Duration // since when the present phase runs: plan, cut or totals
+	cutAt time.Duration // when the cut was applied; its duration is reported
+	tries int           // extensions of the present phase's deadline
+
+	states   []stateOf // hashes of members' states
+	late     map[record.PeerID]int
+	collect  timing
+	gather   timing
+	receipts []receiptOf
+	asked    time.Duration // when more members were asked for a checkpoint
+	order    *record.Signed
+	waits    string // what the leader last said it waits for
+	yield    bool   // this node's own work was late: another keeper should lead
+}
+
+// stateOf is the hash of a member's state after a round.
+type stateOf struct {
+	id   record.PeerID
+	at   commitAt
+	hash collective.Hash
+}
+
+// beginLead starts with what the log says. A plan in force goes on; its deadline begins anew, since the members' reports
+// have to come again.
+func (m *Machine) beginLead() {
+	m.lead = &lead{since: m.now, late: map[record.PeerID]int{}}
+	if p := m.job.plan; p != nil {
+		m.peers.excuse(m.now, p.Members)
+	}
+	for _, k := range m.job.keepers {
+		m.peers.excuse(m.now, []Row{{ID: k.ID, Boot: k.Boot}})
+	}
+	m.leadPlan()
+	m.noteSelf()
+	for _, p := range m.peers.alive(m.now) {
+		if p.id != m.self.ID {
+			m.sendBeat(p.id, true) // so that members that do not vote know at once
+		}
+	}
+}
+
+// leadPlan forgets the reports of the plan before.
+func (m *Machine) leadPlan() {
+	l := m.lead
+	if l == nil {
+		return
+	}
+	l.from, l.cutAt, l.tries = m.now, 0, 0
+	l.haves, l.acks = nil, nil
+	if p := m.job.plan; p != nil {
+		l.haves = make([]*haveMsg, len(p.Members))
+		l.acks = make([][]collective.Hash, len(p.Members))
+	}
+}
+
+// drive does the one next thing that the job needs from its leader. Proposals are made one at a time, because each names
+// the head it follows.
+func (m *Machine) drive() {
+	l := m.lead
+	if l == nil || m.seat == nil || !m.seat.Leads() || l.flight.pending(m.now) || m.job.ended {
+		return
+	}
+	l.flight = flight{}
+	switch {
+	case m.driveCancel(), m.driveKeepers(), m.driveSettle():
+	case m.job.plan == nil:
+		m.driveFirst()
+	case m.job.cut == nil:
+		m.driveCut()
+	case m.job.totals == nil:
+		m.driveTotals()
+	default:
+		m.driveCommit()
+	}
+}
+
+// waitFor says once what the leader waits for.
+func (m *Machine) waitFor(what string) {
+	if m.lead.waits != what {
+		m.lead.waits = what
+		if what != "" {
+			m.note("%s", what)
+		}
+	}
+}
+
+// leadState notes a member's state.
+func (m *Machine) leadState(p *peer) {
+	if !p.ready || p.hash == (collective.Hash{}) {
+		return
+	}
+	s := stateOf{id: p.id, at: commitAt{round: p.round, cid: p.commit}, hash: p.hash}
+	for i := range m.lead.states {
+		if m.lead.states[i].id == p.id {
+			m.lead.states[i] = s
+			return
+		}
+	}
+	m.lead.states = append(m.lead.states, s)
+}

@@ -1,0 +1,229 @@
+package coord
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/seed-7b27c88a/shoal/p2p/record"
+	"github.com/seed-7b27c88a/shoal/shard"
+)
+
+// draft is what a new plan is made from.
+type draft struct {
+	round   uint64
+	attempt uint32
+	rows    []Row
+	kept    []Piece       // of earlier attempts, that may still count
+	missing []shard.Range // positions to hand out
+	workers []int         // rows that take them
+	absent  []Absence
+	base    []record.PeerID // see PlanEntry.Base
+	slower  int             // how often the deadline is doubled
+}
+
+// plan finishes a draft.
+func (m *Machine) plan(d draft) *PlanEntry {
+	e := &PlanEntry{Members: d.rows, Codec: "fp32", Absent: clip(d.absent), Base: d.base}
+	e.Pieces = d.kept
+	for k, rs := range m.assign(d.missing, d.rows, d.workers) {
+		r := d.rows[d.workers[k]]
+		if len(rs) > 0 {
+			e.Pieces = append(e.Pieces, Piece{Attempt: d.attempt, ID: r.ID, Boot: r.Boot, Ranges: rs})
+		}
+	}
+	m.sortPieces(e)
+	e.Collect, e.Gather = m.deadlines(e, d)
+	return e
+}
+
+// sortPieces puts pieces in the order of summation: members in plan order (those that are not in it any more after
+// them, by id), then attempts.
+func (m *Machine) sortPieces(e *PlanEntry) {
+	rank := func(p Piece) int {
+		i := slices.IndexFunc(e.Members, func(r Row) bool { return r.ID == p.ID })
+		if i < 0 {
+			return len(e.Members)
+		}
+		return i
+	}
+	slices.SortStableFunc(e.Pieces, func(a, b Piece) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Boot, b.Boot),
+			cmp.Compare(a.Attempt, b.Attempt))
+	})
+}
+
+// assign hands positions out in proportion to the workers' throughput, in runs, in the order of workers.
+func (m *Machine) assign(missing []shard.Range, rows []Row, workers []int) [][]shard.Range {
+	n := uint64(0)
+	for _, r := range missing {
+		n += r.Len()
+	}
+	quota := shares(n, m.rates(rows, workers))
+	out := make([][]shard.Range, len(workers))
+	rest := slices.Clone(missing)
+	for i, q := range quota {
+		out[i], rest = takeRanges(rest, q)
+	}
+	return out
+}
+
+// rates is the throughput of workers, halved for each round in a row in which they were late.
+func (m *Machine) rates(rows []Row, workers []int) []float64 {
+	out := make([]float64, len(workers))
+	for i, w := range workers {
+		out[i] = 1
+		if p := m.peers.find(rows[w].ID); p != nil && p.cap.RowsPerSec > 0 {
+			out[i] = min(max(p.cap.RowsPerSec, 1e-6), 1e9)
+		}
+		out[i] = math.Ldexp(out[i], -m.lead.late[rows[w].ID])
+	}
+	return out
+}
+
+// shares divides n by the method of largest remainders.
+func shares(n uint64, rates []float64) []uint64 {
+	sum := 0.0
+	for _, r := range rates {
+		sum += r
+	}
+	out := make([]uint64, len(rates))
+	order := make([]int, len(rates))
+	rest := make([]float64, len(rates))
+	left := n
+	for i, r := range rates {
+		exact := float64(n) * r / sum
+		out[i] = min(uint64(exact), left)
+		left -= out[i]
+		rest[i], order[i] = exact-float64(out[i]), i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(rest[b], rest[a]) })
+	for i := 0; left > 0; i = (i + 1) % len(order) {
+		out[order[i]]++
+		left--
+	}
+	return out
+}
+
+// takeRanges cuts the first n positions off rs.
+func takeRanges(rs []shard.Range, n uint64) (head, tail []shard.Range) {
+	for len(rs) > 0 && n > 0 {
+		k := min(n, rs[0].Len())
+		head = append(head, shard.Range{Lo: rs[0].Lo, Hi: rs[0].Lo + k})
+		n -= k
+		if k < rs[0].Len() {
+			return head, append([]shard.Range{{Lo: rs[0].Lo + k, Hi: rs[0].Hi}}, rs[1:]...)
+		}
+		rs = rs[1:]
+	}
+	return head, rs
+}
+
+// driveFirst makes the plan of a round that no commit carried: the first one, and the first one after a Reset.
+func (m *Machine) driveFirst() {
+	round := m.job.round + 1
+	if round > m.g.Steps {
+		return
+	}
+	ready := m.readyAt(m.job.round)
+	alive := m.peers.alive(m.now)
+	if m.job.round == 0 && m.job.gen == 0 && len(ready) < m.g.MinPeers {
+		m.waitFor(waiting(len(ready), m.g.MinPeers))
+		return
+	}
+	if len(ready) == 0 || len(ready) < len(alive) && m.now < m.lead.since+firstWait {
+		return
+	}
+	m.waitFor("")
+	d := draft{round: round, rows: m.rowsOf(ready)}
+	m.wholeBatch(&d)
+	m.propose(contextPlan, round, 0, m.plan(d))
+}
+
+// firstWait is how long the first plan waits for nodes that are there and not ready.
+const firstWait = 2 * time.Second
+
+func waiting(have, want int) string {
+	return "waiting for peers: " + count(have) + " of " + count(want) + " are ready"
+}
+
+// wholeBatch hands the whole round out to the working rows.
+func (m *Machine) wholeBatch(d *draft) {
+	d.missing = []shard.Range{m.g.batch(d.round)}
+	d.workers = working(d.rows)
+}
+
+func working(rows []Row) (out []int) {
+	for i, r := range rows {
+		if !r.Syncing {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+// readyAt lists the nodes whose state is that of a round's commit in this log.
+func (m *Machine) readyAt(round uint64) (ids []record.PeerID) {
+	c, ok := m.job.at(round)
+	for _, p := range m.peers.alive(m.now) {
+		if ok && p.ready && p.round == round && p.commit == c.cid && !p.leaving {
+			ids = append(ids, p.id)
+		}
+	}
+	return ids
+}
+
+// rowsOf is the member table with ready members working and all other nodes that are there syncing. Members keep their
+// places from plan to plan; the submitter and then the longest present come first among the others.
+func (m *Machine) rowsOf(ready []record.PeerID) []Row {
+	ps := m.peers.alive(m.now)
+	place := func(p *peer) int {
+		if m.job.plan != nil {
+			if i := m.job.plan.row(p.id, p.boot); i >= 0 {
+				return i
+			}
+		}
+		return maxMembers
+	}
+	slices.SortStableFunc(ps, func(a, b *peer) int {
+		return cmp.Or(cmp.Compare(place(a), place(b)), -compareBool(a.id == m.g.Submitter, b.id == m.g.Submitter),
+			cmp.Compare(a.since, b.since), cmp.Compare(a.id, b.id))
+	})
+	slices.SortStableFunc(ps, func(a, b *peer) int { // for the limit, working members come first
+		return -compareBool(slices.Contains(ready, a.id), slices.Contains(ready, b.id))
+	})
+	if limit := m.memberLimit(); len(ps) > limit {
+		ps = ps[:limit]
+	}
+	slices.SortStableFunc(ps, func(a, b *peer) int { return cmp.Compare(place(a), place(b)) })
+	var rows []Row
+	for _, p := range ps {
+		if p.leaving {
+			continue
+		}
+		rows = append(rows, Row{ID: p.id, Boot: p.boot, Syncing: !slices.Contains(ready, p.id)})
+	}
+	return rows
+}
+
+func (m *Machine) memberLimit() int {
+	if m.g.MaxPeers > 0 && m.g.MaxPeers < maxMembers {
+		return m.g.MaxPeers
+	}
+	return maxMembers
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+func clip(as []Absence) []Absence { return as[:min(len(as), maxAbsent)] }
+
+func byLo(a, b shard.Range) int { return cmp.Compare(a.Lo, b.Lo) }

@@ -1,0 +1,92 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/seed-7b27c88a/shoal/node/api"
+)
+
+// Info implements api.Node.
+func (n *Node) Info(context.Context) (api.Info, error) {
+	dev := n.dev.Info()
+	paused, running := n.jobs.paused()
+	i := api.Info{
+		ID: string(n.host.ID()), Name: n.cfg.Name, Version: Version(), Addresses: n.host.Addrs(), Swarm: n.cfg.Swarm,
+		Device: dev.Name, Hardware: dev.Model, Kernel: dev.Kernel, Workers: dev.Workers,
+		API: dialable(n.listener.Addr()), Home: n.cfg.Home, Uptime: time.Since(n.start).Seconds(),
+		Jobs: running, Paused: paused, Tried: n.tried(),
+	}
+	for _, p := range n.host.Peers() {
+		if p.Up {
+			i.Peers++
+		}
+	}
+	return i, nil
+}
+
+func (n *Node) tried() []api.Tried {
+	var out []api.Tried
+	for _, t := range n.finder.Tried() {
+		what := string(t.Source)
+		if len(t.Addrs) > 0 {
+			what += " " + t.Addrs[0]
+		}
+		out = append(out, api.Tried{What: what, Error: t.Err})
+	}
+	return out
+}
+
+// Peers implements api.Node.
+func (n *Node) Peers(context.Context) ([]api.Peer, error) {
+	out := []api.Peer{}
+	for _, p := range n.host.Peers() {
+		if !p.Up {
+			continue
+		}
+		v := api.Peer{ID: string(p.ID), Addresses: p.Addrs, Latency: p.Latency.Seconds(), Path: "direct", Direction: "outbound"}
+		if p.Relayed {
+			v.Path = "relayed"
+		}
+		if p.Inbound {
+			v.Direction = "inbound"
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+// Doctor implements api.Node.
+func (n *Node) Doctor(ctx context.Context) ([]api.Check, error) {
+	checks := []api.Check{{Name: "daemon", OK: true, Detail: fmt.Sprintf("version %s, up %v", Version(), time.Since(n.start).Round(time.Second))}}
+	checks = append(checks, n.cfgChecks()...)
+	return append(checks, n.networkCheck()), ctx.Err()
+}
+
+func (n *Node) cfgChecks() []api.Check {
+	d := n.dev.Info()
+	return []api.Check{
+		checkHome(n.cfg), checkDisk(n.cfg),
+		{Name: "device", OK: true, Detail: fmt.Sprintf("%s: %s, %s, %d workers", d.Name, d.Model, d.Kernel, d.Workers)},
+	}
+}
+
+func (n *Node) networkCheck() api.Check {
+	c := api.Check{Name: "network", OK: true}
+	peers, _ := n.Peers(context.Background())
+	c.Detail = fmt.Sprintf("%d peers, listening on %s", len(peers), strings.Join(n.host.Addrs(), " "))
+	if len(peers) > 0 {
+		return c
+	}
+	if c.OK = len(n.cfg.Bootstrap) == 0; !c.OK {
+		c.Fix = "check that a bootstrap node runs, that its address and id are right, and that no firewall is between"
+	}
+	for _, t := range n.tried() {
+		if t.Error != "" {
+			c.Detail += "; tried " + t.What + ": " + t.Error
+		}
+	}
+	return c
+}

@@ -1,0 +1,185 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/seed-7b27c88a/shoal/node/api"
+	"github.com/seed-7b27c88a/shoal/node/task"
+	"github.com/seed-7b27c88a/shoal/trainer"
+)
+
+// journal is what happened in one job: numbered events for followers, and beside them the present value of each step
+// and round. Everything is in the node's tables before anybody hears of it. Safe for concurrent use.
+type journal struct {
+	t      *table
+	prefix string // of its keys
+
+	mu      sync.Mutex // guards the rest
+	seq     uint64     // of the newest event
+	last    trainer.StepReport
+	over    bool
+	changed chan struct{} // closed at the next event, then replaced
+}
+
+func openJournal(t *table, job string) (*journal, error) {
+	j := &journal{t: t, prefix: "job/" + job + "/", changed: make(chan struct{})}
+	var e api.Event
+	if _, err := t.last(j.prefix+"event/", &e); err != nil {
+		return nil, err
+	}
+	j.seq = e.Seq
+	_, err := t.last(j.prefix+"step/", &j.last)
+	return j, err
+}
+
+func (j *journal) key(kind string, n uint64) string {
+	return fmt.Sprintf("%s%s/%016x", j.prefix, kind, n)
+}
+
+// add appends an event. The caller holds mu.
+func (j *journal) add(e api.Event, more ...change) error {
+	e.Seq, e.Time = j.seq+1, time.Now()
+	if err := j.t.write(append(more, put(j.key("event", e.Seq), e))...); err != nil {
+		return err
+	}
+	j.seq = e.Seq
+	close(j.changed)
+	j.changed = make(chan struct{})
+	return nil
+}
+
+// step records a committed step. A report that is there already, as after a restart, is no event.
+func (j *journal) step(r trainer.StepReport) error {
+	r.Loss, r.GradNorm = number(r.Loss), number(r.GradNorm)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if r.Step <= j.last.Step {
+		var old trainer.StepReport
+		if ok, err := j.t.get(j.key("step", r.Step), &old); err != nil || ok && same(old, r) {
+			return err
+		}
+	}
+	if err := j.add(api.Event{Kind: api.EventStep, Step: &r}, put(j.key("step", r.Step), r)); err != nil {
+		return err
+	}
+	if r.Step >= j.last.Step {
+		j.last = r
+	}
+	return nil
+}
+
+// same tells that two reports speak of the same committed step; clocks and the view of the peers may differ.
+func same(a, b trainer.StepReport) bool {
+	return a.Step == b.Step && a.Loss == b.Loss && a.Tokens == b.Tokens
+}
+
+// number makes v one that JSON can carry: a loss that is not finite reads as the largest number there is.
+func number(v float64) float64 {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return math.MaxFloat64
+	}
+	return v
+}
+
+// back drops the steps past step.
+func (j *journal) back(step uint64) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if step >= j.last.Step {
+		return nil
+	}
+	steps := dropRange(j.key("step", step+1), after(j.prefix+"step/"))
+	rounds := dropRange(j.key("round", step+1), after(j.prefix+"round/"))
+	if err := j.add(api.Event{Kind: api.EventBack, To: step}, steps, rounds); err != nil {
+		return err
+	}
+	j.last = trainer.StepReport{}
+	_, err := j.t.last(j.prefix+"step/", &j.last)
+	return err
+}
+
+func (j *journal) note(text string) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.add(api.Event{Kind: api.EventNote, Text: text})
+}
+
+// state records a change of the job's state; a final one ends the event stream of followers.
+func (j *journal) state(state, why string) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.over = api.Final(state)
+	return j.add(api.Event{Kind: api.EventState, State: state, Text: why})
+}
+
+func (j *journal) round(r task.RoundReport) error {
+	return j.t.write(put(j.key("round", r.Round), r))
+}
+
+func (j *journal) rounds() ([]task.RoundReport, error) {
+	return scan[task.RoundReport](j.t, j.prefix+"round/", "", math.MaxInt)
+}
+
+func (j *journal) metrics(since uint64) ([]trainer.StepReport, error) {
+	return scan[trainer.StepReport](j.t, j.prefix+"step/", j.key("step", since+1), math.MaxInt)
+}
+
+// writeMetrics writes metrics.jsonl: a line per committed step.
+func (j *journal) writeMetrics(path string) error {
+	steps, err := j.metrics(0)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	for _, s := range steps {
+		if err := enc.Encode(s); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(path, b.Bytes(), 0o644)
+}
+
+// now returns the newest step and the number of events.
+func (j *journal) now() (trainer.StepReport, uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.last, j.seq
+}
+
+// follow calls fn for every event past after, in order, until the job is over, fn fails or ctx ends.
+func (j *journal) follow(ctx context.Context, after uint64, fn func(api.Event) error) error {
+	for {
+		j.mu.Lock()
+		over, changed := j.over, j.changed
+		j.mu.Unlock()
+		events, err := scan[api.Event](j.t, j.prefix+"event/", j.key("event", after+1), 256)
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			if err := fn(e); err != nil {
+				return err
+			}
+			after = e.Seq
+		}
+		if len(events) > 0 {
+			continue
+		}
+		if over {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+	}
+}

@@ -1,0 +1,185 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/seed-7b27c88a/shoal/kernels"
+	_ "github.com/seed-7b27c88a/shoal/kernels/cpu" // registers the cpu device
+	"github.com/seed-7b27c88a/shoal/node/api"
+	"github.com/seed-7b27c88a/shoal/node/config"
+	"github.com/seed-7b27c88a/shoal/node/web"
+	"github.com/seed-7b27c88a/shoal/p2p"
+	"github.com/seed-7b27c88a/shoal/p2p/discovery"
+	"github.com/seed-7b27c88a/shoal/shard/store"
+)
+
+func (n *Node) openStore(context.Context) error {
+	s, err := openStore(n.cfg)
+	if err != nil {
+		return err
+	}
+	n.onClose(s.Close)
+	n.store = s
+	n.lib = newLibrary(s, n.cfg.Home)
+	return nil
+}
+
+// ErrBusy says that another process has the home's store open.
+var ErrBusy = errors.New("another shoal runs")
+
+// HasStore tells that the home has a store.
+func HasStore(cfg config.Config) bool {
+	_, err := os.Stat(filepath.Join(cfg.Home, storeDir))
+	return err == nil
+}
+
+// HubDir is where downloads from the hub lie.
+func HubDir(cfg config.Config) string { return filepath.Join(cfg.Home, hubDir) }
+
+func openStore(cfg config.Config) (*store.Store, error) {
+	s, err := store.Open(filepath.Join(cfg.Home, storeDir), store.Options{Quota: int64(cfg.MaxDisk)})
+	if errors.Is(err, store.ErrLocked) {
+		return nil, fmt.Errorf("%w in %s; stop it or choose another --home", ErrBusy, cfg.Home)
+	}
+	return s, err
+}
+
+func (n *Node) openDevice(context.Context) error {
+	dev, err := OpenDevice(n.cfg.Device)
+	if err != nil {
+		return err
+	}
+	n.onClose(dev.Close)
+	n.dev = dev
+	return nil
+}
+
+// OpenDevice opens a device by its name; "auto" takes the best there is.
+func OpenDevice(name string) (kernels.Device, error) {
+	if name == "auto" || name == "" {
+		name = "cpu" // the only backend of this build
+	}
+	dev, err := kernels.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("device: %w; \"shoal doctor\" tells more", err)
+	}
+	return dev, nil
+}
+
+func (n *Node) openHost(context.Context) error {
+	host, err := p2p.New(p2p.Config{
+		Swarm:   n.cfg.Swarm,
+		KeyFile: filepath.Join(n.cfg.Home, identityFile),
+		Listen:  n.cfg.Listen,
+		Log:     n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.onClose(host.Close)
+	n.host = host
+	n.finder, err = discovery.Start(host, discovery.Config{
+		Bootstrap: n.cfg.Bootstrap,
+		LAN:       n.cfg.MDNS,
+		Cache:     peerCache{n.lib.t},
+		Log:       n.log,
+	})
+	if err == nil {
+		n.onClose(func() error { n.finder.Close(); return nil })
+	}
+	return err
+}
+
+// peerCache keeps good peers between starts.
+type peerCache struct{ t *table }
+
+const peerCacheKey = "peers/cache"
+
+func (c peerCache) Load() (peers []discovery.Peer, err error) {
+	_, err = c.t.get(peerCacheKey, &peers)
+	return peers, err
+}
+
+func (c peerCache) Save(peers []discovery.Peer) error { return c.t.write(put(peerCacheKey, peers)) }
+
+// openAPI listens, and tells other processes of this home where.
+func (n *Node) openAPI(context.Context) error {
+	token, err := loadToken(n.cfg.Home)
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", n.cfg.APIAddr)
+	if err != nil {
+		return fmt.Errorf("API: %w; choose another --api-addr, or port 0 for a free one", err)
+	}
+	n.listener = l
+	s := &api.Server{Node: n, Library: n.lib, Jobs: jobAPI{n.jobs, n}, Web: web.Handler(), Token: token, Remote: !api.Loopback(l.Addr())}
+	n.server = s.HTTP()
+	n.onClose(n.server.Close)
+	path := filepath.Join(n.cfg.Home, api.AddrFile)
+	n.onClose(func() error { return removeIf(path, l.Addr().String()) })
+	return replace(path, []byte(dialable(l.Addr())+"\n"), 0o600)
+}
+
+// dialable is where this machine reaches a listener, also one that listens on all addresses.
+func dialable(a net.Addr) string {
+	host, port, err := net.SplitHostPort(a.String())
+	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return a.String()
+}
+
+// removeIf removes a file that still says what this process wrote.
+func removeIf(path, text string) error {
+	data, err := os.ReadFile(path)
+	if err == nil && string(data) == text+"\n" {
+		err = os.Remove(path)
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// Run serves until ctx ends, then stops everything within ShutdownTime.
+func (n *Node) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	n.server.BaseContext = func(net.Listener) context.Context { return ctx } // ends event streams
+	stopped, err := n.work(ctx)
+	if err != nil {
+		return errors.Join(err, n.close())
+	}
+	served := make(chan error, 1)
+	go func() { served <- n.server.Serve(n.listener) }() // callers so far wait in the listener's queue
+	select {
+	case <-ctx.Done():
+		n.log.Info("stopping")
+	case err = <-served:
+		err = fmt.Errorf("API: %w", err)
+		cancel()
+	}
+	return errors.Join(err, n.shutdown(context.WithoutCancel(ctx), stopped))
+}
+
+// shutdown lets jobs leave and closes everything. What does not end in time is left to the process's end: everything
+// acknowledged is on disk.
+func (n *Node) shutdown(ctx context.Context, stopped func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, ShutdownTime-time.Second)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- errors.Join(stopped(ctx), n.close()) }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(ShutdownTime - 100*time.Millisecond):
+		return errors.New("some parts did not stop in time and were cut off")
+	}
+}

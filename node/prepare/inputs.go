@@ -1,0 +1,95 @@
+package prepare
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/seed-7b27c88a/shoal/shard"
+	"github.com/seed-7b27c88a/shoal/trainer/data"
+	"github.com/seed-7b27c88a/shoal/trainer/job"
+	"github.com/seed-7b27c88a/shoal/trainer/model"
+	"github.com/seed-7b27c88a/shoal/trainer/peft"
+)
+
+// Inputs is everything that a spec names, found and checked.
+type Inputs struct {
+	Model   *Model
+	Adapter *Model // where a LoRA starts; nil: from its seed
+	Built   data.Built
+
+	Params   uint64 // elements that are trained
+	MemBytes uint64 // what a member needs, an estimate
+}
+
+// Inputs finds what spec names, completes spec from the adapter it starts with, and materialises its rows into put.
+// The cheap checks come before the long work.
+func (s *Sources) Inputs(ctx context.Context, spec *job.Spec, put shard.Putter, p Progress) (*Inputs, error) {
+	in := &Inputs{}
+	var err error
+	if in.Model, err = s.Model(ctx, spec.BaseModel, p); err != nil {
+		return nil, err
+	}
+	if spec.LoraModelDir != "" {
+		if in.Adapter, err = s.Adapter(ctx, spec.LoraModelDir); err != nil {
+			return nil, err
+		}
+		if err := adopt(spec, in.Adapter.Files); err != nil {
+			return nil, fmt.Errorf("lora_model_dir: %w", err)
+		}
+	}
+	if err := in.measure(spec); err != nil {
+		return nil, err
+	}
+	if in.Built, err = s.Rows(ctx, spec, in.Model, put, p); err != nil {
+		return nil, err
+	}
+	if in.Built.Stats.Rows == 0 {
+		return nil, errors.New("datasets: no rows to train on")
+	}
+	return in, nil
+}
+
+// adopt takes over what the adapter's config says.
+func adopt(spec *job.Spec, files model.Files) error {
+	c, err := peft.ReadConfig(files)
+	if err != nil {
+		return err
+	}
+	return spec.Adopt(job.Adapter{R: c.R, Alpha: c.Alpha, Dropout: c.Dropout, TargetModules: c.Targets, RSLora: c.RSLoRA})
+}
+
+// measure counts what is trained and guesses the memory of a member: all weights in f32; of the trained ones gradient,
+// two moments and three contributions besides; the activations of a micro-batch.
+func (in *Inputs) measure(spec *job.Spec) error {
+	m, err := model.Open(in.Model.Files)
+	if err != nil {
+		return fmt.Errorf("model %s: %w", in.Model.Name, err)
+	}
+	defer m.Close()
+	var all, trained uint64
+	for _, p := range m.Params {
+		all += uint64(p.Len())
+	}
+	trained = all
+	if spec.Adapter == job.AdapterLora {
+		l, err := peft.New(m, peft.Config{R: spec.LoraR, Alpha: spec.LoraAlpha, Dropout: spec.LoraDropout, RSLoRA: spec.LoraRSLora,
+			Targets: spec.LoraTargetModules, All: spec.LoraTargetLinear}, spec.Seed)
+		if err != nil {
+			return err
+		}
+		trained = 0
+		for _, p := range l.Params {
+			trained += uint64(p.Len())
+		}
+	}
+	c := m.Config
+	tokens := spec.SequenceLen
+	if tokens == 0 {
+		tokens = c.MaxPos
+	}
+	perToken := c.Layers*(12*c.Hidden+4*c.Inner) + 2*c.Vocab // floats kept for the backward pass
+	in.Params = trained
+	in.MemBytes = 4 * (all + 6*trained + uint64(spec.MicroBatchSize*min(tokens, 4096)*perToken))
+	return nil
+}

@@ -1,0 +1,49 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// openJobs makes the table; work fills it.
+func (n *Node) openJobs(context.Context) error {
+	tmp := filepath.Join(n.cfg.Home, "tmp")
+	if err := errors.Join(os.RemoveAll(tmp), os.MkdirAll(tmp, 0o700)); err != nil {
+		return fmt.Errorf("temporary files: %w", err)
+	}
+	n.jobs = &jobs{
+		t: n.lib.t, log: n.log, runtime: n.runtime, tmp: tmp,
+		policy: policy{maxJobs: n.cfg.MaxJobs, maxMemory: uint64(n.cfg.MaxMemory)},
+		idle:   n.collect,
+	}
+	n.offers = &offers{host: n.host, jobs: n.jobs, log: n.log}
+	return nil
+}
+
+// work resumes jobs and takes offers until ctx ends. The returned function waits, until its own context ends, for
+// jobs to leave.
+func (n *Node) work(ctx context.Context) (stopped func(context.Context) error, err error) {
+	if err := n.dropTornSubmissions(ctx); err != nil {
+		return nil, err
+	}
+	if err := n.jobs.load(ctx); err != nil {
+		return nil, err
+	}
+	n.jobs.resume(n.collect)
+	stop, err := n.offers.listen()
+	if err != nil {
+		return nil, err
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { n.offers.repeat(ctx) })
+	wg.Go(func() { n.collectHourly(ctx) })
+	return func(grace context.Context) error {
+		stop()
+		wg.Wait()
+		return n.jobs.wait(grace)
+	}, nil
+}

@@ -1,0 +1,212 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/seed-7b27c88a/shoal/node/coord"
+	"github.com/seed-7b27c88a/shoal/p2p/record"
+)
+
+// askTimeout bounds how long a donor may take to answer a request for state. It has to write its state as blocks
+// first; a gigabyte takes seconds.
+const askTimeout = 10 * time.Second
+
+// stateAsk asks a member for its state, at round From or later.
+type stateAsk struct {
+	ID   uint64 `cbor:"1,keyasint"` // of the request, chosen by the asker
+	From uint64 `cbor:"2,keyasint"`
+}
+
+// stateAnswer names the donor's state as a checkpoint manifest whose blocks it serves, or says why not.
+type stateAnswer struct {
+	ID       uint64  `cbor:"1,keyasint"`
+	Round    uint64  `cbor:"2,keyasint"`
+	Manifest cid.Cid `cbor:"3,keyasint,omitzero"`
+	Why      string  `cbor:"4,keyasint,omitempty"`
+}
+
+// fetch brings this node's state to a commit and hands it to the trainer, or says why it could not.
+func (j *Job) fetch(ctx context.Context, number uint64, e coord.Fetch) {
+	s, err := j.fetchState(ctx, e)
+	switch {
+	case ctx.Err() != nil: // a newer fetch took over, or the job ended
+	case err != nil:
+		j.post(coord.Unfetched{Round: e.Round, Why: err.Error()})
+	default:
+		j.state.offer(fetched{s, number})
+	}
+}
+
+func (j *Job) fetchState(ctx context.Context, e coord.Fetch) (snapshot, error) {
+	if e.Manifest.Defined() {
+		return j.fetchCheckpoint(ctx, e.Manifest, e.Donors)
+	}
+	if e.Round == 0 && !e.Commit.Defined() && len(e.Donors) == 0 {
+		return j.initial(ctx)
+	}
+	var errs []error
+	for _, donor := range e.Donors {
+		a, err := j.ask(ctx, donor, e.Round)
+		if err == nil {
+			var s snapshot
+			if s, err = j.fetchCheckpoint(ctx, a.Manifest, append([]record.PeerID{donor}, e.Donors...)); err == nil {
+				return s, nil
+			}
+		}
+		if ctx.Err() != nil {
+			return snapshot{}, ctx.Err()
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", donor, err))
+	}
+	return snapshot{}, errors.Join(errs...)
+}
+
+// initial is the state that the job's terms alone determine.
+func (j *Job) initial(ctx context.Context) (s snapshot, err error) {
+	m, err := j.openMaterials(ctx)
+	if err != nil {
+		return s, err
+	}
+	t, err := j.newTrainer(m)
+	if err != nil {
+		return s, err
+	}
+	defer t.Close()
+	s.State, err = t.Snapshot()
+	return s, err
+}
+
+func (j *Job) fetchCheckpoint(ctx context.Context, manifest cid.Cid, from []record.PeerID) (snapshot, error) {
+	if _, err := j.fetchManifest(ctx, manifest, from); err != nil {
+		return snapshot{}, err
+	}
+	return loadSnapshot(ctx, j.Store, j.task.ID, manifest, j.trainer.Elems())
+}
+
+// ask sends a request for state to a donor and waits for its answer.
+func (j *Job) ask(ctx context.Context, donor record.PeerID, from uint64) (stateAnswer, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	id, answers := j.asks.begin()
+	defer j.asks.end(id)
+	b, err := record.Encode(stateAsk{ID: id, From: from})
+	if err != nil {
+		return stateAnswer{}, err
+	}
+	if err := j.Host.Control().Send(donor, j.topic(topicStateAsk), b); err != nil {
+		return stateAnswer{}, err
+	}
+	select {
+	case a := <-answers:
+		if a.Why != "" {
+			return a, errors.New(a.Why)
+		}
+		return a, nil
+	case <-ctx.Done():
+		return stateAnswer{}, fmt.Errorf("no answer to a request for state: %w", ctx.Err())
+	}
+}
+
+// answer serves requests for state, one at a time: the next one usually wants the same.
+func (j *Job) answer(from record.PeerID, payload []byte) {
+	var q stateAsk
+	if err := record.Decode(payload, &q); err != nil {
+		j.log.Warn("dropped a malformed request for state", "from", from, "err", err)
+		return
+	}
+	a := stateAnswer{ID: q.ID}
+	if c, round, err := j.donate(q.From); err != nil {
+		a.Why = err.Error()
+	} else {
+		a.Manifest, a.Round = c, round
+	}
+	b, err := record.Encode(a)
+	if err != nil {
+		j.log.Error("encode an answer", "err", err)
+		return
+	}
+	j.sendRaw(from, topicStateAnswer, b)
+}
+
+// donate writes this node's state as blocks, unless the last donation still is that state. The blocks of the two
+// newest donations stay pinned.
+func (j *Job) donate(from uint64) (cid.Cid, uint64, error) {
+	s, err := j.state.copy()
+	if err != nil {
+		return cid.Undef, 0, err
+	}
+	round := s.State.Step
+	if round < from {
+		return cid.Undef, 0, fmt.Errorf("this node is at round %d itself", round)
+	}
+	if n := len(j.donated); n > 0 && j.donated[n-1].commit == s.Commit && j.donated[n-1].round == round {
+		return j.donated[n-1].manifest, round, nil
+	}
+	c, err := saveSnapshot(j.ctx, j.Store, j.task.ID, s)
+	if err != nil {
+		return cid.Undef, 0, err
+	}
+	if err := j.pin(donationPin(round), c); err != nil {
+		return cid.Undef, 0, err
+	}
+	j.donated = append(j.donated, donation{round: round, commit: s.Commit, manifest: c})
+	if len(j.donated) > 2 {
+		j.unpin(donationPin(j.donated[0].round))
+		j.donated = slices.Delete(j.donated, 0, 1)
+	}
+	return c, round, nil
+}
+
+// asks are the requests for state that wait for an answer.
+type asks struct {
+	mu   sync.Mutex // guards the rest
+	last uint64
+	open map[uint64]chan stateAnswer
+}
+
+// begin opens a request; end closes it.
+func (a *asks) begin() (id uint64, answer <-chan stateAnswer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.open == nil {
+		a.open = map[uint64]chan stateAnswer{}
+	}
+	a.last++
+	c := make(chan stateAnswer, 1)
+	a.open[a.last] = c
+	return a.last, c
+}
+
+func (a *asks) end(id uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.open, id)
+}
+
+// answered takes an answer from the network. One that nobody asked for, or a second one, is dropped.
+func (a *asks) answered(_ record.PeerID, payload []byte) {
+	var s stateAnswer
+	if record.Decode(payload, &s) != nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c := a.open[s.ID]; c != nil {
+		c <- s
+		delete(a.open, s.ID)
+	}
+}
+
+// donation is state that was written for others.
+type donation struct {
+	round    uint64
+	commit   cid.Cid
+	manifest cid.Cid
+}

@@ -1,0 +1,215 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/seed-7b27c88a/shoal/node/coord"
+	"github.com/seed-7b27c88a/shoal/node/task"
+	"github.com/seed-7b27c88a/shoal/p2p/collective"
+	"github.com/seed-7b27c88a/shoal/p2p/record"
+	"github.com/seed-7b27c88a/shoal/trainer"
+)
+
+// leaveTime is what a clean leave may take; a node ends within 5 s of being asked to.
+const leaveTime = 2 * time.Second
+
+// lingerTime is how long a node goes on telling about a job that is over. A guess: a submitter who was away for a
+// night finds the result in the morning.
+const lingerTime = 24 * time.Hour
+
+// Topics of a job's control messages.
+const (
+	topicMessage     = "coord"
+	topicLog         = "log"
+	topicStateAsk    = "state?"
+	topicStateAnswer = "state"
+)
+
+func (j *Job) topic(name string) string { return "job/" + j.task.ID.String() + "/" + name }
+
+// run gets what the job needs, takes part, and returns when the job is over here or ctx asked for a leave. lingers says
+// that the job's coordination goes on.
+func (j *Job) run(ctx context.Context) (lingers bool, err error) {
+	m, err := j.materials(ctx)
+	if err != nil {
+		return false, j.startFailed(ctx, err)
+	}
+	if j.trainer, err = j.newTrainer(m); err != nil {
+		return false, j.startFailed(ctx, err)
+	}
+	defer j.trainer.Close()
+	machine, err := j.join()
+	if err != nil {
+		return false, j.startFailed(ctx, err)
+	}
+	return j.takePart(ctx, machine)
+}
+
+func (j *Job) newTrainer(m *materials) (*trainer.Trainer, error) {
+	return trainer.New(trainer.Config{
+		Spec: &j.task.Spec, Model: m.model, Adapter: m.adapter, Rows: m.rows, Device: j.Device,
+	})
+}
+
+// startFailed ends a job that could not begin here.
+func (j *Job) startFailed(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil // asked to leave before it began; it begins again at the next start
+	}
+	j.report(task.Ended{State: "failed", Why: err.Error()})
+	return err
+}
+
+// join makes this node's part of the job's coordination, as it was when it was last saved.
+func (j *Job) join() (*coord.Machine, error) {
+	spine, err := j.loadSpine()
+	if err != nil {
+		return nil, err
+	}
+	self := coord.Self{ID: j.Host.ID(), Boot: j.Host.Boot(), Signer: coord.Keys{ID: j.Host.ID(), Key: j.Host.Key()}}
+	g, err := j.genesis()
+	if err != nil {
+		return nil, err
+	}
+	return coord.New(g, self, j.capability(0), spine)
+}
+
+// genesis is what the job's terms fix for its coordination.
+func (j *Job) genesis() (coord.Genesis, error) {
+	l, err := j.trainer.Layout()
+	if err != nil {
+		return coord.Genesis{}, err
+	}
+	s := &j.task.Spec
+	g := coord.Genesis{
+		Job:             j.task.ID,
+		Submitter:       j.task.Terms.Submitter,
+		Rows:            j.task.Terms.Rows,
+		Batch:           uint64(s.GlobalBatchSize),
+		MicroBatch:      s.MicroBatchSize,
+		Steps:           j.trainer.Steps(),
+		MinPeers:        s.Swarm.MinPeers,
+		MaxPeers:        s.Swarm.MaxPeers,
+		CheckpointEvery: uint64(s.Checkpoint.EverySteps),
+	}
+	_, g.Samples = s.Batch(g.Rows, g.Steps)
+	for _, c := range l.Chunks {
+		g.Chunks = append(g.Chunks, collective.Chunk{Lo: c.Lo, Hi: c.Hi, Unit: c.Unit})
+	}
+	return g, nil
+}
+
+// takePart starts everything that belongs to the job and waits for its end.
+func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err error) {
+	self := collective.Member{ID: j.Host.ID(), Boot: j.Host.Boot()}
+	j.state = newStateKeeper(j.trainer)
+	j.rounds = newRounds(self, j.pace.start, func(k collective.Mark, v []float32) {
+		j.group.Local(k, v)
+		j.announce()
+	})
+	if j.group, err = j.Groups.Join(j.task.ID, self, collective.Events{
+		Have: func(h collective.Have) { j.post(coord.Held{Have: h}) },
+		Done: func(d collective.Done) {
+			j.rounds.stage(d)
+			j.post(coord.Reduced{Done: d})
+		},
+	}); err != nil {
+		return false, err
+	}
+	hangUp := j.receive()
+	j.loops.Go(func() { j.loop(m) })
+	j.work.Go(j.runTrainer)
+	ended := j.wait(ctx)
+	if ended == nil {
+		j.rounds.end()
+		j.close(hangUp)
+		return false, nil
+	}
+	j.work.Wait() // the trainer, and checkpoints being written
+	j.report(*ended)
+	go func() {
+		defer j.runtime.leave(j)
+		defer j.close(hangUp)
+		j.linger()
+	}()
+	return true, nil
+}
+
+// close ends what belongs to the job and waits for it.
+func (j *Job) close(hangUp func()) {
+	hangUp()
+	j.group.Close()
+	j.work.Wait()
+	j.loops.Wait()
+}
+
+// runTrainer says why when training cannot go on.
+func (j *Job) runTrainer() {
+	if err := j.train(); err != nil {
+		j.post(coord.Failed{Why: err.Error()})
+	}
+}
+
+// wait returns when the job is over here, with its last word; or, when ctx ends, after a clean leave, with nil.
+func (j *Job) wait(ctx context.Context) *task.Ended {
+	select {
+	case e := <-j.over:
+		return &e
+	case <-ctx.Done():
+	}
+	j.post(coord.Leave{})
+	select {
+	case <-j.over:
+	case <-time.After(leaveTime):
+		j.log.Warn("left without the others' word")
+	}
+	return nil
+}
+
+// linger keeps the job's coordination running after its end, so that members that were away learn how it ended and
+// where the result is.
+func (j *Job) linger() {
+	select {
+	case <-time.After(lingerTime):
+	case <-j.runtime.closed:
+	}
+}
+
+// checkpointDue says whether coordination will ask for a checkpoint of this step.
+func (j *Job) checkpointDue(step uint64) bool {
+	every := uint64(j.task.Spec.Checkpoint.EverySteps)
+	return step == j.trainer.Steps() || every > 0 && step%every == 0
+}
+
+// capability is what this node says of itself; rowsPerSec 0 means not measured yet.
+func (j *Job) capability(rowsPerSec float64) coord.Capability {
+	if rowsPerSec == 0 {
+		rowsPerSec = 1
+	}
+	return coord.Capability{RowsPerSec: rowsPerSec, MemBytes: j.Device.Info().MemBytes, Versions: []int{record.Version}}
+}
+
+// reportSteps tells people of committed steps, each once and in order, whoever learns of them first: the trainer that
+// did them, or state that came from elsewhere with its history. state is the hash after the last one, if known.
+func (j *Job) reportSteps(steps []trainer.StepReport, state string) {
+	j.telling.Lock()
+	defer j.telling.Unlock()
+	for i, r := range steps {
+		if !j.state.tell(r.Step) {
+			continue
+		}
+		e := task.Stepped{StepReport: portable(r)}
+		if i == len(steps)-1 {
+			e.State = state
+		}
+		j.report(e)
+	}
+}
+
+func (j *Job) note(text string) { j.report(task.Note{Text: text}) }
+
+func excluded(err error) bool { return errors.Is(err, trainer.ErrExcluded) }
+
+var errNoCheckpoint = errors.New("no settled checkpoint of the job is on this node yet")

@@ -1,0 +1,125 @@
+package worker
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/seed-7b27c88a/shoal/node/coord"
+	"github.com/seed-7b27c88a/shoal/p2p/record"
+	"github.com/seed-7b27c88a/shoal/shard"
+	"github.com/seed-7b27c88a/shoal/shard/store"
+)
+
+// What a job keeps on disk besides blocks, in a key-value area of its own: the spine that the coordination asked to
+// save, and its log entry by entry.
+const (
+	areaPrefix = "job/"
+	keySpine   = "spine"
+	keyLog     = "log/" // then the entry's number, big-endian
+)
+
+// Pins of a job.
+const (
+	pinMaterials  = "materials"
+	pinCheckpoint = "checkpoint/" // then the step
+	pinDonation   = "donation/"   // then the step
+)
+
+func checkpointPin(step uint64) string { return pinCheckpoint + strconv.FormatUint(step, 10) }
+func donationPin(step uint64) string   { return pinDonation + strconv.FormatUint(step, 10) }
+
+func (j *Job) pinName(name string) string { return areaPrefix + j.task.ID.String() + "/" + name }
+
+func (j *Job) pin(name string, c cid.Cid) error {
+	return j.Store.Pin(j.ctx, j.pinName(name), c)
+}
+
+func (j *Job) unpin(name string) {
+	if err := j.Store.Unpin(j.ctx, j.pinName(name)); err != nil && j.ctx.Err() == nil {
+		j.log.Warn("unpin", "name", name, "err", err)
+	}
+}
+
+// unpinBefore drops the pins of checkpoints of earlier steps.
+func (j *Job) unpinBefore(step uint64) {
+	prefix := j.pinName(pinCheckpoint)
+	pins, err := j.Store.Pins(j.ctx, prefix)
+	if err != nil {
+		j.log.Warn("list pins", "err", err)
+		return
+	}
+	for _, p := range pins {
+		if s, err := strconv.ParseUint(strings.TrimPrefix(p.Name, prefix), 10, 64); err == nil && s < step {
+			j.unpin(checkpointPin(s))
+		}
+	}
+}
+
+// newestCheckpoint is the pinned checkpoint of the latest step.
+func newestCheckpoint(ctx context.Context, s *store.Store, job cid.Cid) (manifest cid.Cid, err error) {
+	prefix := areaPrefix + job.String() + "/" + pinCheckpoint
+	pins, err := s.Pins(ctx, prefix)
+	if err != nil {
+		return cid.Undef, err
+	}
+	best := uint64(0)
+	for _, p := range pins {
+		if step, err := strconv.ParseUint(strings.TrimPrefix(p.Name, prefix), 10, 64); err == nil && step >= best {
+			best, manifest = step, p.Root
+		}
+	}
+	if !manifest.Defined() {
+		return cid.Undef, errNoCheckpoint
+	}
+	return manifest, nil
+}
+
+// persist performs Save and Logged. A disk that fails here means that a restart would forget what was promised, so
+// the node leaves the job.
+func (j *Job) persist(e coord.Effect) {
+	var err error
+	switch e := e.(type) {
+	case coord.Save:
+		var b []byte
+		if b, err = record.Encode(e.Spine); err == nil {
+			err = j.area.Set([]byte(keySpine), b)
+		}
+	case coord.Logged:
+		var b []byte
+		if b, err = record.Encode(e.Entry); err == nil {
+			j.logged++
+			err = j.area.Set(binary.BigEndian.AppendUint64([]byte(keyLog), j.logged), b)
+		}
+	}
+	if err != nil {
+		j.fail(fmt.Sprintf("the job's log cannot be stored: %v", err))
+	}
+}
+
+// loadSpine reads what was saved before the last stop, and where the stored log ends.
+func (j *Job) loadSpine() ([]*record.Signed, error) {
+	key, _, err := j.area.Last([]byte(keyLog), []byte(keyLog+"\xff"))
+	if err == nil && len(key) == len(keyLog)+8 {
+		j.logged = binary.BigEndian.Uint64(key[len(keyLog):])
+	} else if err != nil && !errors.Is(err, shard.ErrNotFound) {
+		return nil, err
+	}
+	b, err := j.area.Get([]byte(keySpine))
+	if errors.Is(err, shard.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var spine []*record.Signed
+	if err := record.Decode(b, &spine); err != nil {
+		return nil, fmt.Errorf("the job's saved state: %w", err)
+	}
+	return spine, nil
+}

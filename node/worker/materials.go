@@ -1,0 +1,113 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/seed-7b27c88a/shoal/p2p/record"
+	"github.com/seed-7b27c88a/shoal/shard"
+	"github.com/seed-7b27c88a/shoal/trainer"
+	"github.com/seed-7b27c88a/shoal/trainer/data"
+	"github.com/seed-7b27c88a/shoal/trainer/model"
+)
+
+// materials are what a job learns from, complete on this node.
+type materials struct {
+	model, adapter model.Files
+	rows           trainer.Rows
+}
+
+// materials fetches and pins the job's model and data, from whoever has them. It keeps trying while the node is up:
+// the submitter may be away and another member not known yet.
+func (j *Job) materials(ctx context.Context) (*materials, error) {
+	t := &j.task.Terms
+	for _, c := range []cid.Cid{t.Model, t.Data, t.Held, t.Adapter} {
+		if !c.Defined() {
+			continue
+		}
+		if err := j.pin(pinMaterials, c); err != nil {
+			return nil, err
+		}
+		if err := j.obtain(ctx, c); err != nil {
+			return nil, err
+		}
+	}
+	return j.openMaterials(ctx)
+}
+
+// obtain fetches what a manifest names until it is all here.
+func (j *Job) obtain(ctx context.Context, c cid.Cid) error {
+	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
+		_, err := j.fetchManifest(ctx, c, nil)
+		if err == nil || ctx.Err() != nil || errors.Is(err, shard.ErrFull) || errors.Is(err, record.ErrBad) {
+			return err
+		}
+		j.note(fmt.Sprintf("waiting for somebody who has the job's model and data: %v", err))
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// openMaterials opens what is here.
+func (j *Job) openMaterials(ctx context.Context) (*materials, error) {
+	var m materials
+	t := &j.task.Terms
+	files, err := j.files(ctx, t.Model)
+	if err != nil {
+		return nil, err
+	}
+	m.model = files
+	if t.Adapter.Defined() {
+		if files, err = j.files(ctx, t.Adapter); err != nil {
+			return nil, err
+		}
+		m.adapter = files
+	}
+	manifest, err := shard.LoadManifest(ctx, j.Store, t.Data)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := data.Open(ctx, j.Store, *manifest)
+	if err != nil {
+		return nil, err
+	}
+	if uint64(rows.Rows()) != t.Rows {
+		return nil, fmt.Errorf("the job's data has %d rows, its terms say %d", rows.Rows(), t.Rows)
+	}
+	m.rows = rows
+	return &m, nil
+}
+
+func (j *Job) files(ctx context.Context, c cid.Cid) (*shard.Files, error) {
+	m, err := shard.LoadManifest(ctx, j.Store, c)
+	if err != nil {
+		return nil, err
+	}
+	return shard.OpenFiles(ctx, j.Store, m), nil
+}
+
+// fetchManifest makes a manifest and all its blocks present here. Donors are asked first, then every connected peer.
+func (j *Job) fetchManifest(ctx context.Context, c cid.Cid, donors []record.PeerID) (*shard.Manifest, error) {
+	from := func() []record.PeerID {
+		all := append([]record.PeerID{}, donors...)
+		for _, p := range j.Host.Peers() {
+			all = append(all, p.ID)
+		}
+		return all
+	}
+	if err := j.Blocks.Fetch(ctx, []cid.Cid{c}, from, nil); err != nil {
+		return nil, err
+	}
+	m, err := shard.LoadManifest(ctx, j.Store, c)
+	if err != nil {
+		return nil, err
+	}
+	return m, j.Blocks.Fetch(ctx, m.Blocks(), from, nil)
+}

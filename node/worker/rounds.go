@@ -1,0 +1,235 @@
+package worker
+
+import (
+	"context"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/seed-7b27c88a/shoal/node/coord"
+	"github.com/seed-7b27c88a/shoal/p2p/collective"
+	"github.com/seed-7b27c88a/shoal/trainer"
+)
+
+// rounds stands between the job's coordination, which says what happens, and the trainer, which calls and blocks. It is
+// the trainer's Source and Collective of one membership in a swarm.
+//
+// The coordination's loop calls start, release, stage, finish, exclude and end, none of which waits; the trainer's
+// goroutine calls Next, Reduce, Cut and Gather. A round may reach the trainer in two ways: as work of a plan, or, when
+// this member has none, as the committed result alone; both are handed out by Next, so that the trainer has one path.
+type rounds struct {
+	self  collective.Member
+	begin func(trainer.Work)               // the trainer takes work up
+	hand  func(collective.Mark, []float32) // gives a piece to the collective; must not wait for the network
+
+	mu       sync.Mutex
+	changed  chan struct{}             // closed and replaced whenever anything below changes
+	plan     *collective.Plan          // in force
+	queue    []trainer.Work            // of the plan's round, by attempt, not yet taken
+	totals   map[uint64]trainer.Totals // released or committed, by round
+	done     []collective.Done         // staged results, oldest first, at most coord.StagedResults
+	finished []finished                // committed, not yet stepped, oldest first
+	stepping *coord.Finish             // what Gather handed out last
+	at       uint64                    // the trainer has the state of this round
+	excluded bool                      // … which is being replaced
+	ended    bool
+}
+
+// finished is a committed round with its result.
+type finished struct {
+	coord.Finish
+	v []float32
+}
+
+func newRounds(self collective.Member, begin func(trainer.Work), hand func(collective.Mark, []float32)) *rounds {
+	return &rounds{self: self, begin: begin, hand: hand, changed: make(chan struct{}), totals: map[uint64]trainer.Totals{}}
+}
+
+// start puts a plan in force. Work of an older round is dropped; work of an earlier attempt of the same round stays.
+func (r *rounds) start(s coord.Start) {
+	r.update(func() {
+		if r.plan == nil || r.plan.Round != s.Plan.Round || r.plan.Generation != s.Plan.Generation {
+			r.queue = nil
+		}
+		r.plan = s.Plan
+		delete(r.totals, s.Plan.Round) // of an attempt that is given up
+		r.queue = append(r.queue, trainer.Work{Round: s.Plan.Round, Attempt: s.Plan.Attempt, Positions: s.Work})
+	})
+}
+
+func (r *rounds) release(e coord.Release) {
+	r.update(func() { r.totals[e.Key.Round] = totalsOf(e.Totals, e.Peers) })
+}
+
+// stage keeps a complete result until a commit names it. Results that none names are dropped, oldest first.
+func (r *rounds) stage(d collective.Done) {
+	r.update(func() {
+		r.done = append(r.done, d)
+		if len(r.done) > coord.StagedResults {
+			r.done = r.done[len(r.done)-coord.StagedResults:]
+		}
+	})
+}
+
+// finish takes the commit of a staged result; false: it is not staged here.
+func (r *rounds) finish(f coord.Finish) (ok bool) {
+	r.update(func() {
+		i := slices.IndexFunc(r.done, func(d collective.Done) bool { return d.Key == f.Key })
+		if ok = i >= 0; !ok {
+			return
+		}
+		r.finished = append(r.finished, finished{f, r.done[i].V})
+		r.done = slices.Delete(r.done, i, i+1)
+		r.totals[f.Key.Round] = totalsOf(f.Totals, f.Peers)
+	})
+	return ok
+}
+
+// exclude makes the trainer's calls return ErrExcluded until readmit.
+func (r *rounds) exclude() {
+	r.update(func() { r.excluded, r.queue, r.finished, r.stepping = true, nil, nil, nil })
+}
+
+// readmit lets the trainer go on from the state of a round.
+func (r *rounds) readmit(at uint64) { r.update(func() { r.at, r.excluded = at, false }) }
+
+func (r *rounds) end() { r.update(func() { r.ended = true }) }
+
+// stepped tells which commit the trainer stepped last.
+func (r *rounds) stepped() *coord.Finish {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stepping
+}
+
+// Next returns the work of the newest plan, or the round of a commit that came without work. Work of a round that the
+// trainer has not reached yet waits for the commits before it.
+func (r *rounds) Next(ctx context.Context) (w trainer.Work, err error) {
+	err = r.wait(ctx, func() (ok bool, err error) {
+		switch {
+		case r.excluded:
+			return false, trainer.ErrExcluded
+		case len(r.finished) > 0:
+			w = trainer.Work{Round: r.finished[0].Key.Round}
+			return true, nil
+		case r.ended:
+			return false, io.EOF
+		}
+		w, ok = r.take()
+		return ok, nil
+	})
+	if err == nil {
+		r.begin(w)
+	}
+	return w, err
+}
+
+// take takes the oldest work of the trainer's next round off the queue. Called with mu held.
+func (r *rounds) take() (w trainer.Work, ok bool) {
+	if i := slices.IndexFunc(r.queue, r.isNext); i >= 0 {
+		w, ok = r.queue[i], true
+		r.queue = slices.Delete(r.queue, i, i+1)
+	}
+	return w, ok
+}
+
+func (r *rounds) isNext(w trainer.Work) bool { return w.Round == r.at+1 }
+
+// Reduce hands a piece to the collective, which keeps v until the round is over. An empty piece adds nothing and is
+// not sent.
+func (r *rounds) Reduce(ctx context.Context, p trainer.Piece, v []float32) error {
+	if len(p.Positions) == 0 {
+		return ctx.Err()
+	}
+	r.hand(collective.Mark{
+		PieceID: collective.PieceID{Round: p.Round, Attempt: p.Attempt, Member: r.self.ID, Boot: r.self.Boot},
+		Weight:  p.Tokens,
+		Loss:    p.Loss,
+	}, v)
+	return ctx.Err()
+}
+
+// Cut waits for the round's totals. The owners' sums stay inside the collective: with zero 0 every member steps.
+func (r *rounds) Cut(ctx context.Context, round uint64) (own []trainer.Chunk, t trainer.Totals, err error) {
+	err = r.wait(ctx, func() (ok bool, err error) {
+		if err := r.replaced(round); err != nil {
+			return false, err
+		}
+		t, ok = r.totals[round]
+		return ok, nil
+	})
+	return nil, t, err
+}
+
+// Gather waits for the round's commit and fills dst with the result that it names.
+func (r *rounds) Gather(ctx context.Context, round uint64, _ []trainer.Chunk, dst []float32) error {
+	return r.wait(ctx, func() (bool, error) {
+		if len(r.finished) == 0 || r.finished[0].Key.Round != round {
+			return false, r.replaced(round)
+		}
+		f := r.finished[0]
+		copy(dst, f.v)
+		r.finished, r.stepping, r.at = r.finished[1:], &f.Finish, round
+		for past := range r.totals {
+			if past <= round {
+				delete(r.totals, past)
+			}
+		}
+		return true, nil
+	})
+}
+
+// replaced says whether the trainer should leave the round it is in. Called with mu held.
+func (r *rounds) replaced(round uint64) error {
+	switch {
+	case r.excluded:
+		return trainer.ErrExcluded
+	case len(r.finished) > 0 && r.finished[0].Key.Round == round:
+		return nil // committed: nothing can take it back but exclude
+	case slices.ContainsFunc(r.queue, r.isNext) || len(r.finished) > 0:
+		return trainer.ErrAttempt
+	case r.ended:
+		return io.EOF
+	}
+	return nil
+}
+
+func (r *rounds) update(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f()
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// wait calls ready with mu held, now and after each change, until it is true or an error.
+func (r *rounds) wait(ctx context.Context, ready func() (bool, error)) error {
+	for {
+		r.mu.Lock()
+		ok, err := ready()
+		changed := r.changed
+		r.mu.Unlock()
+		if ok || err != nil {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func totalsOf(t collective.Totals, peers int) trainer.Totals {
+	return trainer.Totals{Tokens: t.Weight, Loss: t.Loss, SumSq: t.SumSq, NonFinite: t.NonFinite, Peers: peers}
+}
+
+// commitOf names the round that a step belongs to; Undef at round 0.
+func commitOf(f *coord.Finish) cid.Cid {
+	if f == nil {
+		return cid.Undef
+	}
+	return f.Commit
+}

@@ -1,0 +1,73 @@
+package worker
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"io"
+
+	"github.com/seed-7b27c88a/shoal/node/coord"
+	"github.com/seed-7b27c88a/shoal/trainer"
+)
+
+// train runs the trainer until the job is over here. Whenever this member's state has to be replaced it leaves the
+// rounds, waits for the new state, and goes on from there.
+func (j *Job) train() error {
+	for {
+		err := j.trainer.Run(j.state.runContext(j.ctx), j.rounds, j.rounds, j.stepped)
+		switch {
+		case err == nil || errors.Is(err, io.EOF):
+			return nil
+		case j.ctx.Err() != nil:
+			return nil
+		case !errors.Is(err, trainer.ErrExcluded) && !errors.Is(err, context.Canceled):
+			return err
+		}
+		if err := j.restore(); err != nil {
+			return err
+		}
+	}
+}
+
+// stepped runs on the trainer's goroutine after each committed step.
+func (j *Job) stepped(r trainer.StepReport) {
+	f := j.rounds.stepped()
+	hash, err := j.state.advance(r, commitOf(f), j.checkpointDue(r.Step))
+	if err != nil {
+		j.post(coord.Failed{Why: err.Error()})
+		return
+	}
+	j.reportSteps([]trainer.StepReport{r}, hex.EncodeToString(hash[:]))
+	j.post(coord.Stepped{Round: r.Step, Commit: commitOf(f), Hash: hash})
+}
+
+// restore waits for fetched state and puts it into the trainer, which may go on only if that was the last word.
+func (j *Job) restore() error {
+	for {
+		select {
+		case s := <-j.state.fetched:
+			if done, err := j.adopt(s); done || err != nil {
+				return err
+			}
+		case <-j.ctx.Done():
+			return j.ctx.Err()
+		}
+	}
+}
+
+func (j *Job) adopt(s fetched) (done bool, err error) {
+	if err := j.trainer.Restore(s.State); err != nil {
+		j.post(coord.Unfetched{Round: s.State.Step, Why: err.Error()})
+		return false, nil
+	}
+	hash, err := j.trainer.StateHash()
+	if err != nil {
+		return false, err
+	}
+	j.reportSteps(j.state.replace(s.snapshot), hex.EncodeToString(hash[:]))
+	if !j.state.settled(s.fetch, func() { j.rounds.readmit(s.State.Step) }) {
+		return false, nil // another fetch is under way
+	}
+	j.post(coord.Restored{Round: s.State.Step, Commit: s.Commit, Hash: hash})
+	return true, nil
+}

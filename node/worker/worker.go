@@ -1,0 +1,141 @@
+// Package worker runs jobs on this node, as node/task's Runtime: it gives a job's coordination (node/coord) a clock
+// and a network, its trainer data and a device, and its replica group (p2p/collective) the vectors; it moves state
+// between members and into checkpoints. It decides nothing: what to do comes out of the coord.Machine, how to learn is
+// the trainer's.
+//
+// Four goroutines belong to a running job. The loop (loop.go) owns the coord.Machine and performs its effects without
+// waiting. The trainer (train.go) runs rounds and blocks in the calls of rounds.go. The collective's group owns its own
+// machine. State is fetched and written beside them (state.go, exchange.go). Everything ends when the job's context
+// does, and Run waits for it.
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/seed-7b27c88a/shoal/kernels"
+	"github.com/seed-7b27c88a/shoal/node/coord"
+	"github.com/seed-7b27c88a/shoal/node/task"
+	"github.com/seed-7b27c88a/shoal/p2p"
+	"github.com/seed-7b27c88a/shoal/p2p/blocks"
+	"github.com/seed-7b27c88a/shoal/p2p/collective"
+	"github.com/seed-7b27c88a/shoal/shard/store"
+	"github.com/seed-7b27c88a/shoal/trainer"
+)
+
+// Deps is what jobs need of their node.
+type Deps struct {
+	Host   *p2p.Host
+	Blocks *blocks.Exchange
+	Groups *collective.Exchange
+	Store  *store.Store
+	Device kernels.Device
+	Log    *slog.Logger
+}
+
+// Runtime runs jobs.
+type Runtime struct {
+	deps   Deps
+	closed chan struct{}
+
+	mu      sync.Mutex // guards running
+	running map[cid.Cid]*Job
+	gone    sync.WaitGroup // jobs that run or linger
+}
+
+// New returns the runtime of a node.
+func New(d Deps) *Runtime {
+	return &Runtime{deps: d, closed: make(chan struct{}), running: map[cid.Cid]*Job{}}
+}
+
+// Close ends what is left of jobs that are over. Call it once, when no Run goes on.
+func (r *Runtime) Close() {
+	close(r.closed)
+	r.gone.Wait()
+}
+
+var _ task.Runtime = (*Runtime)(nil)
+
+// Job is this node's part in one job.
+type Job struct {
+	Deps
+	runtime *Runtime
+	task    task.Task
+	log     *slog.Logger
+	report  func(task.Event)
+
+	ctx    context.Context // ends with the job
+	stop   context.CancelFunc
+	loops  sync.WaitGroup // the coordination's loop
+	work   sync.WaitGroup // the trainer, and what moves state
+	events chan coord.Event
+	over   chan task.Ended // the coordination's last word
+
+	area    *store.KV // what the job keeps on disk besides blocks
+	logged  uint64    // entries of the stored log; belongs to the loop
+	group   *collective.Group
+	rounds  *rounds
+	trainer *trainer.Trainer
+	state   *stateKeeper
+	telling sync.Mutex // held while steps are reported, so that they come in order
+	pace    pace
+	asks    asks
+	donated []donation // newest last; belongs to the handler of requests for state
+}
+
+// Run takes part in a job until it is over here or ctx ends, which asks for a clean leave.
+func (r *Runtime) Run(ctx context.Context, t task.Task, report func(task.Event)) error {
+	j := &Job{
+		Deps: r.deps, runtime: r, task: t, report: report,
+		log:    r.deps.Log.With("job", t.Spec.Name),
+		events: make(chan coord.Event, 64),
+		over:   make(chan task.Ended, 1),
+		area:   r.deps.Store.KV(areaPrefix + t.ID.String()),
+	}
+	// The job outlives ctx by the time that a clean leave takes, and lingers after its end.
+	j.ctx, j.stop = context.WithCancel(context.WithoutCancel(ctx))
+	if err := r.enter(j); err != nil {
+		return err
+	}
+	lingers, err := j.run(ctx)
+	if !lingers {
+		j.stop()
+		r.leave(j)
+	}
+	return err
+}
+
+func (r *Runtime) enter(j *Job) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.running[j.task.ID] != nil {
+		return fmt.Errorf("job %s runs here already", j.task.ID)
+	}
+	r.running[j.task.ID] = j
+	r.gone.Add(1)
+	return nil
+}
+
+func (r *Runtime) leave(j *Job) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.running, j.task.ID)
+	r.gone.Done()
+}
+
+// Cancel publishes the submitter's word that the job ends.
+func (r *Runtime) Cancel(ctx context.Context, id cid.Cid) error {
+	r.mu.Lock()
+	j := r.running[id]
+	r.mu.Unlock()
+	if j == nil {
+		return errors.New("the job does not run on this node")
+	}
+	j.post(coord.CancelJob{Why: "cancelled by the submitter"})
+	return nil
+}

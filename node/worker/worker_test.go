@@ -1,0 +1,199 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/seed-7b27c88a/shoal/kernels"
+	_ "github.com/seed-7b27c88a/shoal/kernels/cpu"
+	"github.com/seed-7b27c88a/shoal/node/task"
+	"github.com/seed-7b27c88a/shoal/p2p"
+	"github.com/seed-7b27c88a/shoal/p2p/blocks"
+	"github.com/seed-7b27c88a/shoal/p2p/collective"
+	"github.com/seed-7b27c88a/shoal/p2p/xfer"
+	"github.com/seed-7b27c88a/shoal/shard"
+	"github.com/seed-7b27c88a/shoal/shard/store"
+	"github.com/seed-7b27c88a/shoal/trainer"
+	"github.com/seed-7b27c88a/shoal/trainer/data"
+	"github.com/seed-7b27c88a/shoal/trainer/job"
+	"github.com/seed-7b27c88a/shoal/trainer/model/tiny"
+)
+
+// peer is a real node without a daemon around it.
+type peer struct {
+	*Runtime
+	host *p2p.Host
+
+	mu    sync.Mutex
+	steps []trainer.StepReport
+	ended task.Ended
+	done  chan struct{}
+}
+
+func newPeer(t *testing.T) *peer {
+	t.Helper()
+	host, err := p2p.New(p2p.Config{Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Log: slog.New(slog.DiscardHandler)})
+	must(t, err)
+	st, err := store.Open(t.TempDir(), store.Options{})
+	must(t, err)
+	dev, err := kernels.Open("cpu")
+	must(t, err)
+	x := xfer.Over(host, xfer.Config{})
+	ex := blocks.New(host, st, nil)
+	p := &peer{host: host, done: make(chan struct{}), Runtime: New(Deps{
+		Host: host, Blocks: ex, Groups: collective.NewExchange(x), Store: st, Device: dev, Log: slog.Default(),
+	})}
+	t.Cleanup(func() {
+		p.Close()
+		ex.Close()
+		x.Close()
+		host.Close()
+		dev.Close()
+		st.Close()
+	})
+	return p
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *peer) run(ctx context.Context, tk task.Task) error {
+	return p.Run(ctx, tk, func(e task.Event) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		switch e := e.(type) {
+		case task.Stepped:
+			p.steps = append(p.steps, e.StepReport)
+		case task.Back:
+			p.steps = p.steps[:e.Step]
+		case task.Ended:
+			p.ended = e
+			close(p.done)
+		}
+	})
+}
+
+// tinyTask puts a small model and some rows into p's store and signs a job over them.
+func tinyTask(t *testing.T, p *peer, members, steps int) task.Task {
+	t.Helper()
+	ctx := t.Context()
+	dir := t.TempDir()
+	must(t, tiny.Write(dir, tiny.Shape{}, 1))
+	_, model, err := shard.ImportDir(ctx, p.deps.Store, dir, shard.KindModel, "tiny", nil)
+	must(t, err)
+	manifest := tinyRows(t, p.deps.Store, 40)
+	spec, err := job.Parse([]byte(fmt.Sprintf(`version: shoal/v1
+name: tiny
+base_model: cid:m
+adapter: lora
+lora_target_linear: true
+datasets: [{path: "cid:d"}]
+micro_batch_size: 1
+global_batch_size: 4
+max_steps: %d
+optimizer: {lr: 1e-2}
+swarm: {min_peers: %d}
+checkpoint: {every_steps: 5}
+`, steps, members)))
+	must(t, err)
+	must(t, spec.Validate())
+	canonical, err := spec.Canonical()
+	must(t, err)
+	tk, err := task.Sign(task.Terms{Submitter: p.host.ID(), Spec: canonical, Model: model, Data: manifest, Rows: 40, Params: 1},
+		p.host.Boot(), p.host.Key())
+	must(t, err)
+	return tk
+}
+
+func tinyRows(t *testing.T, st shard.Store, n int) cid.Cid {
+	t.Helper()
+	w := data.NewWriter(st)
+	for i := range n {
+		ids := make([]int32, 24)
+		for k := range ids {
+			ids[k] = int32(3 + (i*7+k*k)%200)
+		}
+		must(t, w.Add(t.Context(), data.Example{IDs: ids, Labels: ids}))
+	}
+	m, err := w.Close(t.Context(), "rows")
+	must(t, err)
+	c, err := shard.SaveManifest(t.Context(), st, &m)
+	must(t, err)
+	return c
+}
+
+// alone trains tk in one process.
+func alone(t *testing.T, p *peer, tk task.Task) []trainer.StepReport {
+	t.Helper()
+	j := &Job{Deps: p.deps, task: tk}
+	m, err := j.openMaterials(t.Context())
+	must(t, err)
+	tr, err := j.newTrainer(m)
+	must(t, err)
+	defer tr.Close()
+	var steps []trainer.StepReport
+	must(t, tr.Run(t.Context(), tr.Local(), &trainer.Solo{}, func(r trainer.StepReport) { steps = append(steps, r) }))
+	return steps
+}
+
+func connect(t *testing.T, ps []*peer) {
+	t.Helper()
+	for i, p := range ps {
+		for _, q := range ps[:i] {
+			must(t, p.host.Connect(t.Context(), q.host.Addrs()[0]))
+		}
+	}
+}
+
+func TestSwarmEqualsOneProcess(t *testing.T) {
+	for _, n := range []int{1, 3} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			var ps []*peer
+			for range n {
+				ps = append(ps, newPeer(t))
+			}
+			connect(t, ps)
+			tk := tinyTask(t, ps[0], n, 12)
+			want := alone(t, ps[0], tk)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			for _, p := range ps {
+				go p.run(ctx, tk)
+			}
+			for i, p := range ps {
+				select {
+				case <-p.done:
+				case <-ctx.Done():
+					t.Fatalf("node %d did not finish: %d steps", i, len(p.steps))
+				}
+				if p.ended.State != "done" {
+					t.Fatalf("node %d ended %+v", i, p.ended)
+				}
+				compare(t, p.steps, want)
+			}
+		})
+	}
+}
+
+func compare(t *testing.T, got, want []trainer.StepReport) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%d steps, want %d", len(got), len(want))
+	}
+	for i := range want {
+		if d := math.Abs(got[i].Loss - want[i].Loss); d > 1e-5 || got[i].Step != want[i].Step || got[i].Tokens != want[i].Tokens {
+			t.Errorf("step %d: %+v, want %+v", i+1, got[i], want[i])
+		}
+	}
+}

@@ -1,0 +1,93 @@
+// Package blocks moves content-addressed blocks between nodes: a fetch names the CIDs it wants, several donors
+// are asked at once, every block is verified by the store it is put in, and what the store has is never fetched
+// again. So a fetch that was interrupted goes on where it stopped.
+//
+// # Protocol /shoal/blocks/1
+//
+// The fetching node opens a stream to a donor and writes requests; the donor answers them in order. Frames, big endian:
+//
+//	kind u8 | status u8 | seq u32 | length u32 | body
+//
+//	have    1 →   body: up to 512 times (length u8, CID)        "which of these do you have?"
+//	get     2 →   body: a CID
+//	cancel  3 →   body empty, seq of an earlier get             "not any more"; still answered, in its turn
+//	has     4 ←   body: one bit per CID asked, lowest first
+//	block   5 ←   status 0: body is the block, at most 1 MiB; else empty: 1 not here, 2 not for you, 3 cancelled
+//
+// At most 8 gets are under way on a stream; a donor resets a stream with more than 64 unanswered requests, with a malformed frame,
+// or idle for a minute. CIDs are version 1, sha2-256, raw or dag-cbor; anything else is malformed.
+//
+// Blocks are given out in order, each to one donor that has it. A donor that runs out of work takes over what a slower one has
+// not begun to send (plan.go). A donor that sends wrong bytes is not asked again by the same fetch.
+//
+// An Exchange is safe for concurrent use. Donors are served without a lock: the store's own reads are all there is.
+package blocks
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/seed-7b27c88a/shoal/p2p"
+	"github.com/seed-7b27c88a/shoal/p2p/record"
+)
+
+// Store is where blocks are read from and put. Put verifies that data matches c, and fails if not; Get fails for a
+// block that is not there. The bytes that Get returns and Put got are not changed by anybody.
+type Store interface {
+	Has(ctx context.Context, c cid.Cid) (bool, error)
+	Get(ctx context.Context, c cid.Cid) ([]byte, error)
+	Put(ctx context.Context, c cid.Cid, data []byte) error
+}
+
+// Exchange serves this node's blocks and fetches others.
+type Exchange struct {
+	h     *p2p.Host
+	store Store
+	allow func(peer record.PeerID, c cid.Cid) bool
+	log   *slog.Logger
+
+	mu      sync.Mutex // guards serving
+	serving map[record.PeerID]int
+	streams int
+}
+
+// New serves blocks of store to peers whom allow lets have them; nil lets everybody. allow is called concurrently for
+// every block asked for, and must be quick.
+func New(h *p2p.Host, store Store, allow func(peer record.PeerID, c cid.Cid) bool) *Exchange {
+	if allow == nil {
+		allow = func(record.PeerID, cid.Cid) bool { return true }
+	}
+	x := &Exchange{h: h, store: store, allow: allow, log: h.Log(), serving: map[record.PeerID]int{}}
+	h.Handle(protocol, x.serve)
+	return x
+}
+
+// Close stops serving. Fetches under way go on until their context ends.
+func (x *Exchange) Close() { x.h.Unhandle(protocol) }
+
+// Get returns a block, fetching it first if the store lacks it.
+func (x *Exchange) Get(ctx context.Context, c cid.Cid, from []record.PeerID) ([]byte, error) {
+	if err := x.Fetch(ctx, []cid.Cid{c}, func() []record.PeerID { return from }, nil); err != nil {
+		return nil, err
+	}
+	return x.store.Get(ctx, c)
+}
+
+// Fetch brings the blocks cids into the store and returns when all are there. from is asked again and again for peers
+// that may have them, at least every second; it may grow and shrink. progress, if not nil, is called one call at a time with the
+// number of blocks present of total. When nobody has delivered anything for a minute, or ctx ends, the error says who
+// was asked and what is missing; what was fetched stays, so a later call fetches only the rest.
+func (x *Exchange) Fetch(ctx context.Context, cids []cid.Cid, from func() []record.PeerID, progress func(done, total int)) error {
+	f, err := x.newFetch(ctx, cids, progress)
+	if err != nil {
+		return fmt.Errorf("fetch blocks: %w", err)
+	}
+	if err := f.run(ctx, from); err != nil {
+		return fmt.Errorf("fetch blocks: %w", err)
+	}
+	return nil
+}

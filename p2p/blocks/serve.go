@@ -1,0 +1,210 @@
+package blocks
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/seed-7b27c88a/shoal/p2p"
+	"github.com/seed-7b27c88a/shoal/p2p/record"
+)
+
+const (
+	maxServed     = 128 // streams served at once
+	maxServedPeer = 4   // of them for one peer; each holds at most one block in memory
+	idleLimit     = time.Minute
+	pieceSize     = 64 << 10         // bytes that must move within pieceTime
+	pieceTime     = 20 * time.Second // so the slowest useful link carries 3 KB/s
+)
+
+// serve answers one stream.
+func (x *Exchange) serve(s *p2p.Stream) {
+	defer s.Reset()
+	if !x.enter(s.Peer()) {
+		return
+	}
+	defer x.exit(s.Peer())
+	ctx, cancel := context.WithCancel(context.Background())
+	d := &donation{x: x, s: s, wake: make(chan struct{}, 1)}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer s.Reset() // ends read
+		d.answer(ctx)
+	})
+	err := d.read()
+	cancel()
+	s.Reset() // ends answer
+	wg.Wait()
+	x.log.Debug("blocks served", "peer", s.Peer(), "ended", err)
+}
+
+func (x *Exchange) enter(peer record.PeerID) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.streams >= maxServed || x.serving[peer] >= maxServedPeer {
+		return false
+	}
+	x.streams++
+	x.serving[peer]++
+	return true
+}
+
+func (x *Exchange) exit(peer record.PeerID) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.streams--
+	if x.serving[peer]--; x.serving[peer] == 0 {
+		delete(x.serving, peer)
+	}
+}
+
+// donation is a stream being served: one goroutine reads requests, one answers them.
+type donation struct {
+	x    *Exchange
+	s    *p2p.Stream
+	wake chan struct{} // one pending signal
+
+	mu    sync.Mutex // guards queue and busy
+	queue []queued
+	busy  bool // an answer is being written
+}
+
+type queued struct {
+	request
+	cancelled bool
+}
+
+// read takes requests until the stream fails or is idle.
+func (d *donation) read() error {
+	r := bufio.NewReaderSize(d.s, 32<<10)
+	for {
+		d.s.SetReadDeadline(time.Now().Add(idleLimit))
+		if _, err := r.Peek(1); errors.Is(err, os.ErrDeadlineExceeded) && d.working() {
+			continue // it waits for us
+		} else if err != nil {
+			return err
+		}
+		q, err := readRequest(r)
+		if err != nil {
+			return err
+		}
+		if err := d.accept(q); err != nil {
+			return err
+		}
+	}
+}
+
+func (d *donation) working() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.busy || len(d.queue) > 0
+}
+
+func (d *donation) accept(q request) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if q.kind == kindCancel {
+		for i := range d.queue {
+			if d.queue[i].kind == kindGet && d.queue[i].seq == q.seq {
+				d.queue[i].cancelled = true
+			}
+		}
+		return nil
+	}
+	if len(d.queue) >= maxQueued {
+		return fmt.Errorf("%w: more than %d unanswered requests", errFrame, maxQueued)
+	}
+	d.queue = append(d.queue, queued{request: q})
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+func (d *donation) next() (queued, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.busy = len(d.queue) > 0
+	if !d.busy {
+		return queued{}, false
+	}
+	q := d.queue[0]
+	d.queue = d.queue[1:]
+	return q, true
+}
+
+// answer writes the answers in order.
+func (d *donation) answer(ctx context.Context) {
+	for {
+		q, ok := d.next()
+		if !ok {
+			select {
+			case <-ctx.Done():
+				return
+			case <-d.wake:
+				continue
+			}
+		}
+		h, body := d.reply(ctx, q)
+		if err := writeAll(d.s, h, body); err != nil {
+			return
+		}
+	}
+}
+
+func (d *donation) reply(ctx context.Context, q queued) (header, []byte) {
+	if q.kind == kindHave {
+		body := d.which(ctx, q.cids)
+		return header{kind: kindHas, seq: q.seq, length: uint32(len(body))}, body
+	}
+	h := header{kind: kindBlock, seq: q.seq}
+	var body []byte
+	switch {
+	case q.cancelled:
+		h.status = statusCancelled
+	case !d.x.allow(d.s.Peer(), q.cids[0]):
+		h.status = statusRefused
+	default:
+		data, err := d.x.store.Get(ctx, q.cids[0])
+		if err != nil || len(data) > maxBlock {
+			h.status = statusNotHere
+			break
+		}
+		h.length, body = uint32(len(data)), data
+	}
+	return h, body
+}
+
+// which is the bitmap of the blocks that this node has and may give to the peer.
+func (d *donation) which(ctx context.Context, cids []cid.Cid) []byte {
+	bits := make([]byte, (len(cids)+7)/8)
+	for i, c := range cids {
+		if !d.x.allow(d.s.Peer(), c) {
+			continue
+		}
+		if ok, err := d.x.store.Has(ctx, c); ok && err == nil {
+			bits[i/8] |= 1 << (i % 8)
+		}
+	}
+	return bits
+}
+
+// writeAll writes header and body in pieces, each with a deadline of its own.
+func writeAll(s *p2p.Stream, h header, body []byte) error {
+	first := body[:min(len(body), pieceSize)]
+	buf := append(h.append(make([]byte, 0, headSize+len(first))), first...)
+	for body = body[len(first):]; ; body = body[min(len(body), pieceSize):] {
+		s.SetWriteDeadline(time.Now().Add(pieceTime))
+		if _, err := s.Write(buf); err != nil || len(body) == 0 {
+			return err
+		}
+		buf = body[:min(len(body), pieceSize)]
+	}
+}

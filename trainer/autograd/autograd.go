@@ -1,0 +1,218 @@
+// Package autograd is a small tape over kernels' operations: run a model forward and the tape knows how to run it
+// backward.
+//
+// Words. A Var is a value on the tape; one that wants a gradient has an id. A Param is a handle to a weight, never the
+// weight itself: at each use the tape asks Weights for the tensor, between Acquire and Release of the weight's unit, so
+// that resident, gathered, offloaded and quantized weights are implementations of one door. All activations are (N, C):
+// N tokens of all sequences of a micro-batch, no padding.
+//
+// Gradients of activations carry a mode: the first writer sets, the rest add, so nothing is cleared. Gradients of
+// parameters always add to what Weights.Grad gives. Backward runs the recorded nodes in reverse order, so every sum has
+// one order.
+//
+// Memory comes from an arena that is rewound at the start of a micro-batch: the same shapes get the same addresses and
+// nothing is allocated on the device after the first time. The tape itself is data in slices that keep their size, so
+// that a warm pass leaves the garbage collector alone. Where memory runs out the pass goes on doing nothing, and Err says
+// so.
+//
+// Concurrency. A Tape, its stream and its arena belong to one goroutine.
+package autograd
+
+import (
+	"context"
+
+	"github.com/seed-7b27c88a/shoal/kernels"
+)
+
+// Var is a value on the tape. The zero id means that no gradient is wanted.
+type Var struct {
+	T  kernels.Tensor
+	id int32
+}
+
+// Const is a value that gets no gradient.
+func Const(t kernels.Tensor) Var { return Var{T: t} }
+
+// Wants says whether the tape will compute a gradient for v.
+func (v Var) Wants() bool { return v.id != 0 }
+
+// Tape records what a backward pass needs.
+type Tape struct {
+	S *kernels.Stream
+	W Weights
+
+	arena  *kernels.Arena
+	ctx    context.Context
+	record bool
+	nodes  []node
+	grads  []slot // by Var id; entry 0 is never used
+	err    error  // the first error of Acquire or of a host function
+}
+
+// node turns the finished gradient of the value id into gradients of what it was made of. It is data: back is a method of
+// Tape, and what that needs lies beside it. A closure would say the same and be a thousand allocations per step.
+type node struct {
+	id   int32 // 0: run always (unit borders)
+	back func(t *Tape, n *node, dy kernels.Tensor)
+	kept
+}
+
+// kept is what an operation keeps for its backward pass; each uses a few of these.
+type kept struct {
+	x     [3]Var            // inputs
+	w, b  *Param            // weights
+	t     [2]kernels.Tensor // what forward made or was given besides: statistics, positions
+	f     float32
+	inOut bool // of a linear layer
+	rope  kernels.Rope
+	drop  kernels.Dropout
+	attn  kernels.AttnSpec
+	unit  *unit
+	host  *hostCall
+	cols  []Var // parts of a split
+}
+
+// slot is the gradient of one value.
+type slot struct {
+	t      kernels.Tensor
+	set    bool // somebody has written it
+	parent Var  // the value that this one is a column window of, if any
+	col    int  // first column of the window
+}
+
+// New makes a tape. Begin starts a pass on it.
+func New(s *kernels.Stream, w Weights, a *kernels.Arena) *Tape {
+	return &Tape{S: s, W: w, arena: a, ctx: context.Background(), grads: make([]slot, 1)}
+}
+
+// Begin forgets the last pass and rewinds the arena. With record false nothing is kept for a backward pass.
+func (t *Tape) Begin(ctx context.Context, record bool) {
+	t.ctx, t.record, t.err = ctx, record, nil
+	t.nodes, t.grads = t.nodes[:0], t.grads[:1]
+	t.arena.Reset()
+}
+
+// Alloc returns memory that lives until the next Begin. Its contents are undefined.
+func (t *Tape) Alloc(rows, cols int) kernels.Tensor { return t.arena.F32(rows, cols) }
+
+// Ints returns memory for row indexes, lengths and positions, until the next Begin.
+func (t *Tape) Ints(rows, cols int) kernels.Tensor { return t.arena.I32(rows, cols) }
+
+// Fail makes err the tape's error unless it has one.
+func (t *Tape) Fail(err error) {
+	if t.err == nil {
+		t.err = err
+	}
+}
+
+// Err is the first error of the pass so far: of the weights, of a host function, of memory or of the device. Commands
+// that are still on their way may add one.
+func (t *Tape) Err() error {
+	if t.err == nil {
+		t.err = t.S.Err()
+	}
+	return t.err
+}
+
+// Backward computes the gradients of everything out was made of, given the gradients dOut of out themselves. It is the
+// same for a whole model and for a stage of one.
+func (t *Tape) Backward(ctx context.Context, out []Var, dOut []kernels.Tensor) error {
+	t.ctx = ctx
+	for i, v := range out {
+		if v.id != 0 {
+			t.grads[v.id] = slot{t: dOut[i], set: true}
+		}
+	}
+	t.unwind(0)
+	return t.Err()
+}
+
+// Grad is the gradient of v after Backward, and whether anything contributed to it.
+func (t *Tape) Grad(v Var) (kernels.Tensor, bool) {
+	s := t.grads[v.id]
+	return s.t, v.id != 0 && s.set
+}
+
+// unwind runs the nodes from the newest down to base in reverse and forgets them.
+func (t *Tape) unwind(base int) {
+	for i := len(t.nodes) - 1; i >= base && t.err == nil; i-- {
+		n := &t.nodes[i]
+		if n.id == 0 {
+			n.back(t, n, kernels.Tensor{})
+		} else if s := t.grads[n.id]; s.set { // else: nobody downstream depended on it
+			n.back(t, n, s.t)
+		}
+	}
+	clear(t.nodes[base:]) // they would keep what they point to alive
+	t.nodes = t.nodes[:base]
+}
+
+// made wraps y as a new value; back is recorded with what it needs when a gradient is wanted.
+func (t *Tape) made(y kernels.Tensor, want bool, back func(*Tape, *node, kernels.Tensor), k kept) Var {
+	if !want || !t.record {
+		return Var{T: y}
+	}
+	v := Var{T: y, id: int32(len(t.grads))}
+	t.grads = append(t.grads, slot{})
+	t.nodes = append(t.nodes, node{v.id, back, k})
+	return v
+}
+
+// dst is where the gradient of v is to be written, and how. v must want one.
+func (t *Tape) dst(v Var) (kernels.Tensor, kernels.Mode) {
+	d := t.reserve(v)
+	s := &t.grads[v.id]
+	if s.set {
+		return d, kernels.Add
+	}
+	s.set = true
+	return d, kernels.Set
+}
+
+// reserve gives the gradient of v its memory without writing it.
+func (t *Tape) reserve(v Var) kernels.Tensor {
+	s := &t.grads[v.id]
+	if s.t.Buf != nil {
+		return s.t
+	}
+	if s.parent.Wants() {
+		s.t = t.reserve(s.parent).SliceCols(s.col, s.col+v.T.Cols)
+	} else {
+		s.t = t.Alloc(v.T.Rows, v.T.Cols)
+	}
+	return s.t
+}
+
+// dstOrScratch is dst, or memory that nobody reads where v wants no gradient but the operation writes one.
+func (t *Tape) dstOrScratch(v Var) (kernels.Tensor, kernels.Mode) {
+	if v.id == 0 {
+		return t.Alloc(v.T.Rows, v.T.Cols), kernels.Set
+	}
+	return t.dst(v)
+}
+
+// trained says whether p gets a gradient; a nil p does not.
+func (t *Tape) trained(p *Param) bool {
+	if p == nil || !t.record {
+		return false
+	}
+	_, ok := t.W.Grad(p)
+	return ok
+}
+
+// gradOf is where the gradient of p is added, or the empty tensor.
+func (t *Tape) gradOf(p *Param) kernels.Tensor {
+	if p == nil {
+		return kernels.Tensor{}
+	}
+	g, _ := t.W.Grad(p)
+	return g
+}
+
+// valueOf is p's tensor, or the empty tensor.
+func (t *Tape) valueOf(p *Param) kernels.Tensor {
+	if p == nil {
+		return kernels.Tensor{}
+	}
+	return t.W.Value(p)
+}

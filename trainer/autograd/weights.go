@@ -1,0 +1,69 @@
+package autograd
+
+import (
+	"context"
+	"maps"
+
+	"github.com/seed-7b27c88a/shoal/kernels"
+)
+
+// Weights is the one door to parameters: resident, gathered over the network, offloaded or quantized.
+type Weights interface {
+	Acquire(ctx context.Context, unit int) error // called before a unit's first use; may be called early to prefetch
+	Value(p *Param) kernels.Tensor               // valid until Release
+	Grad(p *Param) (g kernels.Tensor, ok bool)   // f32, added to; not ok: frozen
+	Release(unit int, gradsDone bool)            // gradsDone: no more gradients for this unit in this pass
+}
+
+// Resident keeps every weight on the device all the time: trained ones in one flat vector in the order of the job's
+// index space, frozen ones each in a tensor of its own.
+type Resident struct {
+	values map[*Param]kernels.Tensor
+	grads  map[*Param]kernels.Tensor
+}
+
+// NewResident makes a door without weights behind it.
+func NewResident() *Resident {
+	return &Resident{values: map[*Param]kernels.Tensor{}, grads: map[*Param]kernels.Tensor{}}
+}
+
+// Freeze puts p's value there without a gradient.
+func (r *Resident) Freeze(p *Param, v kernels.Tensor) { r.values[p] = v }
+
+// Train lets p be a window of the flat vectors w and g, each (1, elements of the job), at p.Off.
+func (r *Resident) Train(p *Param, w, g kernels.Tensor) {
+	r.values[p] = window(w, p)
+	r.grads[p] = window(g, p)
+}
+
+// With is r with the flat vector w, without gradients, behind the weights of ps.
+func (r *Resident) With(ps []*Param, w kernels.Tensor) *Resident {
+	c := &Resident{values: maps.Clone(r.values)}
+	for _, p := range ps {
+		c.values[p] = window(w, p)
+	}
+	return c
+}
+
+func window(flat kernels.Tensor, p *Param) kernels.Tensor {
+	flat.Off += p.Off
+	flat.Rows, flat.Cols, flat.Ld = p.Rows, p.Cols, p.Cols
+	return flat
+}
+
+func (r *Resident) Acquire(ctx context.Context, _ int) error { return ctx.Err() }
+
+func (r *Resident) Value(p *Param) kernels.Tensor {
+	v, ok := r.values[p]
+	if !ok {
+		panic("autograd: no weight behind " + p.Name)
+	}
+	return v
+}
+
+func (r *Resident) Grad(p *Param) (kernels.Tensor, bool) {
+	g, ok := r.grads[p]
+	return g, ok
+}
+
+func (r *Resident) Release(int, bool) {}

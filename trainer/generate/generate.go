@@ -1,0 +1,211 @@
+// Package generate continues a prompt token by token with a cache of keys and values.
+//
+// Sampling draws by counters: the same seed, prompt and model give the same text, on any machine whose logits agree.
+//
+// Concurrency. A Generator belongs to one goroutine at a time. Close gives its device memory back.
+package generate
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/seed-7b27c88a/shoal/kernels"
+	"github.com/seed-7b27c88a/shoal/trainer/model"
+	"github.com/seed-7b27c88a/shoal/trainer/peft"
+	"github.com/seed-7b27c88a/shoal/trainer/stage"
+)
+
+// Options of one generation.
+type Options struct {
+	MaxTokens   int     // new tokens; 0: until the model's limit
+	Temperature float64 // 0: always the most likely token
+	Seed        uint64
+	Stop        []int // token ids that end the text, beside the model's own
+	IgnoreEOS   bool  // go on past the model's own end tokens
+}
+
+// Generator is a model, with an adapter or without, ready to continue prompts.
+type Generator struct {
+	stage  *stage.Stage
+	own    bool // the stage was made here
+	closed bool
+	cache  *cache
+	eos    []int
+}
+
+// ErrClosed: the generator was closed.
+var ErrClosed = errors.New("the generator is closed")
+
+// Open loads the model in base, and over it the adapter in adapter if that is not nil.
+func Open(dev kernels.Device, base, adapter model.Files) (*Generator, error) {
+	m, err := model.Open(base)
+	if err != nil {
+		return nil, fmt.Errorf("open model: %w", err)
+	}
+	defer m.Close()
+	var over stage.Adapter
+	if adapter != nil {
+		lora, err := peft.Open(m, adapter, 0)
+		if err != nil {
+			return nil, fmt.Errorf("open adapter: %w", err)
+		}
+		defer lora.Close()
+		over = lora
+	}
+	s, err := stage.New(dev, m, over, nil, 0)
+	if err != nil {
+		return nil, err
+	}
+	g := New(s)
+	g.own = true
+	return g, nil
+}
+
+// New generates with a stage that is there already and stays the caller's to close, after the generator.
+func New(s *stage.Stage) *Generator { return &Generator{stage: s, eos: s.Model.Config.EOS} }
+
+// Close gives the device memory back. A Generator that is used afterwards gives ErrClosed. It may be called again.
+func (g *Generator) Close() {
+	g.closed = true
+	g.dropCache()
+	if g.own {
+		g.stage.Close()
+	}
+}
+
+// Limit is how many tokens prompt and text may have together.
+func (g *Generator) Limit() int { return g.stage.Model.Config.MaxPos }
+
+// Tokens yields new tokens until one of them ends the text (it is not yielded), MaxTokens or the model's limit is
+// reached, or the consumer stops. An error ends the sequence.
+func (g *Generator) Tokens(ctx context.Context, prompt []int32, o Options) iter.Seq2[int32, error] {
+	return func(yield func(int32, error) bool) {
+		if g.closed {
+			yield(0, ErrClosed)
+			return
+		}
+		room := g.Limit() - len(prompt)
+		if o.MaxTokens > 0 {
+			room = min(room, o.MaxTokens)
+		}
+		if err := g.stage.Model.Check(model.Sequence{IDs: prompt}); err != nil {
+			yield(0, fmt.Errorf("prompt: %w", err))
+			return
+		}
+		if err := g.reserve(len(prompt) + max(room, 0)); err != nil {
+			yield(0, err)
+			return
+		}
+		logits := make([]float32, g.stage.Model.Config.Vocab)
+		past, next := 0, prompt
+		for i := range max(room, 0) {
+			g.cache.begin(past, len(next))
+			err := g.stage.Logits(ctx, []model.Sequence{{IDs: next, Past: past}}, g.cache, logits)
+			if err != nil {
+				yield(0, err)
+				return
+			}
+			past += len(next)
+			id := pick(logits, o, i)
+			if g.ends(id, o) || !yield(int32(id), nil) {
+				return
+			}
+			next = []int32{int32(id)}
+		}
+	}
+}
+
+// All collects Tokens.
+func (g *Generator) All(ctx context.Context, prompt []int32, o Options) (ids []int32, err error) {
+	for id, err := range g.Tokens(ctx, prompt, o) {
+		if err != nil {
+			return ids, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+func (g *Generator) ends(id int, o Options) bool {
+	return slices.Contains(o.Stop, id) || !o.IgnoreEOS && slices.Contains(g.eos, id)
+}
+
+// reserve makes a cache for n tokens where the one of before is too small. The size doubles, so that a conversation
+// that grows by a few tokens each time takes memory rarely.
+func (g *Generator) reserve(n int) error {
+	if g.cache != nil && g.cache.rows >= n {
+		return nil
+	}
+	if g.cache != nil {
+		n = max(n, min(2*g.cache.rows, g.Limit()))
+		g.dropCache()
+	}
+	c, err := newCache(g.stage.Stream.Device(), g.stage.Model.Config, n)
+	if err != nil {
+		return fmt.Errorf("cache for %d tokens: %w", n, err)
+	}
+	g.cache = c
+	return nil
+}
+
+// dropCache gives the cache's memory back. A generation that was cancelled may have left commands that write to it.
+func (g *Generator) dropCache() {
+	if g.cache == nil {
+		return
+	}
+	_ = g.stage.Stream.Sync(context.Background()) // the next pass reports its error
+	g.cache.free(g.stage.Stream.Device())
+	g.cache = nil
+}
+
+// pick takes the i-th new token from its logits.
+func pick(logits []float32, o Options, i int) int {
+	if o.Temperature <= 0 {
+		return argMax(logits)
+	}
+	return sample(logits, o.Temperature, uniform(o.Seed, i))
+}
+
+// argMax is the first of the largest; NaN never wins.
+func argMax(x []float32) int {
+	best := 0
+	for i, v := range x {
+		if v > x[best] || x[best] != x[best] && v == v {
+			best = i
+		}
+	}
+	return best
+}
+
+// sample draws from softmax(logits/temperature) by where u in [0, 1) falls in its running sum.
+func sample(logits []float32, temperature, u float64) int {
+	top := float64(logits[argMax(logits)])
+	p, sum := make([]float64, len(logits)), 0.0
+	for i, v := range logits {
+		if v == v {
+			p[i] = math.Exp((float64(v) - top) / temperature)
+		}
+		sum += p[i]
+	}
+	u *= sum
+	for i, v := range p {
+		if u -= v; u < 0 && v > 0 {
+			return i
+		}
+	}
+	return argMax(logits)
+}
+
+// uniform is the i-th draw of a seed.
+func uniform(seed uint64, i int) float64 {
+	b := binary.LittleEndian.AppendUint64([]byte("shoal sample "), seed)
+	src := rand.NewChaCha8(sha256.Sum256(binary.LittleEndian.AppendUint64(b, uint64(i))))
+	return float64(src.Uint64()>>11) / (1 << 53)
+}

@@ -1,0 +1,26 @@
+package model
+
+import (
+	"math"
+
+	"github.com/seed-7b27c88a/shoal/kernels"
+	"github.com/seed-7b27c88a/shoal/trainer/autograd"
+)
+
+// attention is the shape of one layer's attention.
+type attention struct {
+	layer, heads, kvHeads, headDim int
+	window                         int // keys that a query sees, itself among them; 0: all
+}
+
+// forward attends from q (N, heads·headDim) to k, v (N, kvHeads·headDim) and what the cache holds of them.
+func (a *attention) forward(c *Ctx, q, k, v autograd.Var) autograd.Var {
+	if c.Cache != nil {
+		keys, values := c.Cache.Append(c.S, a.layer, k.T, v.T)
+		k, v = autograd.Const(keys), autograd.Const(values)
+	}
+	return c.Attention(q, k, v, kernels.AttnSpec{
+		Seqs: &c.Seqs, Heads: a.heads, KVHeads: a.kvHeads, HeadDim: a.headDim, Window: a.window,
+		Scale: float32(1 / math.Sqrt(float64(a.headDim))),
+	})
+}

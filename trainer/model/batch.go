@@ -1,0 +1,123 @@
+package model
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/seed-7b27c88a/shoal/kernels"
+	"github.com/seed-7b27c88a/shoal/trainer/autograd"
+)
+
+// Sequence is the tokens of one sequence in a pass.
+type Sequence struct {
+	IDs    []int32
+	Target []int32 // the token that each position has to predict, -1: none; nil: none at all
+	Past   int     // tokens of it that the cache holds already, from row 0
+	Key    int32   // which sample it is, for counter-based randomness
+}
+
+// Batch is the sequences of a pass on the device. Rows of all of them follow each other.
+type Batch struct {
+	Seqs      kernels.Seqs
+	IDs       autograd.Rows  // into the token table
+	Positions autograd.Rows  // into a table of positions
+	Target    kernels.Tensor // I32 (N, 1)
+	Freq      kernels.Tensor // (1, headDim/2) rotary frequencies; none where the model has no rotation
+	Step      kernels.Tensor // I32 (1, 1) optimizer step, for counter-based randomness
+}
+
+// Check says why a sequence cannot run through the model, or nil.
+func (m *Model) Check(q Sequence) error {
+	if n := q.Past + len(q.IDs); len(q.IDs) == 0 || n > m.Config.MaxPos {
+		return fmt.Errorf("sequence of %d tokens, the model takes 1 to %d", n, m.Config.MaxPos)
+	}
+	if q.Target != nil && len(q.Target) != len(q.IDs) {
+		return fmt.Errorf("%d targets for %d tokens", len(q.Target), len(q.IDs))
+	}
+	for _, id := range q.IDs {
+		if id < 0 || int(id) >= m.Config.Vocab {
+			return fmt.Errorf("token %d is not in the model's vocabulary of %d", id, m.Config.Vocab)
+		}
+	}
+	for _, id := range q.Target {
+		if id < -1 || int(id) >= m.Config.Vocab {
+			return fmt.Errorf("target token %d is not in the model's vocabulary of %d", id, m.Config.Vocab)
+		}
+	}
+	return nil
+}
+
+// Feed puts checked sequences on the device as c's batch; step counts optimizer steps.
+func (m *Model) Feed(c *Ctx, step uint64, seqs []Sequence) {
+	h := &c.laidOut
+	h.layOut(seqs)
+	n := len(h.ids)
+	c.Seqs = kernels.Seqs{N: n, Count: len(seqs), MaxQ: h.maxQ, MaxK: h.maxK,
+		QStart: c.ints(h.qStart, 1), KStart: c.ints(h.kStart, 1), KLen: c.ints(h.kLen, 1),
+		Pos: c.ints(h.pos, 1), Key: c.ints(h.key, 2)}
+	c.IDs = autograd.Rows{IDs: c.ints(h.ids, 1), Order: c.ints(h.sorted(h.ids), 1)}
+	c.Positions = autograd.Rows{IDs: c.Seqs.Pos, Order: c.ints(h.sorted(h.pos), 1)}
+	c.Target = c.ints(h.target, 1)
+	c.Step = c.ints(append(h.order[:0], int32(step)), 1)
+	c.Freq = kernels.Tensor{}
+	if f := m.Config.Freq; f != nil {
+		c.Freq = c.Alloc(1, len(f))
+		c.S.Upload(c.Freq, f)
+	}
+}
+
+func (c *Ctx) ints(v []int32, cols int) kernels.Tensor {
+	t := c.Ints(len(v)/cols, cols)
+	c.S.UploadI32(t, v)
+	return t
+}
+
+// laidOut is a batch as the host sees it. Its slices keep their memory from pass to pass.
+type laidOut struct {
+	ids, pos, target, key []int32
+	qStart, kStart, kLen  []int32
+	maxQ, maxK            int
+
+	order []int32 // of the last sorted
+}
+
+func (h *laidOut) layOut(seqs []Sequence) {
+	for _, s := range []*[]int32{&h.ids, &h.pos, &h.target, &h.key, &h.qStart, &h.kStart, &h.kLen} {
+		*s = (*s)[:0]
+	}
+	h.maxQ, h.maxK = 0, 0
+	for _, q := range seqs {
+		h.add(q)
+	}
+	h.qStart = append(h.qStart, int32(len(h.ids)))
+}
+
+func (h *laidOut) add(q Sequence) {
+	start, end := int32(len(h.ids)), q.Past+len(q.IDs)
+	h.qStart = append(h.qStart, start)
+	if q.Past > 0 {
+		start = 0 // of the cache
+	}
+	h.kStart, h.kLen = append(h.kStart, start), append(h.kLen, int32(end))
+	h.maxQ, h.maxK = max(h.maxQ, len(q.IDs)), max(h.maxK, end)
+	for i, id := range q.IDs {
+		target := int32(-1)
+		if q.Target != nil {
+			target = q.Target[i]
+		}
+		pos := int32(q.Past + i)
+		h.ids, h.pos, h.target = append(h.ids, id), append(h.pos, pos), append(h.target, target)
+		h.key = append(h.key, q.Key, pos)
+	}
+}
+
+// sorted is the order that sorts ids stably, valid until the next call.
+func (h *laidOut) sorted(ids []int32) []int32 {
+	h.order = h.order[:0]
+	for i := range ids {
+		h.order = append(h.order, int32(i))
+	}
+	slices.SortStableFunc(h.order, func(a, b int32) int { return cmp.Compare(ids[a], ids[b]) })
+	return h.order
+}

@@ -1,0 +1,36 @@
+package model
+
+import "github.com/seed-7b27c88a/shoal/trainer/autograd"
+
+// Linear is a layer y = x·Wᵀ + b, and the only way to a matrix product with a weight.
+type Linear struct {
+	Path  string          // module path, as "model.layers.0.self_attn.q_proj"
+	W     *autograd.Param // (out, in), or (in, out) with InOut
+	B     *autograd.Param // (1, out), nil: none
+	InOut bool            // GPT-2's Conv1D stores its weight transposed
+}
+
+// In is the width of the input.
+func (l *Linear) In() int {
+	if l.InOut {
+		return l.W.Rows
+	}
+	return l.W.Cols
+}
+
+// Out is the width of the output.
+func (l *Linear) Out() int {
+	if l.InOut {
+		return l.W.Cols
+	}
+	return l.W.Rows
+}
+
+// Forward is the layer with the pass's overlay on it.
+func (l *Linear) Forward(c *Ctx, x autograd.Var) autograd.Var {
+	y := c.Tape.Linear(x, l.W, l.B, l.InOut)
+	if c.Over == nil {
+		return y
+	}
+	return c.Over.Linear(c, l, x, y)
+}

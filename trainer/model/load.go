@@ -1,0 +1,157 @@
+package model
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/seed-7b27c88a/shoal/shard/safetensors"
+	"github.com/seed-7b27c88a/shoal/trainer/autograd"
+)
+
+// Open reads config.json and the headers of the weight files, and checks that they fit. Close it after the last Read.
+func Open(files Files) (*Model, error) {
+	cfg, err := ReadConfig(files)
+	if err != nil {
+		return nil, err
+	}
+	set, err := safetensors.OpenSet(files)
+	if err != nil {
+		return nil, err
+	}
+	m, err := build(cfg, set)
+	if err != nil {
+		set.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+// Close closes the weight files.
+func (m *Model) Close() error { return m.set.Close() }
+
+// Read fills dst with p's values as float32.
+func (m *Model) Read(p *autograd.Param, dst []float32) error {
+	return m.set.ReadF32(m.stored[p], dst)
+}
+
+// Stored says under which name and with which element type p stands in the files.
+func (m *Model) Stored(p *autograd.Param) safetensors.Tensor {
+	t, _ := m.set.Tensor(m.stored[p])
+	return t
+}
+
+// builder hands out handles for the weights that an architecture names; the first error sticks.
+type builder struct {
+	m     *Model
+	unit  int
+	strip string // prefix that the names in the files lack
+	used  map[string]bool
+	err   error
+}
+
+// architectures by config.json's model_type.
+func architectures(modelType string) func(*builder) {
+	switch modelType {
+	case "llama", "mistral", "qwen2":
+		return buildLlama
+	case "gpt2":
+		return buildGPT2
+	}
+	return nil
+}
+
+func build(cfg *Config, set *safetensors.Set) (*Model, error) {
+	m := &Model{Config: cfg, set: set, stored: map[*autograd.Param]string{}}
+	if cfg.Tied {
+		m.tied = cfg.Layers + 2
+	}
+	b := &builder{m: m, used: map[string]bool{}}
+	architectures(cfg.Type)(b)
+	if b.err == nil {
+		b.err = b.leftOver()
+	}
+	if b.err != nil {
+		return nil, b.err
+	}
+	slices.SortStableFunc(m.Params, func(a, b *autograd.Param) int { return a.Unit - b.Unit })
+	return m, nil
+}
+
+// param finds a tensor and checks its shape.
+func (b *builder) param(name string, kind autograd.Kind, shape ...int) *autograd.Param {
+	p := &autograd.Param{Name: name, Unit: b.unit, Kind: kind, Rows: 1, Cols: shape[len(shape)-1], Shape: shape, Off: -1}
+	if len(shape) == 2 {
+		p.Rows = shape[0]
+	}
+	stored := strings.TrimPrefix(name, b.strip)
+	t, ok := b.m.set.Tensor(stored)
+	switch {
+	case b.err != nil:
+	case !ok:
+		b.err = fmt.Errorf("the weight files hold no %s, which a %s of %d layers has", stored, b.m.Config.Type, b.m.Config.Layers)
+	case !slices.Equal(t.Shape, shape):
+		b.err = fmt.Errorf("%s has shape %v, config.json asks for %v", stored, t.Shape, shape)
+	case t.DType != safetensors.F32 && t.DType != safetensors.BF16 && t.DType != safetensors.F16 && t.DType != safetensors.F64:
+		b.err = fmt.Errorf("%s has type %.20q; shoal reads F32, BF16 and F16 weights", stored, t.DType)
+	}
+	b.used[stored] = true
+	b.m.stored[p] = stored
+	b.m.Params = append(b.m.Params, p)
+	return p
+}
+
+func (b *builder) norm(name string, n int) *autograd.Param {
+	return b.param(name, autograd.Norm, n)
+}
+
+// table is a table of embeddings; one that the head shares is a unit of its own.
+func (b *builder) table(name string, rows, cols int) *autograd.Param {
+	return b.param(name, autograd.Embedding, rows, cols)
+}
+
+// linear has a bias where the files have one, whatever config.json says: Qwen2's says no and has them.
+func (b *builder) linear(path string, in, out int, inOut bool) *Linear {
+	l := &Linear{Path: path, InOut: inOut}
+	if inOut {
+		l.W = b.param(path+".weight", autograd.Weight, in, out)
+	} else {
+		l.W = b.param(path+".weight", autograd.Weight, out, in)
+	}
+	if _, ok := b.m.set.Tensor(strings.TrimPrefix(path+".bias", b.strip)); ok {
+		l.B = b.param(path+".bias", autograd.Bias, out)
+	}
+	b.m.Linear = append(b.m.Linear, l)
+	return l
+}
+
+// head is the matrix of the output layer: its own, or the token table.
+func (b *builder) head(name string, tokens *autograd.Param) {
+	if !b.m.Config.Tied {
+		b.m.head = b.param(name, autograd.Weight, b.m.Config.Vocab, b.m.Config.Hidden)
+		return
+	}
+	tokens.Unit, tokens.Tied = b.m.tied, true
+	b.m.head = tokens
+	b.used[name] = true // some files repeat the shared table
+}
+
+// leftOver refuses weights that the model would silently lack.
+func (b *builder) leftOver() error {
+	for _, name := range b.m.set.Names() {
+		if !b.used[name] && !ignored(name) {
+			return fmt.Errorf("the weight files hold %.120q, which shoal's %s does not know", name, b.m.Config.Type)
+		}
+	}
+	return nil
+}
+
+// ignored names buffers that old files carry and that follow from config.json.
+func ignored(name string) bool {
+	for _, suffix := range []string{".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"} {
+		if strings.HasSuffix(name, suffix) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,149 @@
+package trainer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/seed-7b27c88a/shoal/shard"
+	"github.com/seed-7b27c88a/shoal/trainer/objective"
+)
+
+// Run works on what src hands out until the job's last step, and reports every step. ErrExcluded, wrapped or not, says
+// that the state has to be restored; Run may be called again after that.
+func (t *Trainer) Run(ctx context.Context, src Source, col Collective, report func(StepReport)) error {
+	defer t.abandon()
+	for {
+		work, err := src.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		r, err := t.round(ctx, work, col)
+		if errors.Is(err, ErrAttempt) {
+			continue // the same weights, other positions; pieces handed in stay as they are
+		}
+		if err != nil {
+			return fmt.Errorf("step %d: %w", work.Round, err)
+		}
+		report(r)
+	}
+}
+
+// round is one optimizer step as this member sees it. With replicated state (zero 0) the gradient is gathered and every
+// member steps; where owners step, step and gather change places.
+func (t *Trainer) round(ctx context.Context, work Work, col Collective) (r StepReport, err error) {
+	samples, err := t.batch(work)
+	if err != nil {
+		return r, err
+	}
+	piece := Piece{Round: work.Round, Attempt: work.Attempt, Positions: work.Positions}
+	u, err := t.contribute(ctx, work.Round, samples, &piece) // forward, backward
+	if err != nil {
+		return r, err
+	}
+	if err := col.Reduce(ctx, piece, u); err != nil {
+		return r, err
+	}
+	own, totals, err := col.Cut(ctx, work.Round)
+	if err != nil {
+		return r, err
+	}
+	g, err := t.result()
+	if err != nil {
+		return r, err
+	}
+	if err := col.Gather(ctx, work.Round, own, g); err != nil {
+		return r, err
+	}
+	t.over() // nobody reads contributions any more
+	return t.Apply(g, totals)
+}
+
+// batch lists the samples of the work.
+func (t *Trainer) batch(w Work) ([]uint64, error) {
+	if done := t.Step(); w.Round != done+1 {
+		return nil, fmt.Errorf("work is for step %d, this member has done %d: %w", w.Round, done, ErrExcluded)
+	}
+	var samples []uint64
+	for _, r := range w.Positions {
+		if r.Hi < r.Lo || r.Len() > uint64(t.spec.GlobalBatchSize-len(samples)) {
+			return nil, fmt.Errorf("work of more than the batch of %d positions", t.spec.GlobalBatchSize)
+		}
+		for s := r.Lo; s < r.Hi; s++ {
+			samples = append(samples, s)
+		}
+	}
+	return samples, nil
+}
+
+// contribute computes the summed gradient of the samples alone, and completes p with what they add up to.
+func (t *Trainer) contribute(ctx context.Context, step uint64, samples []uint64, p *Piece) ([]float32, error) {
+	if err := t.lock(); err != nil {
+		return nil, err
+	}
+	defer t.mu.Unlock()
+	if len(samples) == 0 {
+		return t.host.zeros(), nil
+	}
+	t.stage.ZeroGrad()
+	for micro := range slices.Chunk(samples, t.spec.MicroBatchSize) {
+		if err := ctx.Err(); err != nil { // excluded, or not wanted any more
+			return nil, err
+		}
+		sums, err := t.pass(ctx, step, micro)
+		if err != nil {
+			return nil, err
+		}
+		p.Tokens += sums.Tokens
+		p.Loss += sums.Loss
+	}
+	u := t.host.contribution()
+	return u, t.stage.Stream.Download(u, t.stage.G)
+}
+
+// pass runs one micro-batch forward and backward.
+func (t *Trainer) pass(ctx context.Context, step uint64, samples []uint64) (objective.Sums, error) {
+	t.feed.clear()
+	for _, s := range samples {
+		if err := t.feed.add(ctx, int(t.sampler.Row(s)), int32(s&0x7fffffff)); err != nil {
+			return objective.Sums{}, err
+		}
+	}
+	sums, err := t.stage.Forward(ctx, step, t.feed.seqs)
+	if err != nil {
+		return objective.Sums{}, err
+	}
+	return sums, t.stage.Backward(ctx)
+}
+
+// result is where the round's gradient goes.
+func (t *Trainer) result() ([]float32, error) {
+	if err := t.lock(); err != nil {
+		return nil, err
+	}
+	defer t.mu.Unlock()
+	return t.host.gradient(), nil
+}
+
+func (t *Trainer) over() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.host.over()
+}
+
+func (t *Trainer) abandon() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.host.abandon()
+}
+
+// samplesOf is the stream range of one step.
+func (t *Trainer) samplesOf(step uint64) shard.Range {
+	lo, hi := t.spec.Batch(uint64(t.rows.Rows()), step)
+	return shard.Range{Lo: lo, Hi: hi}
+}

@@ -1,0 +1,237 @@
+// Package stage runs a range of a model's units on one device: it owns the device memory of their weights and
+// gradients, and turns sequences into losses and gradients, one micro-batch at a time. Today a stage holds all units.
+//
+// What is trained lies in one flat vector in the order of the job's index space, and so does its gradient, to which
+// every backward pass adds. What is frozen lies beside it, read-only.
+//
+// Concurrency. A Stage belongs to one goroutine at a time. Close gives its device memory back.
+package stage
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/seed-7b27c88a/shoal/kernels"
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
+	"github.com/seed-7b27c88a/shoal/trainer/autograd"
+	"github.com/seed-7b27c88a/shoal/trainer/model"
+	"github.com/seed-7b27c88a/shoal/trainer/objective"
+)
+
+// slab is how much device memory the arena of activations takes at a time.
+const slab = 4 << 20 // bytes
+
+// Adapter is an overlay with weights of its own.
+type Adapter interface {
+	model.Overlay
+	Weights() []*autograd.Param
+	Read(p *autograd.Param, dst []float32) error // what p starts from
+}
+
+// Stage is a model on a device.
+type Stage struct {
+	Model *model.Model
+	Over  model.Overlay     // nil: none
+	Train []*autograd.Param // what is trained, in the order of the index space; its Off are set
+	W, G  kernels.Tensor    // (1, Elems) weights and gradient of what is trained; the zero Tensor when nothing is
+
+	Checkpoint bool // blocks keep only their inputs for the backward pass: a third more work, far less memory
+
+	Stream  *kernels.Stream
+	weights *autograd.Resident
+	tape    *autograd.Tape
+	arena   *kernels.Arena
+	held    []*kernels.Buffer // memory of weights and gradients, until Close
+
+	pass   model.Ctx
+	hidden autograd.Var // of the forward pass that waits for its backward pass
+	scores model.Scores
+	host   perToken
+}
+
+// perToken are the numbers of a pass's tokens on the host. They keep their memory from pass to pass.
+type perToken struct {
+	target, best []int32
+	logp, coef   []float32
+}
+
+// New puts a model, and an adapter unless that is nil, on dev. Those of their parameters that are among trained learn;
+// each has its place in the index space of elems elements. The others are frozen.
+func New(dev kernels.Device, m *model.Model, a Adapter, trained []*autograd.Param, elems int) (*Stage, error) {
+	s := &Stage{Model: m, Train: trained, Stream: kernels.NewStream(dev), weights: autograd.NewResident(),
+		arena: kernels.NewArena(dev, slab)}
+	s.tape = autograd.New(s.Stream, s.weights, s.arena)
+	if err := s.fill(a, elems); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("load weights: %w", err)
+	}
+	return s, nil
+}
+
+// Close gives the device memory back. Nothing may use the stage or its tensors afterwards. It may be called again.
+func (s *Stage) Close() {
+	// What is under way still writes to the memory. Its error is of no interest: nobody will read the result.
+	_ = s.Stream.Sync(context.Background())
+	s.arena.Free()
+	kernels.Free(s.Stream.Device(), s.held...)
+	s.held, s.W, s.G = nil, kernels.Tensor{}, kernels.Tensor{}
+}
+
+// fill takes memory for weights and gradients, and reads the weights.
+func (s *Stage) fill(a Adapter, elems int) error {
+	if err := s.place(elems); err != nil {
+		return err
+	}
+	if err := s.load(s.Model.Params, s.Model.Read); err != nil {
+		return err
+	}
+	if a != nil {
+		s.Over = a
+		if err := s.load(a.Weights(), a.Read); err != nil {
+			return err
+		}
+	}
+	return s.Stream.Sync(context.Background())
+}
+
+// place takes memory for what is trained.
+func (s *Stage) place(elems int) (err error) {
+	if elems == 0 {
+		return nil
+	}
+	if s.W, err = s.take(1, elems); err != nil {
+		return err
+	}
+	if s.G, err = s.take(1, elems); err != nil {
+		return err
+	}
+	for _, p := range s.Train {
+		s.weights.Train(p, s.W, s.G)
+	}
+	return nil
+}
+
+// load reads weights, and takes memory for those that are not trained.
+func (s *Stage) load(params []*autograd.Param, read func(*autograd.Param, []float32) error) error {
+	var buf []float32
+	for _, p := range params {
+		if !slices.Contains(s.Train, p) {
+			t, err := s.take(p.Rows, p.Cols)
+			if err != nil {
+				return err
+			}
+			s.weights.Freeze(p, t)
+		}
+		buf = resize(buf, p.Len())
+		if err := read(p, buf); err != nil {
+			return err
+		}
+		s.Stream.Upload(s.weights.Value(p), buf)
+	}
+	return s.Stream.Err()
+}
+
+// take is memory until Close.
+func (s *Stage) take(rows, cols int) (kernels.Tensor, error) {
+	t, err := kernels.Alloc(s.Stream.Device(), dtype.F32, rows, cols)
+	if err == nil {
+		s.held = append(s.held, t.Buf)
+	}
+	return t, err
+}
+
+// Value reads p's value of now from the device.
+func (s *Stage) Value(p *autograd.Param) ([]float32, error) {
+	v := make([]float32, p.Len())
+	return v, s.Stream.Download(v, s.weights.Value(p))
+}
+
+// Forward runs one micro-batch of checked sequences and returns what it adds up to. Backward then adds its gradient.
+// step counts optimizer steps from 1.
+func (s *Stage) Forward(ctx context.Context, step uint64, seqs []model.Sequence) (objective.Sums, error) {
+	c := s.begin(ctx, true, step, seqs)
+	var ce objective.CrossEntropy
+	h := &s.host
+	h.coef = resize(h.coef, len(h.target))
+	ce.Grad(h.target, h.coef)
+	up := c.Alloc(len(h.coef), 1)
+	c.S.Upload(up, h.coef)
+
+	s.hidden = s.Model.Hidden(c)
+	s.scores = s.Model.Score(ctx, c, s.hidden, up)
+	return s.sums(nil)
+}
+
+// Backward adds the gradient of the last Forward's summed loss to G.
+func (s *Stage) Backward(ctx context.Context) error {
+	return s.tape.Backward(ctx, []autograd.Var{s.hidden}, []kernels.Tensor{s.scores.DH})
+}
+
+// Eval is a forward pass over the weights of a Still that keeps nothing and also counts correct tokens.
+func (s *Stage) Eval(ctx context.Context, k *Still, seqs []model.Sequence) (objective.Sums, error) {
+	s.tape.W = k.door()
+	defer func() { s.tape.W = s.weights }()
+	c := s.begin(ctx, false, 0, seqs)
+	s.scores = s.Model.Score(ctx, c, s.Model.Hidden(c), kernels.Tensor{})
+	s.host.best = resize(s.host.best, len(s.host.target))
+	return s.sums(s.host.best)
+}
+
+// Logits runs sequences, with cache if it is not nil, and fills dst with the logits of the last len(dst)/Vocab tokens.
+func (s *Stage) Logits(ctx context.Context, seqs []model.Sequence, cache model.Cache, dst []float32) error {
+	c := s.begin(ctx, false, 0, seqs)
+	c.Cache = cache
+	y := s.Model.Logits(ctx, c, s.Model.Hidden(c), len(dst)/s.Model.Config.Vocab)
+	if err := s.tape.Err(); err != nil {
+		return err
+	}
+	return s.Stream.Download(dst, y)
+}
+
+func (s *Stage) begin(ctx context.Context, train bool, step uint64, seqs []model.Sequence) *model.Ctx {
+	s.tape.Begin(ctx, train)
+	c := &s.pass
+	c.Tape, c.Over, c.Cache, c.Train, c.Checkpoint = s.tape, s.Over, nil, train, s.Checkpoint
+	h := &s.host
+	h.target = h.target[:0]
+	for _, q := range seqs {
+		if q.Target != nil {
+			h.target = append(h.target, q.Target...)
+			continue
+		}
+		for range q.IDs {
+			h.target = append(h.target, objective.Ignore)
+		}
+	}
+	s.Model.Feed(c, step, seqs)
+	return c
+}
+
+// sums waits for the pass's scores and adds them up; best has room for the most likely tokens, or is nil.
+func (s *Stage) sums(best []int32) (objective.Sums, error) {
+	if err := s.tape.Err(); err != nil {
+		return objective.Sums{}, err
+	}
+	h := &s.host
+	if best != nil {
+		if err := s.Stream.DownloadI32(best, s.scores.Best); err != nil {
+			return objective.Sums{}, err
+		}
+	}
+	h.logp = resize(h.logp, len(h.target))
+	if err := s.Stream.Download(h.logp, s.scores.LogP); err != nil {
+		return objective.Sums{}, err
+	}
+	return objective.CrossEntropy{}.Loss(h.logp, h.target, best), nil
+}
+
+// ZeroGrad clears G: the next contribution starts.
+func (s *Stage) ZeroGrad() {
+	if !s.G.None() {
+		s.Stream.Fill(s.G, 0)
+	}
+}
+
+// resize is v with n elements of undefined values; it keeps its memory if that is enough.
+func resize[E any](v []E, n int) []E { return slices.Grow(v[:0], n)[:n] }

@@ -1,0 +1,64 @@
+package trainer
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/seed-7b27c88a/shoal/trainer/optim"
+)
+
+// Apply takes one optimizer step with the reduced gradient g (Σu/Σw) and what the cut knew. It is how every step is
+// taken, and how a member that missed some replays committed gradients. A step without target tokens or with numbers
+// that are not finite changes nothing but the count of steps, and says so.
+//
+// The bias corrections of AdamW count skipped steps too, so that state is a function of the step alone.
+func (t *Trainer) Apply(g []float32, tot Totals) (StepReport, error) {
+	if err := t.lock(); err != nil {
+		return StepReport{}, err
+	}
+	defer t.mu.Unlock()
+	if len(g) != t.elems {
+		return StepReport{}, fmt.Errorf("gradient of %d elements for an index space of %d", len(g), t.elems)
+	}
+	step := t.step + 1
+	r := t.report(step, tot)
+	if !r.Skipped {
+		if err := t.update(g, step, r); err != nil {
+			return StepReport{}, fmt.Errorf("optimizer step: %w", err)
+		}
+	}
+	t.step = step
+	return r, nil
+}
+
+func (t *Trainer) report(step uint64, tot Totals) StepReport {
+	r := StepReport{Step: step, LR: t.spec.LR(step, t.steps), Tokens: tot.Tokens, Peers: tot.Peers,
+		Time: time.Since(t.started).Seconds()}
+	if tot.Tokens > 0 {
+		r.Loss = tot.Loss / float64(tot.Tokens)
+		r.GradNorm = math.Sqrt(tot.SumSq) / float64(tot.Tokens)
+	}
+	r.Skipped = tot.Tokens <= 0 || tot.NonFinite || !finite(r.GradNorm)
+	if !finite(r.Loss) { // JSON has no word for it
+		r.Loss = 0
+	}
+	if !finite(r.GradNorm) {
+		r.GradNorm = 0
+	}
+	return r
+}
+
+func (t *Trainer) update(g []float32, step uint64, r StepReport) error {
+	clip := optim.Clip(r.GradNorm, *t.spec.MaxGradNorm)
+	s := t.stage
+	t.changing()
+	s.Stream.Upload(s.G, g)
+	s.Stream.Upload(t.decayed, t.opt.Hyper(step, r.LR, clip, true))
+	s.Stream.Upload(t.plain, t.opt.Hyper(step, r.LR, clip, false))
+	t.opt.Step(s.Stream, t.segs, s.W, s.G, t.m, t.v, t.decayed, t.plain)
+	return s.Stream.Sync(context.Background())
+}
+
+func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
