@@ -87,7 +87,11 @@ func TestFree(t *testing.T) {
 	if err := s.Sync(context.Background()); err != nil {
 		t.Fatal(err)
 	}
+	held := dev.Info().InUse
 	a.Free()
+	if freed := held - dev.Info().InUse; freed != 1<<16 {
+		t.Errorf("%d bytes are in use less after a slab of %d was freed", freed, 1<<16)
+	}
 	got := make([]float32, 100)
 	if err := s.Download(got, a.F32(10, 10)); err != nil || got[0] != 0 || a.Bytes() != 1<<16 {
 		t.Errorf("new memory starts with %v, arena holds %d bytes, %v", got[0], a.Bytes(), err)

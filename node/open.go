@@ -153,12 +153,12 @@ func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	n.server.BaseContext = func(net.Listener) context.Context { return ctx } // ends event streams
-	served := make(chan error, 1)
-	go func() { served <- n.server.Serve(n.listener) }()
 	stopped, err := n.work(ctx)
 	if err != nil {
 		return errors.Join(err, n.close())
 	}
+	served := make(chan error, 1)
+	go func() { served <- n.server.Serve(n.listener) }() // callers so far wait in the listener's queue
 	select {
 	case <-ctx.Done():
 		n.log.Info("stopping")
@@ -166,8 +166,20 @@ func (n *Node) Run(ctx context.Context) error {
 		err = fmt.Errorf("API: %w", err)
 		cancel()
 	}
-	grace, done := context.WithTimeout(context.WithoutCancel(ctx), ShutdownTime-500*time.Millisecond)
-	defer done()
-	left := stopped(grace)
-	return errors.Join(err, left, n.close())
+	return errors.Join(err, n.shutdown(context.WithoutCancel(ctx), stopped))
+}
+
+// shutdown lets jobs leave and closes everything. What does not end in time is left to the process's end: everything
+// acknowledged is on disk.
+func (n *Node) shutdown(ctx context.Context, stopped func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, ShutdownTime-time.Second)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- errors.Join(stopped(ctx), n.close()) }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(ShutdownTime - 100*time.Millisecond):
+		return errors.New("some parts did not stop in time and were cut off")
+	}
 }

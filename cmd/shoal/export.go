@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -69,13 +72,23 @@ func unpack(r io.Reader, dir string) error {
 		} else if err != nil {
 			return fmt.Errorf("result: %w", err)
 		}
-		if h.Typeflag != tar.TypeReg || h.Name != path.Clean(h.Name) || !filepath.IsLocal(h.Name) {
-			return fmt.Errorf("result: refusing entry %q", h.Name)
+		if err := checkEntry(h); err != nil {
+			return err
 		}
 		if err := place(root, h.Name, t); err != nil {
 			return err
 		}
 	}
+}
+
+// checkEntry accepts plain files with plain names, as large as the bytes that come with them (a sparse one may be
+// larger).
+func checkEntry(h *tar.Header) error {
+	sparse := slices.ContainsFunc(slices.Collect(maps.Keys(h.PAXRecords)), func(k string) bool { return strings.HasPrefix(k, "GNU.sparse") })
+	if h.Typeflag != tar.TypeReg || sparse || len(h.Name) > 1024 || h.Name != path.Clean(h.Name) || !filepath.IsLocal(h.Name) {
+		return fmt.Errorf("result: refusing entry %.200q", h.Name)
+	}
+	return nil
 }
 
 func place(root *os.Root, name string, r io.Reader) error {

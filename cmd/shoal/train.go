@@ -173,7 +173,7 @@ func (a *app) follow(ctx context.Context, c *api.Client, j api.Job, dir string, 
 			p.note("back to step %d", e.To)
 			return m.back(e.To)
 		case api.EventNote:
-			p.note("%s", e.Text)
+			p.note("%s", shortIDs(e.Text))
 		case api.EventState:
 			state, why = e.State, e.Text
 		}

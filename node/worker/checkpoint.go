@@ -87,6 +87,19 @@ func loadSnapshot(ctx context.Context, g shard.Getter, job, manifest cid.Cid, n 
 	return s, err
 }
 
+// loadHistory reads the steps that led to a checkpoint.
+func loadHistory(ctx context.Context, g shard.Getter, job, manifest cid.Cid) ([]trainer.StepReport, error) {
+	m, err := shard.LoadManifest(ctx, g, manifest)
+	if err != nil {
+		return nil, err
+	}
+	step, _, err := checkpointOf(m, job)
+	if err != nil {
+		return nil, err
+	}
+	return readHistory(shard.OpenFiles(ctx, g, m), step)
+}
+
 // checkpointOf reads what a manifest says of itself.
 func checkpointOf(m *shard.Manifest, job cid.Cid) (step uint64, commit cid.Cid, err error) {
 	if m.Kind != shard.KindCheckpoint || m.Meta[metaJob] != job.String() {

@@ -191,10 +191,20 @@ func (j *Job) capability(rowsPerSec float64) coord.Capability {
 	return coord.Capability{RowsPerSec: rowsPerSec, MemBytes: j.Device.Info().MemBytes, Versions: []int{record.Version}}
 }
 
-// reportStep tells people of a committed step, once.
-func (j *Job) reportStep(r trainer.StepReport, state string) {
-	if j.state.tell(r.Step) {
-		j.report(task.Stepped{StepReport: portable(r), State: state})
+// reportSteps tells people of committed steps, each once and in order, whoever learns of them first: the trainer that
+// did them, or state that came from elsewhere with its history. state is the hash after the last one, if known.
+func (j *Job) reportSteps(steps []trainer.StepReport, state string) {
+	j.telling.Lock()
+	defer j.telling.Unlock()
+	for i, r := range steps {
+		if !j.state.tell(r.Step) {
+			continue
+		}
+		e := task.Stepped{StepReport: portable(r)}
+		if i == len(steps)-1 {
+			e.State = state
+		}
+		j.report(e)
 	}
 }
 

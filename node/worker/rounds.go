@@ -32,7 +32,8 @@ type rounds struct {
 	done     []collective.Done         // staged results, oldest first, at most coord.StagedResults
 	finished []finished                // committed, not yet stepped, oldest first
 	stepping *coord.Finish             // what Gather handed out last
-	excluded bool                      // this member's state is being replaced
+	at       uint64                    // the trainer has the state of this round
+	excluded bool                      // … which is being replaced
 	ended    bool
 }
 
@@ -91,7 +92,8 @@ func (r *rounds) exclude() {
 	r.update(func() { r.excluded, r.queue, r.finished, r.stepping = true, nil, nil, nil })
 }
 
-func (r *rounds) readmit() { r.update(func() { r.excluded = false }) }
+// readmit lets the trainer go on from the state of a round.
+func (r *rounds) readmit(at uint64) { r.update(func() { r.at, r.excluded = at, false }) }
 
 func (r *rounds) end() { r.update(func() { r.ended = true }) }
 
@@ -102,9 +104,10 @@ func (r *rounds) stepped() *coord.Finish {
 	return r.stepping
 }
 
-// Next returns the work of the newest plan, or the round of a commit that came without work.
+// Next returns the work of the newest plan, or the round of a commit that came without work. Work of a round that the
+// trainer has not reached yet waits for the commits before it.
 func (r *rounds) Next(ctx context.Context) (w trainer.Work, err error) {
-	err = r.wait(ctx, func() (bool, error) {
+	err = r.wait(ctx, func() (ok bool, err error) {
 		switch {
 		case r.excluded:
 			return false, trainer.ErrExcluded
@@ -113,17 +116,26 @@ func (r *rounds) Next(ctx context.Context) (w trainer.Work, err error) {
 			return true, nil
 		case r.ended:
 			return false, io.EOF
-		case len(r.queue) > 0:
-			w, r.queue = r.queue[0], r.queue[1:]
-			return true, nil
 		}
-		return false, nil
+		w, ok = r.take()
+		return ok, nil
 	})
 	if err == nil {
 		r.begin(w)
 	}
 	return w, err
 }
+
+// take takes the oldest work of the trainer's next round off the queue. Called with mu held.
+func (r *rounds) take() (w trainer.Work, ok bool) {
+	if i := slices.IndexFunc(r.queue, r.isNext); i >= 0 {
+		w, ok = r.queue[i], true
+		r.queue = slices.Delete(r.queue, i, i+1)
+	}
+	return w, ok
+}
+
+func (r *rounds) isNext(w trainer.Work) bool { return w.Round == r.at+1 }
 
 // Reduce hands a piece to the collective, which keeps v until the round is over. An empty piece adds nothing and is
 // not sent.
@@ -159,7 +171,7 @@ func (r *rounds) Gather(ctx context.Context, round uint64, _ []trainer.Chunk, ds
 		}
 		f := r.finished[0]
 		copy(dst, f.v)
-		r.finished, r.stepping = r.finished[1:], &f.Finish
+		r.finished, r.stepping, r.at = r.finished[1:], &f.Finish, round
 		for past := range r.totals {
 			if past <= round {
 				delete(r.totals, past)
@@ -176,7 +188,7 @@ func (r *rounds) replaced(round uint64) error {
 		return trainer.ErrExcluded
 	case len(r.finished) > 0 && r.finished[0].Key.Round == round:
 		return nil // committed: nothing can take it back but exclude
-	case len(r.queue) > 0 || len(r.finished) > 0:
+	case slices.ContainsFunc(r.queue, r.isNext) || len(r.finished) > 0:
 		return trainer.ErrAttempt
 	case r.ended:
 		return io.EOF

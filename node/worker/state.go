@@ -89,13 +89,13 @@ func (k *stateKeeper) at(step uint64, commit cid.Cid) (snapshot, error) {
 	return s, err
 }
 
-// replace takes over the history of fetched state and returns the steps that people were not told of.
+// replace takes over the history of fetched state and returns it.
 func (k *stateKeeper) replace(s snapshot) []trainer.StepReport {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.history, k.commits = s.History, map[uint64]cid.Cid{s.State.Step: s.Commit}
 	k.advanced.Broadcast()
-	return k.history[min(k.reported, uint64(len(k.history))):]
+	return s.History
 }
 
 // tell notes that people heard of step, and says whether they had not yet.
@@ -190,6 +190,7 @@ func (j *Job) performState(e coord.Effect) {
 	case coord.Fetch:
 		ctx, n := j.state.begin(j.ctx)
 		j.rounds.exclude()
+		j.group.Withdraw() // the trainer will write to the vectors that it lent
 		j.state.interrupt()
 		j.work.Go(func() { j.fetch(ctx, n, e) })
 	case coord.WriteCheckpoint:
@@ -230,6 +231,11 @@ func (j *Job) keepCheckpoint(e coord.KeepCheckpoint) {
 		return
 	}
 	j.unpinBefore(e.DropBefore)
+	if h, err := loadHistory(j.ctx, j.Store, j.task.ID, e.Manifest); err != nil {
+		j.log.Warn("history of a settled checkpoint", "step", e.Round, "err", err)
+	} else {
+		j.reportSteps(h, "") // of steps that were done while this node was away
+	}
 	j.post(coord.Stored{Round: e.Round, Manifest: e.Manifest})
 	j.report(task.Settled{Step: e.Round, Manifest: e.Manifest})
 }

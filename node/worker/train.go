@@ -37,7 +37,7 @@ func (j *Job) stepped(r trainer.StepReport) {
 		j.post(coord.Failed{Why: err.Error()})
 		return
 	}
-	j.reportStep(r, hex.EncodeToString(hash[:]))
+	j.reportSteps([]trainer.StepReport{r}, hex.EncodeToString(hash[:]))
 	j.post(coord.Stepped{Round: r.Step, Commit: commitOf(f), Hash: hash})
 }
 
@@ -64,14 +64,8 @@ func (j *Job) adopt(s fetched) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	for _, r := range j.state.replace(s.snapshot) {
-		state := ""
-		if r.Step == s.State.Step {
-			state = hex.EncodeToString(hash[:])
-		}
-		j.reportStep(r, state)
-	}
-	if !j.state.settled(s.fetch, j.rounds.readmit) {
+	j.reportSteps(j.state.replace(s.snapshot), hex.EncodeToString(hash[:]))
+	if !j.state.settled(s.fetch, func() { j.rounds.readmit(s.State.Step) }) {
 		return false, nil // another fetch is under way
 	}
 	j.post(coord.Restored{Round: s.State.Step, Commit: s.Commit, Hash: hash})

@@ -82,6 +82,7 @@ type Job struct {
 	rounds  *rounds
 	trainer *trainer.Trainer
 	state   *stateKeeper
+	telling sync.Mutex // held while steps are reported, so that they come in order
 	pace    pace
 	asks    asks
 	donated []donation // newest last; belongs to the handler of requests for state

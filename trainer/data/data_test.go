@@ -154,8 +154,10 @@ func TestManyBlocks(t *testing.T) {
 	if n := len(b.Train.Files[1].Blocks); n < 3 {
 		t.Fatalf("only %d blocks", n)
 	}
-	if d := cmp.Diff(want, readAll(t, mem, b.Train)); d != "" {
-		t.Error(d)
+	for i, e := range readAll(t, mem, b.Train) { // cmp.Diff takes seconds for a million numbers
+		if !slices.Equal(e.IDs, want[i].IDs) || !slices.Equal(e.Labels, want[i].Labels) {
+			t.Fatalf("position %d does not come back", i)
+		}
 	}
 	again, _ := build(t, Options{}, nil, text("a", "", in))
 	if d := cmp.Diff(b.Train, again.Train, cmp.Comparer(cid.Cid.Equals)); d != "" {
