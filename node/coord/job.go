@@ -66,6 +66,15 @@ func newJob(g *Genesis) *job {
 	return &job{keepers: []replog.Voter{{ID: g.Submitter}}, trail: []commitAt{{}}}
 }
 
+// A generation counts the attempts at each round from a number of its own, so that a piece made in another generation
+// never has the name of one that counts in this.
+const attemptsPerGeneration = 1 << 16
+
+func (j *job) firstAttempt() uint32 { return j.gen % (1 << 16) * attemptsPerGeneration }
+
+// attemptOf is an attempt as people count them: from 0 in each round.
+func attemptOf(attempt uint32) uint32 { return attempt % attemptsPerGeneration }
+
 // batch is the stream range of a round.
 func (g *Genesis) batch(round uint64) shard.Range {
 	return shard.Range{Lo: min((round-1)*g.Batch, g.Samples), Hi: min(round*g.Batch, g.Samples)}

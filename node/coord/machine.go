@@ -280,7 +280,7 @@ func (m *Machine) Status() Status {
 		s.Keepers = append(s.Keepers, k.ID)
 	}
 	if p := m.job.plan; p != nil {
-		s.Attempt, s.Members = p.key.Attempt, slices.Clone(p.Members)
+		s.Attempt, s.Members = attemptOf(p.key.Attempt), slices.Clone(p.Members)
 	}
 	return s
 }

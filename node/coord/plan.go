@@ -136,9 +136,9 @@ func (m *Machine) driveFirst() {
 		return
 	}
 	m.waitFor("")
-	d := draft{round: round, rows: m.rowsOf(ready)}
+	d := draft{round: round, attempt: m.job.firstAttempt(), rows: m.rowsOf(ready)}
 	m.wholeBatch(&d)
-	m.propose(contextPlan, round, 0, m.plan(d))
+	m.propose(contextPlan, round, d.attempt, m.plan(d))
 }
 
 // firstWait is how long the first plan waits for nodes that are there and not ready.

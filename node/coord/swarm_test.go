@@ -260,7 +260,7 @@ func (s *swarm) logged(r *run, e Logged) {
 		s.violate("entry in the log cannot be opened: %v", err)
 		return
 	}
-	s.net.Logf("%s logs %s g%d r%d a%d %s", r.id, o.Header.Context, o.Header.Generation, o.Header.Round, o.Header.Attempt, short(o.CID))
+	s.net.Logf("%s logs %s g%d r%d a%d %s", r.id, o.Header.Context, o.Header.Generation, o.Header.Round, attemptOf(o.Header.Attempt), short(o.CID))
 	c, ok := o.Body.(*CommitEntry)
 	if !ok {
 		return
