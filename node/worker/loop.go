@@ -40,6 +40,7 @@ func (j *Job) loop(m *coord.Machine) {
 }
 
 func (j *Job) perform(effects []coord.Effect) {
+	j.persist(effects)
 	for _, e := range effects {
 		j.log.Debug("effect", "effect", brief{e})
 		switch e := e.(type) {
@@ -47,8 +48,7 @@ func (j *Job) perform(effects []coord.Effect) {
 			j.send(e.To, topicMessage, e.Msg)
 		case coord.SendLog:
 			j.sendRaw(e.To, topicLog, e.Payload)
-		case coord.Save, coord.Logged:
-			j.persist(e)
+		case coord.Save, coord.Logged: // see persist
 		case coord.Publish:
 			j.publish(e.Entry)
 		case coord.Fetch, coord.WriteCheckpoint, coord.KeepCheckpoint, coord.Rollback:
