@@ -84,13 +84,12 @@ func newestCheckpoint(ctx context.Context, s *store.Store, job cid.Cid) (manifes
 // to others that a restart would forget. A disk that fails here makes that impossible, so the node leaves the job.
 func (j *Job) persist(effects []coord.Effect) {
 	b := j.area.Batch()
-	if n, err := j.gather(b, effects); err != nil {
-		j.fail(fmt.Sprintf("the job's log cannot be encoded: %v", err))
-	} else if n == 0 {
-		return
+	n, err := j.gather(b, effects)
+	if err == nil && n > 0 {
+		err = b.Commit()
 	}
-	if err := b.Commit(); err != nil {
-		j.fail(fmt.Sprintf("the job's log cannot be stored: %v", err))
+	if err != nil {
+		j.hinder(fmt.Errorf("store the job's log: %w", err))
 	}
 }
 

@@ -23,7 +23,9 @@ func (j *Job) train() error {
 		case !errors.Is(err, trainer.ErrExcluded) && !errors.Is(err, context.Canceled):
 			return err
 		}
-		if err := j.restore(); err != nil {
+		if err := j.restore(); errors.Is(err, io.EOF) || j.ctx.Err() != nil {
+			return nil
+		} else if err != nil {
 			return err
 		}
 	}
@@ -50,6 +52,8 @@ func (j *Job) restore() error {
 			if done, err := j.adopt(s); done || err != nil {
 				return err
 			}
+		case <-j.rounds.over: // the job is over: no state is of use any more
+			return io.EOF
 		case <-j.ctx.Done():
 			return j.ctx.Err()
 		}
