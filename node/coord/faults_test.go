@@ -270,8 +270,10 @@ func TestLeaderKilledEveryRound(t *testing.T) {
 		}
 		s.until("the keepers are complete", 2*time.Minute, func() bool { return s.keepersLive() })
 	}
-	if med := median(took); med > slot+time.Second {
-		t.Errorf("median %v of %v", med, took)
+	med := median(took)
+	t.Logf("leader killed: median %v, all %v", med, took)
+	if med > slot+time.Second {
+		t.Errorf("median %v, one slot is %v", med, slot)
 	}
 	s.until("the job ends", 2*time.Minute, s.allEnded)
 }
