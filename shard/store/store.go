@@ -10,7 +10,8 @@
 // Space. Blocks count against a quota. Before the disk itself is full the store refuses blocks (shard.ErrFull) and keeps
 // a reserve, so that what is under way can be finished, and a part of that for the key-value areas. Should the disk
 // run full all the same, writes under way wait until there is room again and new ones return shard.ErrFull: nothing
-// crashes and nothing acknowledged is lost.
+// crashes and nothing acknowledged is lost. A disk that fails, as when an fsync reports an error, ends the store's work
+// (see Failed).
 //
 // A Store is safe for concurrent use. One process at a time may have it open.
 package store
