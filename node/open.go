@@ -165,6 +165,9 @@ func (n *Node) Run(ctx context.Context) error {
 	case err = <-served:
 		err = fmt.Errorf("API: %w", err)
 		cancel()
+	case <-n.store.Failed():
+		err = fmt.Errorf("the store in %s cannot go on: %w; check the disk and start again", n.cfg.Home, n.store.Err())
+		cancel()
 	}
 	return errors.Join(err, n.shutdown(context.WithoutCancel(ctx), stopped))
 }

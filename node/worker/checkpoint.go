@@ -56,7 +56,7 @@ func saveSnapshot(ctx context.Context, p shard.Putter, job cid.Cid, s snapshot) 
 		{fileV, newFloatReader(s.State.V)},
 		{fileWeights, newFloatReader(s.State.W)},
 	} {
-		f, err := shard.WriteFile(ctx, p, part.name, part.r)
+		f, err := shard.WriteFile(ctx, shard.Deferred(p), part.name, part.r) // durable with the manifest
 		if err != nil {
 			return cid.Undef, fmt.Errorf("write checkpoint of step %d: %w", s.State.Step, err)
 		}
