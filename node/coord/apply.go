@@ -186,7 +186,7 @@ func (m *Machine) performCommit(e *Entry, b *CommitEntry) {
 
 func roundReport(e *Entry, b *CommitEntry) RoundReport {
 	return RoundReport{
-		Round: e.Header.Round, Attempts: attemptOf(e.Header.Attempt) + 1, Peers: len(b.Counted), Collect: b.Collect, Gather: b.Gather,
+		Round: e.Header.Round, Generation: e.Header.Generation, Commit: e.CID, Attempts: attemptOf(e.Header.Attempt) + 1, Peers: len(b.Counted), Collect: b.Collect, Gather: b.Gather,
 		Absent: b.Absent, Counted: b.Counted, Totals: b.Totals.plain(), Leader: e.Signer,
 	}
 }
