@@ -29,6 +29,7 @@ type standing struct {
 	AtRound uint64      `cbor:"12,keyasint"` // of its state
 	At      cid.Cid     `cbor:"13,keyasint,omitzero"`
 	Ask     bool        `cbor:"14,keyasint,omitempty"` // wants an answer
+	Over    bool        `cbor:"15,keyasint,omitempty"` // the last commit is settled, or the job cancelled
 }
 
 func (s *standing) check() error {
@@ -47,7 +48,7 @@ func (m *Machine) standing(ask bool) standing {
 	s := standing{
 		Forks: j.forks, Head: j.head, Round: j.round, Commit: j.commit, Tokens: j.tokens, Settled: j.lastSettled(),
 		Regular: j.regularSettled(), Lost: m.lost(), Asking: m.court != nil, Ready: m.me.ready, AtRound: m.me.round,
-		At: m.me.commit, Ask: ask,
+		At: m.me.commit, Ask: ask, Over: j.ended,
 	}
 	if m.keeps(s.Settled) {
 		s.Keeps = s.Settled.Manifest
@@ -120,12 +121,14 @@ func (m *Machine) takeStanding(o *opened, s *standing) {
 	m.hearStanding(o, s)
 }
 
-// beats decides between two logs, alike on both sides. A log that branches off before a checkpoint that the other one
-// settled in a regular generation loses. A regular Reset ends the generation it follows on, whose keepers agreed to it.
-// Else the log with more tokens wins, else the one with a living majority, else the one with the lower name.
+// beats decides between two logs, alike on both sides. A job that is over stays over: people have its result. A log that
+// branches off before a checkpoint that the other one settled in a regular generation loses. A regular Reset ends the
+// generation it follows on, whose keepers agreed to it. Else the log with more tokens wins, else the one with a living
+// majority, else the one with the lower name.
 func (s *standing) beats(o *standing) bool {
 	a, b := branch(s.Forks, o.Forks), branch(o.Forks, s.Forks)
 	return cmp.Or(
+		compareBool(s.Over, o.Over),
 		-compareBool(a.Round < o.Regular, b.Round < s.Regular),
 		compareBool(a.Regular && b.stays(), b.Regular && a.stays()),
 		cmp.Compare(s.Tokens, o.Tokens),
