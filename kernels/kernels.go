@@ -42,7 +42,7 @@ type Info struct {
 	Kernel   string // microkernel family in use: "avx512", "avx2", "neon", "generic", …
 	Workers  int    // parallel workers of a CPU device
 	MemBytes int64  // memory that tensors may use, 0: unknown
-	InUse    int64  // bytes of it that were allocated and not freed, a device's own scratch memory among them
+	InUse    int64  // bytes of the buffers that were allocated and not freed; a device's own scratch memory comes on top
 }
 
 // Device owns memory and runs commands on it. An error that Run finds at once belongs to the stream whose commands

@@ -280,6 +280,8 @@ func (js *jobs) report(e *entry, ev task.Event) {
 		err = e.journal.step(ev.StepReport)
 	case task.Back:
 		err = e.journal.back(ev.Step)
+	case task.Evaluated:
+		err = e.journal.eval(ev.EvalReport)
 	case task.Note:
 		err = e.journal.note(ev.Text)
 	case task.Round:

@@ -5,7 +5,6 @@ import (
 	"context"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -155,7 +154,7 @@ func (js *jobs) Result(ctx context.Context, id string, r api.ResultRequest, w io
 	if err := js.runtime.Export(ctx, t, as, dir); err != nil {
 		return err
 	}
-	if err := e.journal.writeMetrics(filepath.Join(dir, api.MetricsFile)); err != nil {
+	if err := e.journal.writeMetrics(dir); err != nil {
 		return err
 	}
 	return writeTar(w, dir)

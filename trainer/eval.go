@@ -30,17 +30,34 @@ type evaluation struct {
 // takes as much device memory as what is trained, until Eval returns. Called from Run's report, where training waits for
 // it, nothing is copied. A second Eval waits for the first.
 func (t *Trainer) Eval(ctx context.Context, rows Rows) (EvalReport, error) {
-	select {
-	case t.evals <- struct{}{}:
-		defer func() { <-t.evals }()
-	case <-ctx.Done():
-		return EvalReport{}, ctx.Err()
-	}
-	e, err := t.beginEval()
+	finish, err := t.StartEval(ctx, rows)
 	if err != nil {
 		return EvalReport{}, err
 	}
-	defer t.endEval()
+	return finish(ctx)
+}
+
+// StartEval is the first half of Eval: it takes hold of the weights as they are. finish measures them, from any
+// goroutine; it must be called exactly once.
+func (t *Trainer) StartEval(ctx context.Context, rows Rows) (finish func(context.Context) (EvalReport, error), err error) {
+	select {
+	case t.evals <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	e, err := t.beginEval()
+	if err != nil {
+		<-t.evals
+		return nil, err
+	}
+	return func(ctx context.Context) (EvalReport, error) {
+		defer func() { <-t.evals }()
+		defer t.endEval()
+		return t.evaluate(ctx, e, rows)
+	}, nil
+}
+
+func (t *Trainer) evaluate(ctx context.Context, e *evaluation, rows Rows) (EvalReport, error) {
 	f := feeder{model: t.model, rows: rows}
 	var sums objective.Sums
 	for lo, n := 0, rows.Rows(); lo < n; lo += t.spec.MicroBatchSize {

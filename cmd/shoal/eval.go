@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 
 	"github.com/spf13/cobra"
 
@@ -17,8 +16,7 @@ import (
 // evaluation is the answer of eval.
 type evaluation struct {
 	trainer.EvalReport
-	Perplexity float64 `json:"perplexity"`
-	Rows       int     `json:"rows"`
+	Rows int `json:"rows"`
 }
 
 func (a *app) evalCmd() *cobra.Command {
@@ -71,7 +69,7 @@ func (a *app) eval(ctx context.Context, src *prepare.Sources, spec job.Spec, dev
 	if err != nil {
 		return errors.Join(err, ctx.Err())
 	}
-	v := evaluation{r, math.Exp(r.Loss), l.rows.Rows()}
+	v := evaluation{r, l.rows.Rows()}
 	return a.answer(v, func(w io.Writer) {
 		fmt.Fprintf(w, "loss %.4f  perplexity %.3f  tokens right %.2f %%  (%d rows, %d target tokens)\n", v.Loss, v.Perplexity, 100*v.Accuracy, v.Rows, v.Tokens)
 	})

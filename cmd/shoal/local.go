@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/seed-7b27c88a/shoal/node"
+	"github.com/seed-7b27c88a/shoal/node/api"
 	"github.com/seed-7b27c88a/shoal/node/prepare"
 	"github.com/seed-7b27c88a/shoal/shard"
 	"github.com/seed-7b27c88a/shoal/trainer"
@@ -145,13 +146,10 @@ func (l *local) measure(ctx context.Context, p *progress, step uint64, dir strin
 		return fmt.Errorf("evaluate: %w", err)
 	}
 	v.Eval = &r
-	p.note("step %d: held-out loss %.4f, %.1f %% of tokens right", step, r.Loss, 100*r.Accuracy)
-	line, err := json.Marshal(struct {
-		Step uint64 `json:"step"`
-		trainer.EvalReport
-	}{step, r})
+	p.note("%s", evalLine(&r))
+	line, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	return appendLine(filepath.Join(dir, "eval.jsonl"), line)
+	return appendLine(filepath.Join(dir, api.EvalFile), line)
 }

@@ -175,6 +175,8 @@ func (a *app) follow(ctx context.Context, c *api.Client, j api.Job, dir string, 
 		case api.EventBack:
 			p.note("back to step %d", e.To)
 			return m.back(e.To)
+		case api.EventEval:
+			p.note("%s", evalLine(e.Eval))
 		case api.EventNote:
 			p.note("%s", shortIDs(e.Text))
 		case api.EventState:

@@ -14,6 +14,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/seed-7b27c88a/shoal/kernels"
 )
@@ -30,6 +31,8 @@ type Device struct {
 	mu   sync.Mutex // held while commands run: one op at a time has the workers
 	pool *pool
 	mem  *memory
+
+	inUse atomic.Int64 // bytes of buffers of Alloc
 }
 
 // Open makes a device. The option names a kernel family; empty takes the best that the processor has.
@@ -48,7 +51,7 @@ func Open(option string) (*Device, error) {
 func (d *Device) Info() kernels.Info {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.info.Workers, d.info.InUse = d.pool.workers(), d.mem.inUse()
+	d.info.Workers, d.info.InUse = d.pool.workers(), d.inUse.Load()
 	return d.info
 }
 
@@ -58,12 +61,14 @@ func (d *Device) Alloc(bytes int) (*kernels.Buffer, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.inUse.Add(int64(bytes))
 	return &kernels.Buffer{Bytes: b, Size: len(b)}, nil
 }
 
 // Free takes back a buffer of Alloc for others. Tensors on it are dead: a stream refuses them.
 func (d *Device) Free(b *kernels.Buffer) {
 	d.mem.free(b.Bytes)
+	d.inUse.Add(-int64(b.Size))
 	b.Bytes, b.Size = nil, 0
 }
 

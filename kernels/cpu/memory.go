@@ -69,12 +69,6 @@ func (m *memory) free(b []byte) {
 	}
 }
 
-func (m *memory) inUse() int64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.used
-}
-
 // close gives the pages back to the system.
 func (m *memory) close() error {
 	m.mu.Lock()

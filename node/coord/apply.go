@@ -64,7 +64,7 @@ func (m *Machine) validPlan(b *PlanEntry, h record.Header) bool {
 	if p := m.job.plan; p != nil {
 		return h.Attempt == p.key.Attempt+1
 	}
-	return h.Attempt == 0
+	return h.Attempt == m.job.firstAttempt()
 }
 
 // validCommit judges a commit by the job's terms alone.
@@ -151,7 +151,7 @@ const maxGossip = 7 << 10
 
 // enforce puts a plan in force.
 func (m *Machine) enforce(e *Entry, b *PlanEntry, round uint64) {
-	attempt := uint32(0)
+	attempt := m.job.firstAttempt()
 	if e.Header.Context == contextPlan {
 		attempt = e.Header.Attempt
 	}
@@ -164,7 +164,7 @@ func (m *Machine) enforce(e *Entry, b *PlanEntry, round uint64) {
 
 func (m *Machine) performCommit(e *Entry, b *CommitEntry) {
 	j := m.job
-	done := commitAt{round: e.Header.Round, cid: e.CID, entry: b, peers: len(b.Counted)}
+	done := commitAt{round: e.Header.Round, cid: e.CID, tokens: b.Tokens, entry: b, peers: len(b.Counted)}
 	done.key = collective.Key{Job: m.g.Job, Generation: j.gen, Round: done.round, Attempt: e.Header.Attempt, Plan: b.Of}
 	if j.plan != nil && j.plan.key == done.key {
 		m.emit(Committed{Key: done.key})
@@ -186,7 +186,7 @@ func (m *Machine) performCommit(e *Entry, b *CommitEntry) {
 
 func roundReport(e *Entry, b *CommitEntry) RoundReport {
 	return RoundReport{
-		Round: e.Header.Round, Attempts: e.Header.Attempt + 1, Peers: len(b.Counted), Collect: b.Collect, Gather: b.Gather,
+		Round: e.Header.Round, Generation: e.Header.Generation, Commit: e.CID, Attempts: attemptOf(e.Header.Attempt) + 1, Peers: len(b.Counted), Collect: b.Collect, Gather: b.Gather,
 		Absent: b.Absent, Counted: b.Counted, Totals: b.Totals.plain(), Leader: e.Signer,
 	}
 }

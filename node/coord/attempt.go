@@ -203,7 +203,7 @@ func (m *Machine) goOn(d draft, f fault) {
 		m.lead.late[id] = min(m.lead.late[id]+1, 3)
 	}
 	for _, a := range d.absent {
-		m.note("round %d attempt %d: %s: %s", d.round, d.attempt, a.Peer, a.Why)
+		m.note("round %d attempt %d: %s: %s", d.round, attemptOf(d.attempt), a.Peer, a.Why)
 	}
 	if i := m.job.plan.row(m.self.ID, m.self.Boot); slices.Contains(f.late, i) || slices.Contains(f.mute, i) {
 		m.lead.yield = true
@@ -319,7 +319,7 @@ func (m *Machine) absentNow(f fault) []Absence {
 	p := m.job.plan
 	out := slices.Clone(p.Absent)
 	add := func(i int, why string) {
-		out = append(out, Absence{Peer: p.Members[i].ID, Attempt: p.key.Attempt, Phase: f.phase, Why: why})
+		out = append(out, Absence{Peer: p.Members[i].ID, Attempt: attemptOf(p.key.Attempt), Phase: f.phase, Why: why})
 	}
 	for _, i := range f.dead {
 		add(i, "connection lost or silent")

@@ -47,6 +47,19 @@ func (m *Machine) lost() bool {
 	return m.court != nil && m.court.restarted && m.guide.heard == 0 || m.now >= m.guide.heard+slot
 }
 
+// stranded tells that this node leads a job that cannot go on: for the grace nobody there has had the state of the newest
+// commit. Its leader then holds court as if the keepers were lost, and the keepers agree to go back.
+func (m *Machine) stranded() bool {
+	l := m.lead
+	if l == nil || m.job.round == 0 || len(m.readyAt(m.job.round)) > 0 {
+		if l != nil {
+			l.barren = m.now
+		}
+		return false
+	}
+	return m.now >= l.barren+grace
+}
+
 // tickCourt begins, carries on and ends the procedure.
 func (m *Machine) tickCourt() {
 	if m.lead != nil || m.seat != nil && m.seat.Leader().ID != "" {
@@ -56,13 +69,14 @@ func (m *Machine) tickCourt() {
 		m.court = nil
 		return
 	}
+	stranded := m.stranded()
 	switch {
 	case m.court == nil:
-		if m.now >= m.guide.heard+grace {
+		if m.now >= m.guide.heard+grace || stranded {
 			m.court = &court{since: m.now}
 		}
 		return
-	case !m.lost():
+	case !m.lost() && !stranded:
 		m.court = nil
 		return
 	}
@@ -77,8 +91,8 @@ func (m *Machine) tickCourt() {
 	m.judge()
 }
 
-// jury is every member of the newest commit and of the plan in force, every keeper and who holds the checkpoint. Its order begins with what all who
-// know the newest commit agree on: the members planned in it.
+// jury is every member of the newest commit and of the plan in force, every keeper and who holds the checkpoint. Its
+// order begins with what all who know the newest commit agree on: the members planned in it.
 func (m *Machine) jury() (ids []record.PeerID) {
 	add := func(id record.PeerID) {
 		if !slices.Contains(ids, id) {
@@ -115,7 +129,7 @@ func (m *Machine) hearStanding(o *opened, s *standing) {
 	if m.court == nil {
 		return
 	}
-	if !s.Lost {
+	if !s.Lost && m.lead == nil {
 		m.guide.heard = max(m.guide.heard, m.now-grace/2)
 		m.court = nil
 		m.sendBeat(o.signer, false)
@@ -161,7 +175,9 @@ func (m *Machine) judge() {
 	}
 	here := m.present()
 	regular := m.regularBy(here)
-	if !regular && (m.now < m.guide.heard+grace || m.oldMajority(here)) {
+	if m.lead != nil {
+		regular = m.hasOldMajority(m.benchOf(here, true))
+	} else if !regular && (m.now < m.guide.heard+grace || m.oldMajority(here)) {
 		return
 	}
 	for _, a := range here {
@@ -169,7 +185,8 @@ func (m *Machine) judge() {
 			return // its entries are on their way here
 		}
 	}
-	if first := slices.IndexFunc(here, func(a answer) bool { return a.Asking }); here[first].id != m.self.ID {
+	first := slices.IndexFunc(here, func(a answer) bool { return a.Asking })
+	if m.lead == nil && here[first].id != m.self.ID {
 		return
 	}
 	parent, ok := m.parentBy(here)
@@ -227,7 +244,7 @@ func (m *Machine) parentBy(here []answer) (commitAt, bool) {
 	}
 	for _, a := range here {
 		if a.Keeps == s.Manifest {
-			return commitAt{round: s.Round, cid: s.Commit, entry: &CommitEntry{Tokens: s.Tokens}}, true
+			return commitAt{round: s.Round, cid: s.Commit, tokens: s.Tokens}, true
 		}
 	}
 	if !m.court.told {

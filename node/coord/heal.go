@@ -212,7 +212,8 @@ func forksOf(es []*Entry) []Fork {
 		return nil
 	}
 	h := es[0].Header
-	forks := append(slices.Clone(held.entry.Forks), Fork{Generation: h.Generation, Reset: es[0].CID, Round: h.Round, Regular: held.entry.Regular})
+	last := Fork{Generation: h.Generation, Reset: es[0].CID, Round: h.Round, Regular: held.entry.Regular}
+	forks := append(slices.Clone(held.entry.Forks), last)
 	return forks[max(0, len(forks)-maxForks):]
 }
 

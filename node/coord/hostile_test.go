@@ -19,7 +19,11 @@ func TestHostileRecords(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 5))
 	all := append(entries, messages...)
 	var s *swarm
-	for i := range 6000 {
+	rounds := 6000
+	if raceEnabled {
+		rounds /= 10
+	}
+	for i := range rounds {
 		if i%100 == 0 { // what was said may have ended the job
 			s = newSwarm(t, uint64(i+1), options{nodes: 4, steps: 6, batch: 5, min: 3, every: 2})
 			s.startAll()

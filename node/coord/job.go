@@ -48,11 +48,12 @@ type planned struct {
 
 // commitAt is a commit and what a member that has its predecessor's state needs to step.
 type commitAt struct {
-	round uint64
-	cid   cid.Cid
-	entry *CommitEntry // nil: known from a Reset
-	key   collective.Key
-	peers int
+	round  uint64
+	cid    cid.Cid
+	tokens int64        // of the job up to here
+	entry  *CommitEntry // nil: known from a Reset or a checkpoint
+	key    collective.Key
+	peers  int
 }
 
 const (
@@ -64,6 +65,15 @@ const (
 func newJob(g *Genesis) *job {
 	return &job{keepers: []replog.Voter{{ID: g.Submitter}}, trail: []commitAt{{}}}
 }
+
+// A generation counts the attempts at each round from a number of its own, so that a piece made in another generation
+// never has the name of one that counts in this.
+const attemptsPerGeneration = 1 << 16
+
+func (j *job) firstAttempt() uint32 { return j.gen % (1 << 16) * attemptsPerGeneration }
+
+// attemptOf is an attempt as people count them: from 0 in each round.
+func attemptOf(attempt uint32) uint32 { return attempt % attemptsPerGeneration }
 
 // batch is the stream range of a round.
 func (g *Genesis) batch(round uint64) shard.Range {

@@ -92,17 +92,20 @@ func (m *Machine) lostKeeper(k replog.Voter) bool {
 	case p.known && p.boot != k.Boot:
 		return true
 	}
-	return p.leaving || m.now > max(p.heard, m.lead.since)+keeperGone
+	patience := keeperGone
+	if p.down {
+		patience = slot // its process has ended, or the network says so
+	}
+	return p.leaving || m.now > max(p.heard, m.lead.since)+patience
 }
 
 // candidates are the nodes that could keep the log, the best first: this one, the submitter, then the longest present.
 func (m *Machine) candidates() []replog.Voter {
 	ps := m.peers.alive(m.now)
-	ps = slices.DeleteFunc(ps, func(p *peer) bool {
-		return p.leaving
-	})
+	ps = slices.DeleteFunc(ps, func(p *peer) bool { return p.leaving })
 	slices.SortStableFunc(ps, func(a, b *peer) int {
-		return cmp.Or(-compareBool(a.id == m.g.Submitter, b.id == m.g.Submitter), cmp.Compare(a.since, b.since), cmp.Compare(a.id, b.id))
+		return cmp.Or(-compareBool(a.id == m.g.Submitter, b.id == m.g.Submitter), cmp.Compare(a.since, b.since),
+			cmp.Compare(a.id, b.id))
 	})
 	var out []replog.Voter
 	for _, p := range ps {

@@ -50,7 +50,8 @@ func (k Keys) Open(s *record.Signed) (*record.Record, cid.Cid, error) { return r
 // when there was none. The effects to perform first come from the first Step.
 func New(g Genesis, self Self, c Capability, spine []*record.Signed) (*Machine, error) {
 	if g.Batch == 0 || g.Steps == 0 || len(g.Chunks) == 0 || g.Samples == 0 || g.Samples > g.Steps*g.Batch {
-		return nil, fmt.Errorf("job %v: %d steps of %d sequences, %d in all, %d chunks", g.Job, g.Steps, g.Batch, g.Samples, len(g.Chunks))
+		return nil, fmt.Errorf("job %v: %d steps of %d sequences, %d in all, %d chunks",
+			g.Job, g.Steps, g.Batch, g.Samples, len(g.Chunks))
 	}
 	g.MinPeers = max(g.MinPeers, 1)
 	m := &Machine{g: g, self: self, cap: c, job: newJob(&g)}
@@ -186,30 +187,29 @@ func (m *Machine) message(e Message) {
 		return
 	}
 	o, err := openMessage(m.self.Signer, e.Msg)
-	if err != nil || o.header.Job != m.g.Job || o.signer != e.From {
-		return
-	}
-	if !m.peers.heard(o, m.now) {
+	if err != nil || o.header.Job != m.g.Job || o.signer != e.From || !m.peers.heard(o, m.now) {
 		return
 	}
 	switch b := o.body.(type) {
 	case *push:
 		m.takePush(o, b)
-		return
 	case *standing:
 		m.takeStanding(o, b)
-		return
 	case *signMsg:
 		m.takeSign(o, b)
-		return
 	case *orderMsg:
 		m.takeOrder(o)
-		return
+	default:
+		if m.foreign(o.header) {
+			m.meet(o.signer)
+			return
+		}
+		m.ofThisLog(o)
 	}
-	if m.foreign(o.header) {
-		m.meet(o.signer)
-		return
-	}
+}
+
+// ofThisLog takes the messages that mean something only in the generation they name.
+func (m *Machine) ofThisLog(o *opened) {
 	switch b := o.body.(type) {
 	case *beat:
 		m.takeBeat(o, b)
@@ -280,7 +280,7 @@ func (m *Machine) Status() Status {
 		s.Keepers = append(s.Keepers, k.ID)
 	}
 	if p := m.job.plan; p != nil {
-		s.Attempt, s.Members = p.key.Attempt, slices.Clone(p.Members)
+		s.Attempt, s.Members = attemptOf(p.key.Attempt), slices.Clone(p.Members)
 	}
 	return s
 }

@@ -28,6 +28,9 @@ func (s *swarm) start(i int) *run {
 		s.t.Fatal(err)
 	}
 	r.m, r.col = m, collective.New(collective.Member{ID: n.id, Boot: self.Boot})
+	if s.lazy {
+		r.col.DeferPartial()
+	}
 	for _, o := range s.nodes {
 		if o != n && o.sim != nil {
 			s.net.Connect(n.id, o.id)
@@ -69,12 +72,24 @@ func (r *run) receive(from record.PeerID, msg any) {
 		r.do(LogMessage{from, w.payload})
 	case wireFrame:
 		r.collect(r.col.Frame(from, w.f))
+		r.reportSoon()
 	case wireRcpt:
 		r.collect(r.col.Sent(from, w.r.Frame, w.r.Err))
 	case wireAsk:
 		r.answer(from, w)
 	case wireState:
 		r.take(w)
+	}
+}
+
+// reportSoon lets the collective say what it holds while more is still on its way.
+func (r *run) reportSoon() {
+	if r.s.lazy && !r.reporting {
+		r.reporting = true
+		r.sim.After(50*time.Millisecond, func() {
+			r.reporting = false
+			r.collect(r.col.Report())
+		})
 	}
 }
 

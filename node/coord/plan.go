@@ -49,7 +49,8 @@ func (m *Machine) sortPieces(e *PlanEntry) {
 		return i
 	}
 	slices.SortStableFunc(e.Pieces, func(a, b Piece) int {
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Boot, b.Boot), cmp.Compare(a.Attempt, b.Attempt))
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Boot, b.Boot),
+			cmp.Compare(a.Attempt, b.Attempt))
 	})
 }
 
@@ -135,9 +136,9 @@ func (m *Machine) driveFirst() {
 		return
 	}
 	m.waitFor("")
-	d := draft{round: round, rows: m.rowsOf(ready)}
+	d := draft{round: round, attempt: m.job.firstAttempt(), rows: m.rowsOf(ready)}
 	m.wholeBatch(&d)
-	m.propose(contextPlan, round, 0, m.plan(d))
+	m.propose(contextPlan, round, d.attempt, m.plan(d))
 }
 
 // firstWait is how long the first plan waits for nodes that are there and not ready.

@@ -100,7 +100,7 @@ func (m *Machine) performReset(e *Entry, held *ResetHeld) {
 	j.round, j.commit, j.tokens = e.Header.Round, e.Header.Parent, r.Tokens
 	j.trail = []commitAt{{}}
 	if j.round > 0 {
-		j.trail = append(j.trail, commitAt{round: j.round, cid: j.commit})
+		j.trail = append(j.trail, commitAt{round: j.round, cid: j.commit, tokens: j.tokens})
 	}
 	j.settled = slices.Clone(r.Settled)
 	j.keepers = r.Keepers
@@ -109,13 +109,7 @@ func (m *Machine) performReset(e *Entry, held *ResetHeld) {
 // draftReset writes the Reset and asks its keepers to sign.
 func (m *Machine) draftReset(here []answer, parent commitAt, regular bool) {
 	j := m.job
-	e := &ResetEntry{Keepers: m.benchOf(here, regular), Regular: regular, Forks: j.forks, Tokens: j.tokens}
-	if parent.round != j.round {
-		e.Tokens = 0
-		if parent.entry != nil {
-			e.Tokens = parent.entry.Tokens
-		}
-	}
+	e := &ResetEntry{Keepers: m.benchOf(here, regular), Regular: regular, Forks: j.forks, Tokens: parent.tokens}
 	for _, s := range j.settled {
 		if s.Round <= parent.round {
 			e.Settled = append(e.Settled, s)
@@ -129,7 +123,12 @@ func (m *Machine) draftReset(here []answer, parent commitAt, regular bool) {
 	}
 	m.court.draft, m.court.cid, m.court.entry, m.court.drafted = s, c, e, m.now
 	m.court.sigs = nil
-	m.note("no majority of the keepers for %v: a new generation goes on after round %d", (m.now - m.guide.heard).Round(time.Second), parent.round)
+	if m.lead != nil {
+		m.note("nobody has the state of round %d any more: a new generation goes on after round %d", j.round, parent.round)
+	} else {
+		without := (m.now - m.guide.heard).Round(time.Second)
+		m.note("no majority of the keepers for %v: a new generation goes on after round %d", without, parent.round)
+	}
 	for _, k := range e.Keepers {
 		if k.ID != m.self.ID {
 			m.send(k.ID, m.header(contextSign, parent.round, 0), signMsg{Reset: s})
@@ -198,7 +197,7 @@ func (m *Machine) takeSign(o *opened, b *signMsg) {
 		return
 	}
 	rec, entry, c, err := openReset(m.self.Signer, b.Reset)
-	if err != nil || !m.agrees(rec.Header, entry) || !m.maySign(c) {
+	if err != nil || !m.agrees(o.signer, rec.Header, entry) || !m.maySign(c) {
 		return
 	}
 	s, own, err := m.self.Sign(rec.Header, rec.Body)
@@ -208,16 +207,19 @@ func (m *Machine) takeSign(o *opened, b *signMsg) {
 }
 
 // agrees tells whether a Reset follows from what this member knows: it is of the next generation of the log here, no
-// majority is seen, and no newer commit is lost whose state is here.
-func (m *Machine) agrees(h record.Header, e *ResetEntry) bool {
+// majority is seen (or the leader asks), and no newer commit is lost whose state is here.
+func (m *Machine) agrees(writer record.PeerID, h record.Header, e *ResetEntry) bool {
 	j := m.job
-	if h.Job != m.g.Job || h.Generation != j.gen+1 || h.Reset != j.reset || !m.lost() || !slices.Contains(e.Keepers, m.voter()) {
+	if h.Job != m.g.Job || h.Generation != j.gen+1 || h.Reset != j.reset || !slices.Contains(e.Keepers, m.voter()) {
+		return false
+	}
+	if !m.lost() && writer != m.guide.leader { // the leader itself may find that the job is stranded
 		return false
 	}
 	if e.Regular != m.hasOldMajority(e.Keepers) && e.Regular {
 		return false
 	}
-	newer := j.round > h.Round && m.me.ready && m.me.round > h.Round
+	newer := j.round > h.Round && m.me.ready && m.me.round == j.round && m.me.commit == j.commit
 	return !newer
 }
 

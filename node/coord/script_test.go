@@ -145,7 +145,7 @@ func (s *script) listen(r *run, ef Effect) {
 // describe is an entry in a line.
 func describe(e *Entry) string {
 	h := e.Header
-	head := fmt.Sprintf("%s %d.%d.%d", strings.TrimPrefix(h.Context, "shoal/"), h.Generation, h.Round, h.Attempt)
+	head := fmt.Sprintf("%s %d.%d.%d", strings.TrimPrefix(h.Context, "shoal/"), h.Generation, h.Round, attemptOf(h.Attempt))
 	switch b := e.Body.(type) {
 	case *PlanEntry:
 		return head + planText(b)

@@ -106,21 +106,14 @@ func (m *Machine) driveSettle() bool {
 		holders := m.holders(r)
 		if ok && c.cid == r.Commit && m.livingOf(holders) >= m.copiesNeeded() {
 			m.propose(contextSettle, r.Round, 0, &SettleEntry{
-				Round: r.Round, Commit: r.Commit, Tokens: c.tokens(m.job), Manifest: r.Manifest, Holders: holders, Regular: m.job.regular(),
+				Round: r.Round, Commit: r.Commit, Tokens: c.tokens, Manifest: r.Manifest, Holders: holders,
+				Regular: m.job.regular(),
 			})
 			return true
 		}
 	}
 	m.askForCopies()
 	return false
-}
-
-// tokens of the job up to c.
-func (c commitAt) tokens(j *job) int64 {
-	if c.entry != nil {
-		return c.entry.Tokens
-	}
-	return j.tokens
 }
 
 func (m *Machine) livingOf(ids []record.PeerID) (n int) {

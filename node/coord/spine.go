@@ -43,7 +43,11 @@ func (m *Machine) openSpine(spine []*record.Signed) ([]*Entry, error) {
 		if _, ok := e.Body.(*ResetHeld); ok != (i == 0 && e.Header.Generation > 0) {
 			return nil, fmt.Errorf("%w: state without its Reset", record.ErrBad)
 		}
-		if e.Header.Job != m.g.Job || i > 0 && (e.Header.Generation != es[0].Header.Generation || e.Header.Reset != es[0].Header.Reset) {
+		h, first := e.Header, e.Header
+		if i > 0 {
+			first = es[0].Header
+		}
+		if h.Job != m.g.Job || h.Generation != first.Generation || h.Reset != first.Reset {
 			return nil, fmt.Errorf("%w: state of two logs", record.ErrBad)
 		}
 		es = append(es, e)

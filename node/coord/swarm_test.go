@@ -34,6 +34,7 @@ type swarm struct {
 	log         map[string]map[uint64]cid.Cid // generation → round → commit (I1)
 	done        map[uint64]bool               // rounds committed in any generation
 	rows        time.Duration                 // per row and node
+	lazy        bool                          // owners defer reports of less than everything
 	step        time.Duration
 	hear        func(*run, Effect)   // sees every effect
 	tap, tapLog func(*record.Signed) // see every control message and entry
@@ -66,22 +67,23 @@ type state struct {
 // run is a process.
 type run struct {
 	*node
-	began   time.Duration
-	m       *Machine
-	col     *collective.Machine
-	st      state
-	ready   bool
-	results map[collective.Key][]float32
-	fetch   int // number of the Fetch under way
-	donors  []record.PeerID
-	asked   Fetch
-	ended   string
-	notes   []string
-	rounds  []RoundReport
-	back    []uint64
-	flip    bool    // its weights go wrong with the next step
-	garble  bool    // its results are different garbage for everyone
-	waiting []Start // work for which the state is not there yet
+	began     time.Duration
+	m         *Machine
+	col       *collective.Machine
+	st        state
+	ready     bool
+	results   map[collective.Key][]float32
+	fetch     int // number of the Fetch under way
+	donors    []record.PeerID
+	asked     Fetch
+	ended     string
+	notes     []string
+	rounds    []RoundReport
+	back      []uint64
+	flip      bool // its weights go wrong with the next step
+	reporting bool
+	garble    bool    // its results are different garbage for everyone
+	waiting   []Start // work for which the state is not there yet
 }
 
 // Messages on the simulated network.
@@ -150,6 +152,7 @@ type options struct {
 	net     simnet.Config
 	keys    bool // sign for real
 	perRow  time.Duration
+	lazy    bool
 	members []float64 // rates; missing: 1
 }
 
@@ -161,7 +164,7 @@ func newSwarm(t testing.TB, seed uint64, o options) *swarm {
 		o.perRow = 100 * time.Millisecond
 	}
 	s := &swarm{t: t, net: simnet.New(seed, o.net), log: map[string]map[uint64]cid.Cid{}, done: map[uint64]bool{},
-		rows: o.perRow, step: 5 * time.Millisecond}
+		lazy: o.lazy, rows: o.perRow, step: 5 * time.Millisecond}
 	s.g = Genesis{
 		Job: record.CID([]byte("job")), Submitter: s.name(0, o.keys), Rows: 17,
 		Batch: o.batch, MicroBatch: 1, Steps: o.steps, Samples: o.steps*o.batch - o.batch/2, MinPeers: o.min, CheckpointEvery: o.every,
@@ -257,7 +260,7 @@ func (s *swarm) logged(r *run, e Logged) {
 		s.violate("entry in the log cannot be opened: %v", err)
 		return
 	}
-	s.net.Logf("%s logs %s g%d r%d a%d %s", r.id, o.Header.Context, o.Header.Generation, o.Header.Round, o.Header.Attempt, short(o.CID))
+	s.net.Logf("%s logs %s g%d r%d a%d %s", r.id, o.Header.Context, o.Header.Generation, o.Header.Round, attemptOf(o.Header.Attempt), short(o.CID))
 	c, ok := o.Body.(*CommitEntry)
 	if !ok {
 		return

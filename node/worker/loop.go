@@ -40,6 +40,7 @@ func (j *Job) loop(m *coord.Machine) {
 }
 
 func (j *Job) perform(effects []coord.Effect) {
+	j.persist(effects)
 	for _, e := range effects {
 		j.log.Debug("effect", "effect", brief{e})
 		switch e := e.(type) {
@@ -47,8 +48,7 @@ func (j *Job) perform(effects []coord.Effect) {
 			j.send(e.To, topicMessage, e.Msg)
 		case coord.SendLog:
 			j.sendRaw(e.To, topicLog, e.Payload)
-		case coord.Save, coord.Logged:
-			j.persist(e)
+		case coord.Save, coord.Logged: // see persist
 		case coord.Publish:
 			j.publish(e.Entry)
 		case coord.Fetch, coord.WriteCheckpoint, coord.KeepCheckpoint, coord.Rollback:
@@ -186,7 +186,7 @@ func (j *Job) peerChanged(id record.PeerID, up bool) {
 
 // roundReport is r as people read it.
 func roundReport(r coord.RoundReport) task.RoundReport {
-	out := task.RoundReport{Round: r.Round, Attempts: r.Attempts, Tokens: r.Totals.Weight, Seconds: (r.Collect + r.Gather).Seconds()}
+	out := task.RoundReport{Round: r.Round, Generation: r.Generation, Commit: r.Commit.String(), Attempts: r.Attempts, Tokens: r.Totals.Weight, Seconds: (r.Collect + r.Gather).Seconds()}
 	for _, c := range r.Counted {
 		m := task.RoundMember{Peer: c.Peer}
 		for _, p := range c.Ranges {

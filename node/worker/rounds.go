@@ -24,6 +24,8 @@ type rounds struct {
 	begin func(trainer.Work)               // the trainer takes work up
 	hand  func(collective.Mark, []float32) // gives a piece to the collective; must not wait for the network
 
+	over chan struct{} // closed by end
+
 	mu       sync.Mutex
 	changed  chan struct{}             // closed and replaced whenever anything below changes
 	plan     *collective.Plan          // in force
@@ -44,7 +46,7 @@ type finished struct {
 }
 
 func newRounds(self collective.Member, begin func(trainer.Work), hand func(collective.Mark, []float32)) *rounds {
-	return &rounds{self: self, begin: begin, hand: hand, changed: make(chan struct{}), totals: map[uint64]trainer.Totals{}}
+	return &rounds{self: self, begin: begin, hand: hand, over: make(chan struct{}), changed: make(chan struct{}), totals: map[uint64]trainer.Totals{}}
 }
 
 // start puts a plan in force. Work of an older round is dropped; work of an earlier attempt of the same round stays.
@@ -95,7 +97,15 @@ func (r *rounds) exclude() {
 // readmit lets the trainer go on from the state of a round.
 func (r *rounds) readmit(at uint64) { r.update(func() { r.at, r.excluded = at, false }) }
 
-func (r *rounds) end() { r.update(func() { r.ended = true }) }
+// end makes the trainer's calls return io.EOF once what is committed here is stepped.
+func (r *rounds) end() {
+	r.update(func() {
+		if !r.ended {
+			close(r.over)
+		}
+		r.ended = true
+	})
+}
 
 // stepped tells which commit the trainer stepped last.
 func (r *rounds) stepped() *coord.Finish {

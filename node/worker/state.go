@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/node/coord"
 	"github.com/seed-7b27c88a/shoal/node/task"
 	"github.com/seed-7b27c88a/shoal/p2p/collective"
+	"github.com/seed-7b27c88a/shoal/shard"
 	"github.com/seed-7b27c88a/shoal/trainer"
 )
 
@@ -215,6 +217,9 @@ func (j *Job) writeCheckpoint(e coord.WriteCheckpoint) {
 	}()
 	if err != nil {
 		j.note(fmt.Sprintf("checkpoint of step %d is not stored here: %v", e.Round, err))
+		if errors.Is(err, shard.ErrFull) {
+			j.hinder(err)
+		}
 		return
 	}
 	j.post(coord.Stored{Round: e.Round, Manifest: c})

@@ -23,7 +23,9 @@ func (j *Job) train() error {
 		case !errors.Is(err, trainer.ErrExcluded) && !errors.Is(err, context.Canceled):
 			return err
 		}
-		if err := j.restore(); err != nil {
+		if err := j.restore(); errors.Is(err, io.EOF) || j.ctx.Err() != nil {
+			return nil
+		} else if err != nil {
 			return err
 		}
 	}
@@ -38,6 +40,7 @@ func (j *Job) stepped(r trainer.StepReport) {
 		return
 	}
 	j.reportSteps([]trainer.StepReport{r}, hex.EncodeToString(hash[:]))
+	j.evaluate(r.Step)
 	j.post(coord.Stepped{Round: r.Step, Commit: commitOf(f), Hash: hash})
 }
 
@@ -49,6 +52,8 @@ func (j *Job) restore() error {
 			if done, err := j.adopt(s); done || err != nil {
 				return err
 			}
+		case <-j.rounds.over: // the job is over: no state is of use any more
+			return io.EOF
 		case <-j.ctx.Done():
 			return j.ctx.Err()
 		}
@@ -65,6 +70,7 @@ func (j *Job) adopt(s fetched) (done bool, err error) {
 		return false, err
 	}
 	j.reportSteps(j.state.replace(s.snapshot), hex.EncodeToString(hash[:]))
+	j.evaluate(s.State.Step)
 	if !j.state.settled(s.fetch, func() { j.rounds.readmit(s.State.Step) }) {
 		return false, nil // another fetch is under way
 	}

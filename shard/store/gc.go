@@ -51,9 +51,12 @@ func (s *Store) beginGC(ctx context.Context) error {
 }
 
 func (s *Store) endGC() {
-	s.turn <- struct{}{}
-	defer s.give()
-	s.keep = nil
+	select {
+	case s.turn <- struct{}{}:
+		s.keep = nil
+		s.give()
+	case <-s.failed: // nobody writes any more
+	}
 }
 
 // mark collects what the pins reach. What is pinned from now on is in keep.
@@ -189,5 +192,12 @@ func (s *Store) reclaim(ctx context.Context) error {
 		return err
 	}
 	defer s.leave()
-	return s.db.Compact(ctx, []byte{blockPrefix}, []byte{blockPrefix + 1}, false)
+	done := make(chan error, 1)
+	go func() { done <- s.db.Compact(ctx, []byte{blockPrefix}, []byte{blockPrefix + 1}, false) }()
+	select {
+	case err := <-done:
+		return err
+	case <-s.failed: // it never comes back
+		return s.err
+	}
 }

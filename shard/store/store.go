@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,8 +49,9 @@ type Options struct {
 	Reserve int64        // bytes of disk that blocks leave free; default 256 MiB, negative: none
 	Log     *slog.Logger // what the database says; nil: nobody listens
 
-	fs    vfs.FS        // tests run on a file system that breaks; nil: the real one
-	retry time.Duration // how often a full disk is looked at again; default 1 s
+	fs       vfs.FS        // tests run on a file system that breaks; nil: the real one
+	retry    time.Duration // how often a full disk is looked at again; default 1 s
+	memTable uint64        // bytes collected in memory before they become a file; default 32 MiB
 }
 
 // Store is an open block store.
@@ -74,7 +76,9 @@ type Store struct {
 	synced atomic.Uint64        // writes known to be durable: all up to this one
 	keep   map[cid.Cid]struct{} // while GC runs: blocks that came or were pinned meanwhile; else nil
 
-	failed atomic.Pointer[error] // the database gave up; every later write returns this
+	failed chan struct{} // closed when the database gave up
+	once   sync.Once
+	err    error // why; set before failed is closed
 }
 
 // Open opens or creates the store in dir.
@@ -91,7 +95,10 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.retry == 0 {
 		o.retry = time.Second
 	}
-	s := &Store{log: o.Log, quota: o.Quota, turn: make(chan struct{}, 1)}
+	if o.memTable == 0 {
+		o.memTable = 32 << 20
+	}
+	s := &Store{log: o.Log, quota: o.Quota, turn: make(chan struct{}, 1), failed: make(chan struct{})}
 	s.disk = newDisk(o.fs, dir, max(o.Reserve, 0), o.retry)
 	if err := s.open(dir, o); err != nil {
 		if s.db != nil {
@@ -140,7 +147,7 @@ func (s *Store) options(o Options) *pebble.Options {
 		FS:                 vfs.OnDiskFull(o.fs, s.disk.waitForRoom),
 		Lock:               s.lock,
 		FormatMajorVersion: pebble.FormatValueSeparation, // explicit: upgrades are one way
-		MemTableSize:       32 << 20,
+		MemTableSize:       o.memTable,
 		CacheSize:          16 << 20,
 		MaxOpenFiles:       256,
 		Logger:             (*logger)(s),
@@ -203,9 +210,12 @@ func (s *Store) Stats() Stats {
 	return st
 }
 
-// Close waits for calls under way and closes the database. On a full disk it leaves the database as a crash would, which
-// loses nothing acknowledged.
+// Close waits for calls under way and closes the database. After a failure and on a full disk it leaves the database as
+// a crash would, which loses nothing acknowledged.
 func (s *Store) Close() error {
+	if err := s.Err(); err != nil {
+		return err
+	}
 	if s.disk.waiting() {
 		return fmt.Errorf("close store: %w: left without a clean close", shard.ErrFull)
 	}
@@ -230,33 +240,51 @@ func (s *Store) enter(ctx context.Context) error {
 	if s.closed {
 		return ErrClosed
 	}
+	if err := s.Err(); err != nil {
+		return err
+	}
 	s.calls.Add(1)
 	return nil
 }
 
 func (s *Store) leave() { s.calls.Done() }
 
-// logger hands Pebble's words to slog. Pebble calls Fatalf where it cannot go on; the process can: it reads what is
-// there and writes no more.
+// Failed is closed when the disk failed in a way that the database cannot survive, such as an fsync that reported an
+// error. All calls return the reason from then on, as Err does. Nothing acknowledged is lost; the process has to start
+// again to go on.
+func (s *Store) Failed() <-chan struct{} { return s.failed }
+
+// Err is why the store failed, or nil.
+func (s *Store) Err() error {
+	select {
+	case <-s.failed:
+		return s.err
+	default:
+		return nil
+	}
+}
+
+// fail records the first failure after which the database must not be used.
+func (s *Store) fail(err error) {
+	s.once.Do(func() {
+		s.err = fmt.Errorf("the store's disk failed, look after it and start the node again: %w", err)
+		close(s.failed)
+		s.log.Error("store", "err", s.err)
+	})
+}
+
+// logger hands Pebble's words to slog.
 type logger Store
 
 func (l *logger) Infof(format string, args ...any)  { l.log.Debug(fmt.Sprintf(format, args...)) }
 func (l *logger) Errorf(format string, args ...any) { l.log.Error(fmt.Sprintf(format, args...)) }
+
+// Fatalf is called where Pebble's state in memory no longer matches the disk, and must not let it go on; but a node
+// ends in order, not here. After a failed commit Pebble only returns to our write, which asks for the outcome. Anything
+// else happens in its background goroutines: they stop where they are until the process ends.
 func (l *logger) Fatalf(format string, args ...any) {
 	(*Store)(l).fail(fmt.Errorf(format, args...))
-}
-
-// fail records the first failure after which the database must not be written to.
-func (s *Store) fail(err error) {
-	err = fmt.Errorf("store stopped writing, restart the node: %w", err)
-	if s.failed.CompareAndSwap(nil, &err) {
-		s.log.Error("store", "err", err)
+	if !strings.HasPrefix(format, "pebble: fatal commit error") {
+		select {}
 	}
-}
-
-func (s *Store) failure() error {
-	if err := s.failed.Load(); err != nil {
-		return *err
-	}
-	return nil
 }

@@ -32,9 +32,6 @@ func (s *Store) write(ctx context.Context, durable bool, fill func(b *pebble.Bat
 
 // applyInTurn returns seq 0 if there is nothing to wait for.
 func (s *Store) applyInTurn(durable bool, fill func(b *pebble.Batch) error) (b *pebble.Batch, seq uint64, err error) {
-	if err := s.failure(); err != nil {
-		return nil, 0, err
-	}
 	b = s.db.NewBatch()
 	if err := fill(b); err != nil {
 		b.Close()
@@ -75,7 +72,7 @@ func (s *Store) wait(b *pebble.Batch, seq uint64) error {
 
 // outcome is err, or the failure that the database only told its logger.
 func (s *Store) outcome(err error) error {
-	if failure := s.failure(); failure != nil {
+	if failure := s.Err(); failure != nil {
 		return failure
 	}
 	if err != nil {
@@ -97,6 +94,8 @@ func (s *Store) take(ctx context.Context) error {
 		return nil
 	case <-full:
 		return s.disk.errFull()
+	case <-s.failed:
+		return s.err
 	case <-ctx.Done():
 		return ctx.Err()
 	}

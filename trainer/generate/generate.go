@@ -33,10 +33,11 @@ type Options struct {
 
 // Generator is a model, with an adapter or without, ready to continue prompts.
 type Generator struct {
-	stage *stage.Stage
-	own   bool // the stage was made here
-	cache *cache
-	eos   []int
+	stage  *stage.Stage
+	own    bool // the stage was made here
+	closed bool
+	cache  *cache
+	eos    []int
 }
 
 // ErrClosed: the generator was closed.
@@ -72,14 +73,11 @@ func New(s *stage.Stage) *Generator { return &Generator{stage: s, eos: s.Model.C
 
 // Close gives the device memory back. A Generator that is used afterwards gives ErrClosed. It may be called again.
 func (g *Generator) Close() {
-	if g.stage == nil {
-		return
-	}
+	g.closed = true
 	g.dropCache()
 	if g.own {
 		g.stage.Close()
 	}
-	g.stage = nil
 }
 
 // Limit is how many tokens prompt and text may have together.
@@ -89,7 +87,7 @@ func (g *Generator) Limit() int { return g.stage.Model.Config.MaxPos }
 // reached, or the consumer stops. An error ends the sequence.
 func (g *Generator) Tokens(ctx context.Context, prompt []int32, o Options) iter.Seq2[int32, error] {
 	return func(yield func(int32, error) bool) {
-		if g.stage == nil {
+		if g.closed {
 			yield(0, ErrClosed)
 			return
 		}
