@@ -127,8 +127,11 @@ func (a *app) trainSwarm(ctx context.Context, spec job.Spec, f trainFlags) error
 	a.say("job %s: %d steps", j.ID, j.Steps)
 	dir := f.dir(spec)
 	if err := a.follow(ctx, c, j, dir, nil); err != nil {
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			a.say("the job goes on: \"shoal job logs -f %s\" follows it, \"shoal job cancel %s\" ends it", j.ID, j.ID)
+		case errors.Is(err, api.ErrDown):
+			a.say("when the daemon is back, \"shoal job logs -f %s\" follows the job and \"shoal export\" writes its result", j.ID)
 		}
 		return err
 	}
