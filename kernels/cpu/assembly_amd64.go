@@ -20,6 +20,7 @@ func newAVX512() *family {
 		sum:           kernel{run: sumAVX512},
 		max:           kernel{run: maxAVX512, pad: negInf},
 		sumSq:         kernel{run: sumSqAVX512},
+		traffic:       kernel{run: trafficAVX512, outs: 3},
 		adamw:         kernel{run: adamwAVX512, outs: 3},
 		normScale:     kernel{run: normScaleAVX512, outs: 1},
 		normScaleBias: kernel{run: normScaleBiasAVX512, outs: 1},
@@ -59,6 +60,7 @@ func newAVX2() *family {
 		sum:           kernel{run: sumAVX2},
 		max:           kernel{run: maxAVX2, pad: negInf},
 		sumSq:         kernel{run: sumSqAVX2},
+		traffic:       kernel{run: trafficAVX2, outs: 3},
 		adamw:         kernel{run: adamwAVX2, outs: 3},
 		normScale:     kernel{run: normScaleAVX2, outs: 1},
 		normScaleBias: kernel{run: normScaleBiasAVX2, outs: 1},
@@ -142,6 +144,11 @@ func maxAVX512(a *args)
 //
 //go:noescape
 func sumSqAVX512(a *args)
+
+// x0, x1, x2 += x3
+//
+//go:noescape
+func trafficAVX512(a *args)
 
 // one step of AdamW; x0 w, x1 m, x2 v, x3 g
 //
@@ -295,6 +302,11 @@ func maxAVX2(a *args)
 //
 //go:noescape
 func sumSqAVX2(a *args)
+
+// x0, x1, x2 += x3
+//
+//go:noescape
+func trafficAVX2(a *args)
 
 // one step of AdamW; x0 w, x1 m, x2 v, x3 g
 //

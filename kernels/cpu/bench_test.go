@@ -26,11 +26,15 @@ func BenchmarkPeak(b *testing.B) {
 	}
 }
 
+// shapes (m, n, k) are those of the layers of a 15M Llama and of GPT-2 124M, and a cube.
+var shapes = [][3]int{{256, 288, 288}, {1024, 768, 288}, {256, 768, 768}, {256, 2304, 768}, {1024, 3072, 768}, {1024, 768, 3072},
+	{1024, 2048, 2048}, {1024, 32000, 288}, {512, 32000, 768}, {2048, 2048, 2048}}
+
 // BenchmarkGEMM runs the product on one worker and on all.
 func BenchmarkGEMM(b *testing.B) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, f := range families() {
-		for _, s := range [][3]int{{512, 512, 512}, {256, 288, 288}, {1024, 768, 288}, {512, 64, 64}} {
+		for _, s := range shapes {
 			for _, v := range []struct {
 				name   string
 				ta, tb bool

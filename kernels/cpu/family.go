@@ -30,6 +30,7 @@ type family struct {
 	gelu                      kernel // x0 = gelu(x1)
 	geluBack, geluBackAdd     kernel // x0 (+)= x1·gelu'(x2)
 	sumSq                     kernel // sum += x0² in double precision
+	traffic                   kernel // x0, x1, x2 += x3
 	adamw                     kernel // x0 w, x1 m, x2 v, x3 g; f the hyper row
 }
 

@@ -43,8 +43,9 @@ func newGeneric() *family {
 		geluBack:      map2(func(_ *args, dy, x float32) float32 { return dy * geluSlope(x) }),
 		geluBackAdd:   update2(func(_ *args, z, dy, x float32) float32 { return z + float32(dy*geluSlope(x)) }),
 
-		sumSq: kernel{run: sumSqLanes},
-		adamw: kernel{run: adamwStep, outs: 3},
+		sumSq:   kernel{run: sumSqLanes},
+		traffic: kernel{run: addToThree, outs: 3},
+		adamw:   kernel{run: adamwStep, outs: 3},
 	}
 }
 
@@ -189,6 +190,13 @@ func geluSlope(x float32) float32 {
 func sumSqLanes(a *args) {
 	for i, x := range a.operand(0) {
 		a.sum[i%lanes] += float64(x) * float64(x) // exact product: fusing would change nothing
+	}
+}
+
+func addToThree(a *args) {
+	w, m, v := a.operand(0), a.operand(1), a.operand(2)
+	for i, g := range a.operand(3) {
+		w[i], m[i], v[i] = w[i]+g, m[i]+g, v[i]+g
 	}
 }
 

@@ -8,31 +8,30 @@ type packer struct {
 	rows  func(dst, src *float32, ld, width, depth int)         // copies the first width elements, an even number, of depth lines
 }
 
-// panel says where a packed panel comes from: width lines from lo, of which limit exist, and depth elements of each
-// from k on.
-type panel struct{ lo, width, limit, k, depth int }
-
-// pack puts the lines of a panel side by side: dst[x*width+y] is element (k+x) of line (lo+y). Lines are rows of the
-// stored matrix if rows is true, else columns; those beyond the limit are zero.
-func (by packer) pack(dst []float32, m mat[float32], rows bool, p panel) {
-	have := min(p.width, p.limit-p.lo)
-	if have < p.width {
+// pack packs the panel of a side that starts at line lo: dst[x*unit+y] is step (k+x) of line (lo+y), and zero for lines
+// that do not exist.
+func (w *worker) pack(dst []float32, s *side, lo, k, depth int) {
+	by, m, have := &w.fam.pack, s.o.mat, min(s.unit, s.n-lo)
+	if depth == 0 {
+		return
+	}
+	if have < s.unit {
 		clear(dst)
 	}
 	switch {
-	case rows:
-		by.transpose(dst, m.p[p.lo*m.ld+p.k:], m.ld, p.width, have, p.depth)
-	case have == p.width && by.rows != nil:
-		by.rows(&dst[0], &m.p[p.k*m.ld+p.lo], m.ld, p.width, p.depth)
+	case s.stored:
+		by.transpose(dst, m.p[lo*m.ld+k:], m.ld, s.unit, have, depth)
+	case have == s.unit && by.rows != nil:
+		by.rows(&dst[0], &m.p[k*m.ld+lo], m.ld, s.unit, depth)
 	default:
-		for x := range p.depth {
-			copy(dst[x*p.width:x*p.width+have], m.p[(p.k+x)*m.ld+p.lo:])
+		for x := range depth {
+			copy(dst[x*s.unit:x*s.unit+have], m.p[(k+x)*m.ld+lo:])
 		}
 	}
 }
 
 // transpose packs rows of depth elements: by vectors what it can, the rest one by one.
-func (by packer) transpose(dst, src []float32, ld, width, lines, depth int) {
+func (by *packer) transpose(dst, src []float32, ld, width, lines, depth int) {
 	blocks, done := depth/4, 0
 	if by.quads != nil && blocks > 0 {
 		if quads := lines / 4; quads > 0 {

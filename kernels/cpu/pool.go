@@ -18,10 +18,11 @@ type pool struct {
 	work   []*worker
 	shared []float32 // logits of a chunk, made and read by all workers
 
-	// The job: task is written before next, which hands it over; a worker that comes late finds next below zero or
+	// The job: task and n are written before next, which hands it over; a worker that comes late finds next below zero or
 	// takes a task of the job after, and both are right.
 	task func(w *worker, i int)
-	next atomic.Int64  // tasks that nobody has taken: n-1, …, 0
+	n    int           // tasks, taken in rising order
+	next atomic.Int64  // how many nobody has taken
 	left atomic.Int64  // tasks that have not ended
 	done chan struct{} // one token when the last task has ended
 
@@ -52,7 +53,7 @@ func (p *pool) follow() {
 
 func (p *pool) workers() int { return min(len(p.work), runtime.GOMAXPROCS(0)) }
 
-// each runs task(w, i) for all i in [0, n) and returns when all have ended.
+// each runs task(w, i) for all i in [0, n), begun in this order, and returns when all have ended.
 func (p *pool) each(n int, task func(w *worker, i int)) {
 	if n <= 0 {
 		return
@@ -64,7 +65,7 @@ func (p *pool) each(n int, task func(w *worker, i int)) {
 		}
 		return
 	}
-	p.task = task
+	p.task, p.n = task, n
 	p.left.Store(int64(n))
 	p.next.Store(int64(n))
 	for _, w := range p.work[1 : 1+helpers] {
@@ -107,7 +108,7 @@ func (p *pool) help(w *worker) {
 		if i < 0 {
 			return
 		}
-		p.task(w, int(i))
+		p.task(w, p.n-1-int(i))
 		if p.left.Add(-1) == 0 {
 			p.done <- struct{}{}
 		}

@@ -51,7 +51,7 @@ func TestWorkersShareNothing(t *testing.T) {
 // TestGemmBlocks crosses every block border and compares samples with the definition.
 func TestGemmBlocks(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
-	m, n, k := blockM+37, blockN+45, blockK+9
+	m, n, k := 3*tileM+37, 9*tileN+45, 2*blockK+9
 	a, b, c := newMat(r, m, k), newMat(r, n, k), newMat(r, m, n)
 	start := append([]float32(nil), c.p...)
 	d, err := Open("")

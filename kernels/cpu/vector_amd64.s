@@ -420,6 +420,34 @@ done:
 	VZEROUPPER
 	RET
 
+// func trafficAVX512(a *args): x0, x1, x2 += x3
+TEXT ·trafficAVX512(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 0(AX), CX
+	MOVQ 8(AX), R8
+	MOVQ 16(AX), R9
+	MOVQ 24(AX), R10
+	MOVQ 32(AX), R11
+	XORQ SI, SI
+
+group:
+	CMPQ CX, $16
+	JL done
+	VMOVUPS 0(R11)(SI*1), Z0
+	VADDPS 0(R8)(SI*1), Z0, Z1
+	VMOVUPS Z1, 0(R8)(SI*1)
+	VADDPS 0(R9)(SI*1), Z0, Z1
+	VMOVUPS Z1, 0(R9)(SI*1)
+	VADDPS 0(R10)(SI*1), Z0, Z1
+	VMOVUPS Z1, 0(R10)(SI*1)
+	ADDQ $64, SI
+	SUBQ $16, CX
+	JMP group
+
+done:
+	VZEROUPPER
+	RET
+
 // func adamwAVX512(a *args): one step of AdamW; x0 w, x1 m, x2 v, x3 g
 TEXT ·adamwAVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
@@ -1443,6 +1471,41 @@ done:
 	VMOVUPS Y14, 192(AX)
 	VMOVUPS Y13, 224(AX)
 	VMOVUPS Y12, 256(AX)
+	VZEROUPPER
+	RET
+
+// func trafficAVX2(a *args): x0, x1, x2 += x3
+TEXT ·trafficAVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 0(AX), CX
+	MOVQ 8(AX), R8
+	MOVQ 16(AX), R9
+	MOVQ 24(AX), R10
+	MOVQ 32(AX), R11
+	XORQ SI, SI
+
+group:
+	CMPQ CX, $16
+	JL done
+	VMOVUPS 0(R11)(SI*1), Y0
+	VADDPS 0(R8)(SI*1), Y0, Y1
+	VMOVUPS Y1, 0(R8)(SI*1)
+	VADDPS 0(R9)(SI*1), Y0, Y1
+	VMOVUPS Y1, 0(R9)(SI*1)
+	VADDPS 0(R10)(SI*1), Y0, Y1
+	VMOVUPS Y1, 0(R10)(SI*1)
+	VMOVUPS 32(R11)(SI*1), Y0
+	VADDPS 32(R8)(SI*1), Y0, Y1
+	VMOVUPS Y1, 32(R8)(SI*1)
+	VADDPS 32(R9)(SI*1), Y0, Y1
+	VMOVUPS Y1, 32(R9)(SI*1)
+	VADDPS 32(R10)(SI*1), Y0, Y1
+	VMOVUPS Y1, 32(R10)(SI*1)
+	ADDQ $64, SI
+	SUBQ $16, CX
+	JMP group
+
+done:
 	VZEROUPPER
 	RET
 

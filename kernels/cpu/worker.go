@@ -11,21 +11,22 @@ type worker struct {
 	tail [maxOperands][lanes]float32
 	buf  [numScratch][]float32
 
-	block              block              // the GEMM block that this worker drives
-	packTask, tileTask func(*worker, int) // its methods, bound once
-	full               [maxTile]float32   // a tile that reaches over the border of its matrix
+	block     block              // of the product that this worker drives
+	blockTask func(*worker, int) // its method, bound once
+	full      [maxTile]float32   // a microkernel's tile that reaches over the border of its matrix
 }
 
 func newWorker(fam *family, mem *memory) *worker {
 	w := &worker{fam: fam, mem: mem, wake: make(chan struct{}, 1)}
-	w.packTask, w.tileTask = w.block.packTask, w.block.tileTask
+	w.blockTask = w.block.task
 	return w
 }
 
 // The scratch buffers of a worker.
 const (
-	scratchA     = iota // packed block of a GEMM's left operand
-	scratchB            // packed block of its right operand
+	scratchShort = iota // packed panels of the short side of a product
+	scratchLong         // and of its long side
+	scratchStrip        // a part of the long side that nobody else needs
 	scratchRow          // a row or two
 	scratchTile         // attention scores
 	scratchTile2        // their gradients

@@ -59,6 +59,13 @@ func linear() []vectorKernel {
 			b.op("VMAXPS", b.v(acc[0]), b.v(0), b.v(acc[0]))
 		}},
 		{field: "sumSq", operands: 1, acc: double, doc: "sum += x0² in double precision", body: sumSq},
+		{field: "traffic", operands: 4, outs: 3, doc: "x0, x1, x2 += x3", body: func(b *builder, _ []int) {
+			b.load(3, 0)
+			for i := range 3 {
+				b.add(1, 0, b.x(i))
+				b.store(1, i)
+			}
+		}},
 		{field: "adamw", operands: 4, outs: 3, scalars: 9, doc: "one step of AdamW; x0 w, x1 m, x2 v, x3 g", body: adamw},
 	}
 }

@@ -1,0 +1,29 @@
+package cpu
+
+import (
+	"github.com/seed-7b27c88a/shoal/kernels"
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
+)
+
+// Peak runs multiply-adds of type t on registers alone, on all workers, and says how many floating-point operations it
+// did; 0 where the kernels in use have no instructions for t. It is for measurements.
+func (d *Device) Peak(t dtype.Type, rounds int) (flop int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.pool.follow()
+	if t != dtype.F32 || d.fam.peak == nil {
+		return 0
+	}
+	n := d.pool.workers()
+	d.pool.each(n, func(w *worker, _ int) { d.fam.peak(rounds) })
+	return 2 * rounds * d.fam.gemm.mr * d.fam.gemm.nr * n
+}
+
+// Traffic is the plainest loop with the memory traffic of an AdamW step: it adds g to w, m and v. It is for
+// measurements.
+func (d *Device) Traffic(w, m, v, g kernels.Tensor) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.pool.follow()
+	elementwise(d, &d.fam.traffic, f32(w), f32(m), f32(v), f32(g))
+}
