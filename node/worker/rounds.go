@@ -89,6 +89,18 @@ func (r *rounds) finish(f coord.Finish) (ok bool) {
 	return ok
 }
 
+// drop forgets work: its generation has ended. What is committed stays.
+func (r *rounds) drop() {
+	r.update(func() {
+		r.plan, r.queue = nil, nil
+		for round := range r.totals {
+			if !slices.ContainsFunc(r.finished, func(f finished) bool { return f.Key.Round == round }) {
+				delete(r.totals, round)
+			}
+		}
+	})
+}
+
 // exclude makes the trainer's calls return ErrExcluded until readmit.
 func (r *rounds) exclude() {
 	r.update(func() { r.excluded, r.queue, r.finished, r.stepping = true, nil, nil, nil })

@@ -187,6 +187,9 @@ func portable(r trainer.StepReport) trainer.StepReport {
 func (j *Job) performState(e coord.Effect) {
 	switch e := e.(type) {
 	case coord.Rollback:
+		j.group.Reset()
+		j.rounds.drop()
+		j.state.interrupt()
 		j.state.back(e.Round)
 		j.report(task.Back{Step: e.Round})
 	case coord.Fetch:

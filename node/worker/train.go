@@ -20,7 +20,9 @@ func (j *Job) train() error {
 			return nil
 		case j.ctx.Err() != nil:
 			return nil
-		case !errors.Is(err, trainer.ErrExcluded) && !errors.Is(err, context.Canceled):
+		case errors.Is(err, context.Canceled):
+			continue // interrupted: there is other work, or new state, which the next Run is told of
+		case !errors.Is(err, trainer.ErrExcluded):
 			return err
 		}
 		if err := j.restore(); errors.Is(err, io.EOF) || j.ctx.Err() != nil {
