@@ -93,7 +93,7 @@ type Signer interface {
 
 // Capability is what a node says of itself when it joins a job.
 type Capability struct {
-	RowsPerSec  float64 `cbor:"1,keyasint"` // measured or guessed sequences per second
+	RowsPerSec  float64 `cbor:"1,keyasint"` // measured sequences per second; 0: not measured yet
 	BytesPerSec float64 `cbor:"2,keyasint"` // measured or guessed rate of the network; 0: unknown
 	MemBytes    int64   `cbor:"3,keyasint"`
 	Versions    []int   `cbor:"4,keyasint"` // protocol versions it speaks

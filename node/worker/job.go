@@ -199,9 +199,6 @@ func (j *Job) checkpointDue(step uint64) bool {
 
 // capability is what this node says of itself; rowsPerSec 0 means not measured yet.
 func (j *Job) capability(rowsPerSec float64) coord.Capability {
-	if rowsPerSec == 0 {
-		rowsPerSec = 1
-	}
 	return coord.Capability{RowsPerSec: rowsPerSec, MemBytes: j.Device.Info().MemBytes, Versions: []int{record.Version}}
 }
 
