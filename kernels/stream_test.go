@@ -104,6 +104,25 @@ func TestFree(t *testing.T) {
 	s.Fill(x, 1)
 }
 
+// TestFreeAfterClose: an owner that comes late to a closed device does no harm, and gets no memory.
+func TestFreeAfterClose(t *testing.T) {
+	dev, err := kernels.Open("cpu")
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := kernels.Alloc(dev, dtype.F32, 10, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := dev.Close(); err != nil {
+		t.Fatal(err)
+	}
+	kernels.Free(dev, x.Buf)
+	if _, err := kernels.Alloc(dev, dtype.F32, 1, 1); err == nil {
+		t.Error("a closed device gave memory")
+	}
+}
+
 // full is a device whose memory has run out.
 type full struct{ kernels.Device }
 

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"path/filepath"
 
 	"github.com/seed-7b27c88a/shoal/node"
@@ -51,18 +53,26 @@ func (a *app) runLocal(ctx context.Context, src *prepare.Sources, spec job.Spec,
 	if err != nil {
 		return v, err
 	}
+	// Lines of an earlier run in the same folder are not this one's.
+	if err := os.Remove(filepath.Join(dir, api.EvalFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return v, err
+	}
 	v = trained{Dir: dir, Steps: l.trainer.Steps()}
 	p := a.progress(v.Steps)
-	var failed error
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	err = l.trainer.Run(ctx, l.trainer.Local(), &trainer.Solo{}, func(r trainer.StepReport) {
 		v.Loss = r.Loss
 		p.step(r)
-		if failed == nil {
-			failed = errors.Join(m.add(r), l.measure(ctx, p, r.Step, dir, &v))
+		if err := errors.Join(m.add(r), l.measure(ctx, p, r.Step, dir, &v)); err != nil {
+			stop(err) // a full disk, most likely: the steps to come would be lost
 		}
 	})
 	p.end()
-	if err = errors.Join(err, failed); err != nil {
+	if cause := context.Cause(ctx); cause != nil {
+		return v, cause
+	}
+	if err != nil {
 		return v, err
 	}
 	return v, l.trainer.Export(dir, "")
