@@ -29,6 +29,9 @@ func (a *app) exportCmd() *cobra.Command {
 			if out == "" {
 				return usagef("name the directory to write with -o DIR")
 			}
+			if err := checkOutput(out, nil); err != nil {
+				return err
+			}
 			c, err := a.client()
 			if err != nil {
 				return err

@@ -39,6 +39,11 @@ without it, and "shoal job logs -f" and "shoal export" take over.`,
 			if err != nil {
 				return err
 			}
+			if !f.detach { // with it, nothing is written here
+				if err := checkOutput(f.dir(spec), inputs(spec)); err != nil {
+					return err
+				}
+			}
 			if f.local {
 				return a.trainLocal(cmd.Context(), spec, f)
 			}
