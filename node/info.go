@@ -77,7 +77,7 @@ func (n *Node) cfgChecks() []api.Check {
 func (n *Node) networkCheck() api.Check {
 	c := api.Check{Name: "network", OK: true}
 	peers, _ := n.Peers(context.Background())
-	c.Detail = fmt.Sprintf("%d peers, listening on %s", len(peers), strings.Join(n.host.Addrs(), " "))
+	c.Detail = fmt.Sprintf("connected to %d, listening on %s", len(peers), strings.Join(n.host.Addrs(), " "))
 	if len(peers) > 0 {
 		return c
 	}
