@@ -54,7 +54,7 @@ without it, and "shoal job logs -f" and "shoal export" take over.`,
 	fl := cmd.Flags()
 	fl.StringVarP(&f.file, "file", "f", "", "job spec, YAML or JSON; - reads standard input")
 	fl.StringArrayVar(&f.set, "set", nil, "override a key, as optimizer.lr=1e-4; may repeat")
-	fl.StringVarP(&f.out, "output", "o", "", "directory of the result (default: the job's name)")
+	fl.StringVarP(&f.out, "output", "o", "", "directory of the result: new, empty, or of an earlier result (default: the job's name)")
 	fl.BoolVar(&f.detach, "detach", false, "submit and return at once")
 	fl.BoolVar(&f.local, "local", false, "train in this process, without daemon and network")
 	fl.StringVar(&f.device, "device", "auto", "with --local: device to train on")
