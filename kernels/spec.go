@@ -1,5 +1,7 @@
 package kernels
 
+import "github.com/seed-7b27c88a/shoal/kernels/dtype"
+
 // Mode says whether an output is overwritten or added to. The tape gives Set to the first writer of a
 // gradient and Add to the rest.
 type Mode int32
@@ -25,9 +27,10 @@ type Seqs struct {
 
 // MatMul says how a GEMM reads its operands: c (M, N) = op(a) · op(b).
 type MatMul struct {
-	TA, TB bool   // a is stored (K, M); b is stored (N, K)
-	Mode   Mode   // Add: c += …
-	Bias   Tensor // (1, N), optional, added to each row
+	TA, TB  bool       // a is stored (K, M); b is stored (N, K)
+	Mode    Mode       // Add: c += …
+	Bias    Tensor     // F32 (1, N), optional, added to each row
+	Compute dtype.Type // what elements of a and b are multiplied as: F32, or BF16 (rounded to it first); sums are float32
 }
 
 // AttnSpec describes scaled dot-product attention over Seqs. q is (N, Heads·HeadDim), k and v are

@@ -2,13 +2,18 @@
 
 package cpu
 
+import "unsafe"
+
 func newAVX512() *family {
 	return &family{
 		name:          "avx512",
-		gemm:          microkernel{mr: 12, nr: 32, run: gemm12x32AVX512},
-		narrow:        microkernel{mr: 6, nr: 16, run: gemm6x16AVX2},
-		pack:          packer{quads: packQuads, pair: packPair, rows: packRows},
+		gemm:          microkernel{mr: 12, nr: 32, step: 1, run: gemm12x32AVX512},
+		slim:          microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2},
+		words:         packer{quads: packQuads, pair: packPair, rows: packRows},
 		peak:          peakAVX512,
+		pairs:         microkernel{mr: 12, nr: 32, step: 2, run: gemm12x32BF16},
+		zip:           packer{quads: packQuadsSwap, pair: packPairSwap, rows: packZip},
+		peakPairs:     peakBF16,
 		add:           kernel{run: addAVX512, outs: 1},
 		mul:           kernel{run: mulAVX512, outs: 1},
 		mulAdd:        kernel{run: mulAddAVX512, outs: 1},
@@ -39,15 +44,18 @@ func newAVX512() *family {
 		gelu:          kernel{run: geluAVX512, outs: 1},
 		geluBack:      kernel{run: geluBackAVX512, outs: 1},
 		geluBackAdd:   kernel{run: geluBackAddAVX512, outs: 1},
+		widen:         kernel{run: widenAVX512, outs: 1},
+		narrow:        kernel{run: narrowAVX512, outs: 1},
+		round:         kernel{run: roundAVX512, outs: 1},
 	}
 }
 
 func newAVX2() *family {
 	return &family{
 		name:          "avx2",
-		gemm:          microkernel{mr: 6, nr: 16, run: gemm6x16AVX2},
-		narrow:        microkernel{mr: 6, nr: 16, run: gemm6x16AVX2},
-		pack:          packer{quads: packQuads, pair: packPair, rows: packRows},
+		gemm:          microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2},
+		slim:          microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2},
+		words:         packer{quads: packQuads, pair: packPair, rows: packRows},
 		peak:          peakAVX2,
 		add:           kernel{run: addAVX2, outs: 1},
 		mul:           kernel{run: mulAVX2, outs: 1},
@@ -79,6 +87,9 @@ func newAVX2() *family {
 		gelu:          kernel{run: geluAVX2, outs: 1},
 		geluBack:      kernel{run: geluBackAVX2, outs: 1},
 		geluBackAdd:   kernel{run: geluBackAddAVX2, outs: 1},
+		widen:         kernel{run: widenAVX2, outs: 1},
+		narrow:        kernel{run: narrowAVX2, outs: 1},
+		round:         kernel{run: roundAVX2, outs: 1},
 	}
 }
 
@@ -240,6 +251,21 @@ func geluBackAVX512(a *args)
 //go:noescape
 func geluBackAddAVX512(a *args)
 
+// x0 = x1, which is bfloat16
+//
+//go:noescape
+func widenAVX512(a *args)
+
+// x0, which is bfloat16, = x1 rounded
+//
+//go:noescape
+func narrowAVX512(a *args)
+
+// x0 = x1 rounded to bfloat16
+//
+//go:noescape
+func roundAVX512(a *args)
+
 // c (6, 16) (+)= aᵀ·b of packed panels, kc deep
 //
 //go:noescape
@@ -398,11 +424,42 @@ func geluBackAVX2(a *args)
 //go:noescape
 func geluBackAddAVX2(a *args)
 
+// x0 = x1, which is bfloat16
+//
 //go:noescape
-func packQuads(dst, src *float32, ld, width, quads, blocks int)
+func widenAVX2(a *args)
+
+// x0, which is bfloat16, = x1 rounded
+//
+//go:noescape
+func narrowAVX2(a *args)
+
+// x0 = x1 rounded to bfloat16
+//
+//go:noescape
+func roundAVX2(a *args)
+
+// The same tile of words of two bfloat16.
+//
+//go:noescape
+func gemm12x32BF16(kc int, a, b, c *float32, ldc, add int)
+
+func peakBF16(rounds int)
 
 //go:noescape
-func packPair(dst, src *float32, ld, width, blocks int)
+func packQuads(dst, src unsafe.Pointer, ld, width, quads, blocks int)
 
 //go:noescape
-func packRows(dst, src *float32, ld, width, depth int)
+func packQuadsSwap(dst, src unsafe.Pointer, ld, width, quads, blocks int)
+
+//go:noescape
+func packPair(dst, src unsafe.Pointer, ld, width, blocks int)
+
+//go:noescape
+func packPairSwap(dst, src unsafe.Pointer, ld, width, blocks int)
+
+//go:noescape
+func packRows(dst, src unsafe.Pointer, ld, width, depth int)
+
+//go:noescape
+func packZip(dst, src unsafe.Pointer, ld, width, depth int)

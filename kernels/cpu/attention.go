@@ -114,9 +114,9 @@ func (a *attn) forward(w *worker, b queries, h int) {
 	klo, khi := a.keys(b)
 	kv, base := h/(a.heads/a.kvHeads), int(a.kstart[b.s])
 	if a.prefix > 0 {
-		w.gemm(product{c: o, a: operand{mat: s.window(0, s.rows, 0, a.prefix)}, b: operand{mat: a.head(a.prefixV, 0, a.prefix, kv)}})
+		w.gemm(product{c: result{mat: o}, a: operand{mat: s.window(0, s.rows, 0, a.prefix)}, b: operand{mat: a.head(a.prefixV, 0, a.prefix, kv)}})
 	}
-	w.gemm(product{c: o, a: operand{mat: s.window(0, s.rows, a.prefix, s.cols)}, b: operand{mat: a.head(a.v, base+klo, base+khi, kv)},
+	w.gemm(product{c: result{mat: o}, a: operand{mat: s.window(0, s.rows, a.prefix, s.cols)}, b: operand{mat: a.head(a.v, base+klo, base+khi, kv)},
 		add: a.prefix > 0})
 }
 
@@ -129,9 +129,9 @@ func (a *attn) scores(w *worker, b queries, h int) mat[float32] {
 	kv, base := h/(a.heads/a.kvHeads), int(a.kstart[b.s])
 	q := operand{mat: a.head(a.q, b.lo, b.hi, h)}
 	if a.prefix > 0 {
-		w.gemm(product{c: s.window(0, rows, 0, a.prefix), a: q, b: operand{a.head(a.prefixK, 0, a.prefix, kv), true}})
+		w.gemm(product{c: result{mat: s.window(0, rows, 0, a.prefix)}, a: q, b: operand{mat: a.head(a.prefixK, 0, a.prefix, kv), trans: true}})
 	}
-	w.gemm(product{c: s.window(0, rows, a.prefix, cols), a: q, b: operand{a.head(a.k, base+klo, base+khi, kv), true}})
+	w.gemm(product{c: result{mat: s.window(0, rows, a.prefix, cols)}, a: q, b: operand{mat: a.head(a.k, base+klo, base+khi, kv), trans: true}})
 	for i := range rows {
 		row := s.row(i)
 		w.set(a.scale)

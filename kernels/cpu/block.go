@@ -12,7 +12,7 @@ import (
 // the packing of the next one and its own tiles. A tile waits for its panels, which are tasks further ahead in the
 // queue, done or being done; so nobody waits at a barrier, and a worker alone never waits.
 type block struct {
-	c           mat[float32]
+	c           result
 	bias        []float32
 	add         bool
 	mk          *microkernel
@@ -20,6 +20,7 @@ type block struct {
 	long, short *side
 	lo, hi      int
 	k, depth    int
+	words       int // of a line of a panel: depth, or half of it
 
 	shortPacks, stripPacks int            // packing tasks of the short side and of a strip
 	strips, across         int            // strips, and tiles of a strip
@@ -31,12 +32,14 @@ type block struct {
 type side struct {
 	o      operand
 	stored bool // lines are rows of the stored matrix, else columns
+	step   int  // elements in a word of a panel
+	round  bool // elements are rounded to bfloat16 on their way into float32 panels
 	n      int  // lines
 	unit   int  // lines of a panel
 	most   int  // lines of a tile at most
 	tile   int  // lines of a tile, a multiple of unit
 
-	packed []float32 // panels, each (depth, unit), of all lines or of those from the block's lo
+	packed []float32 // panels, each (words, unit), of all lines or of those from the block's lo
 }
 
 // cut chooses the size of tiles: equal parts, halved until there is enough for everybody.
@@ -71,12 +74,12 @@ func parts(n, size int) int { return (n + size - 1) / size }
 func (b *block) run(w *worker, all *pool) {
 	b.strips, b.across = parts(b.hi-b.lo, b.long.tile), parts(b.short.n, b.short.tile)
 	b.shortPacks, b.stripPacks = 0, 0
-	b.short.packed = w.scratch(scratchShort, parts(b.short.n, b.short.unit)*b.short.unit*b.depth)
+	b.short.packed = w.scratch(scratchShort, parts(b.short.n, b.short.unit)*b.short.unit*b.words)
 	if b.lo == 0 { // else they are still there
 		b.shortPacks = parts(parts(b.short.n, b.short.unit), b.perTask(b.short))
 	}
 	if b.across > 1 {
-		b.long.packed = w.scratch(scratchLong, b.strips*b.long.tile*b.depth)
+		b.long.packed = w.scratch(scratchLong, b.strips*b.long.tile*b.words)
 		b.stripPacks = parts(b.long.tile/b.long.unit, b.perTask(b.long))
 	}
 	if len(b.stripLeft) < b.strips {
@@ -97,7 +100,7 @@ func (b *block) run(w *worker, all *pool) {
 }
 
 // perTask is how many panels of a side a packing task takes.
-func (b *block) perTask(s *side) int { return max(1, packMost/(s.unit*max(b.depth, 1))) }
+func (b *block) perTask(s *side) int { return max(1, packMost/(s.unit*max(b.words, 1))) }
 
 // task is the t'th task of the queue.
 func (b *block) task(w *worker, t int) {
@@ -136,8 +139,8 @@ func (b *block) packTask(w *worker, s *side, lo, hi, t int) {
 		from = b.lo
 	}
 	for at := lo + t*per; at < min(hi, lo+(t+1)*per); at += s.unit {
-		dst := s.packed[(at-from)*b.depth:]
-		w.pack(dst[:s.unit*b.depth], s, at, b.k, b.depth)
+		dst := s.packed[(at-from)*b.words:]
+		w.pack(dst[:s.unit*b.words], s, at, b.k, b.depth)
 	}
 }
 

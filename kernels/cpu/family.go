@@ -8,10 +8,12 @@ import (
 
 // family is a complete set of kernels for one kind of processor. All families give the same bits.
 type family struct {
-	name         string
-	gemm, narrow microkernel // narrow has at most 16 columns
-	pack         packer
-	peak         func(rounds int) // as many multiply-adds per round as a GEMM tile has elements; nil in plain Go
+	name       string
+	gemm, slim microkernel      // slim has at most 16 columns
+	pairs      microkernel      // of words of two bfloat16; none where the processor has no instruction for it
+	words, zip packer           // panels of float32 and of such words
+	peak       func(rounds int) // as many multiply-adds per round as a GEMM tile has elements; nil in plain Go
+	peakPairs  func(rounds int)
 
 	add, mul, mulAdd          kernel // x0 = x1+x2; x1·x2; x0 + x1·x2 fused
 	scale, axpy, scaleAdd     kernel // x0 = f0·x1; x0 + f0·x1 fused; x0 + f0·x1 rounded twice
@@ -30,14 +32,18 @@ type family struct {
 	gelu                      kernel // x0 = gelu(x1)
 	geluBack, geluBackAdd     kernel // x0 (+)= x1·gelu'(x2)
 	sumSq                     kernel // sum += x0² in double precision
+	widen, narrow             kernel // float32 x0 = bfloat16 x1; bfloat16 x0 = float32 x1
+	round                     kernel // x0 = x1 rounded to bfloat16
 	traffic                   kernel // x0, x1, x2 += x3
 	adamw                     kernel // x0 w, x1 m, x2 v, x3 g; f the hyper row
 }
 
 // microkernel multiplies packed panels: c (mr, nr) (+)= a (kc, mr)ᵀ · b (kc, nr), one fused multiply-add after the
-// other along k. c's rows are ldc elements apart.
+// other along k. c's rows are ldc elements apart. Elements of panels are words of 32 bits: a float32, or two bfloat16 that
+// follow each other along k, the first in the upper half.
 type microkernel struct {
 	mr, nr int
+	step   int // elements of k in a word
 	run    func(kc int, a, b, c *float32, ldc, add int)
 }
 

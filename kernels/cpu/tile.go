@@ -6,12 +6,12 @@ type rect struct{ rlo, rhi, clo, chi int }
 // panels are packed panels that a tile reads, from the tile's first line on.
 type panels struct {
 	p           []float32
-	unit, depth int
-	skip        int // steps before the first
+	unit, words int
+	skip        int // words before the first
 }
 
-// at is where line, the first of a panel, starts at a step.
-func (p panels) at(line, step int) *float32 { return &p.p[line*p.depth+(step-p.skip)*p.unit] }
+// at is where line, the first of a panel, starts at a word.
+func (p panels) at(line, word int) *float32 { return &p.p[line*p.words+(word-p.skip)*p.unit] }
 
 // tileTask computes the t'th tile of strip s.
 func (b *block) tileTask(w *worker, s, t int) {
@@ -22,78 +22,90 @@ func (b *block) tileTask(w *worker, s, t int) {
 	if long == &b.rows {
 		r = rect{llo, lhi, slo, shi}
 	}
-	add := b.add || b.k > 0
-	if b.k == 0 && (b.bias != nil || b.depth == 0) {
-		b.prefill(r)
-		add = true
-	}
+	c, add := b.begin(w, r)
 	await(&b.shortLeft)
 	await(&b.stripLeft[s])
-	ps := panels{p: short.packed[slo*b.depth:], unit: short.unit, depth: b.depth}
-	for k := 0; k < b.depth; k += blockK {
-		deep := min(blockK, b.depth-k)
-		pl := panels{unit: long.unit, depth: b.depth}
+	ps := panels{p: short.packed[slo*b.words:], unit: short.unit, words: b.words}
+	for word := 0; word < b.words; word += blockK {
+		count := min(blockK, b.words-word)
+		pl := panels{unit: long.unit, words: b.words}
 		if b.stripPacks > 0 {
-			pl.p = long.packed[(llo-b.lo)*b.depth:]
+			pl.p = long.packed[(llo-b.lo)*b.words:]
 		} else { // one tile to a strip: packed where and when it is needed
-			pl.p, pl.depth, pl.skip = w.scratch(scratchStrip, long.tile*blockK), deep, k
+			k, deep := word*long.step, min(blockK*long.step, b.depth-word*long.step)
+			pl.p, pl.words, pl.skip = w.scratch(scratchStrip, long.tile*blockK), count, word
 			for at := llo; at < lhi; at += long.unit {
-				w.pack(pl.p[(at-llo)*deep:][:long.unit*deep], long, at, b.k+k, deep)
+				w.pack(pl.p[(at-llo)*count:][:long.unit*count], long, at, b.k+k, deep)
 			}
 		}
+		pa, pb := ps, pl
 		if long == &b.rows {
-			b.sweep(w, r, pl, ps, k, deep, add || k > 0)
-		} else {
-			b.sweep(w, r, ps, pl, k, deep, add || k > 0)
+			pa, pb = pl, ps
+		}
+		b.sweep(w, c, pa, pb, word, count, add || word > 0)
+	}
+	if b.c.half != nil {
+		for i := range c.rows {
+			w.narrow(b.c.half[(r.rlo+i)*b.c.ld+r.clo:], c.row(i))
 		}
 	}
 }
 
-// prefill writes what the sums of a tile start from where that is not zero or c itself.
-func (b *block) prefill(r rect) {
-	for i := r.rlo; i < r.rhi; i++ {
-		row := b.c.row(i)[r.clo:r.chi]
-		if !b.add {
-			clear(row)
+// begin gives the sums of a tile and whether they hold what to start from, which is zero, bias or c itself.
+func (b *block) begin(w *worker, r rect) (c mat[float32], add bool) {
+	rows, cols := r.rhi-r.rlo, r.chi-r.clo
+	if b.c.half == nil {
+		c = b.c.window(r.rlo, r.rhi, r.clo, r.chi)
+	} else {
+		c = mat[float32]{w.scratch(scratchSums, rows*cols), rows, cols, cols}
+	}
+	if b.k > 0 {
+		return c, true
+	}
+	for i := range rows {
+		if b.add && b.c.half != nil {
+			w.widen(c.row(i), b.c.half[(r.rlo+i)*b.c.ld+r.clo:][:cols])
+		}
+		if !b.add && (b.bias != nil || b.depth == 0) {
+			clear(c.row(i))
 		}
 		if b.bias != nil {
-			for j, v := range b.bias[r.clo:r.chi] {
-				row[j] += v
-			}
+			w.apply(&w.fam.add, cols, c.row(i), c.row(i), b.bias[r.clo:r.chi])
 		}
 	}
+	return c, b.add || b.bias != nil
 }
 
-// sweep goes on with the sums of a tile for deep steps from k. The panel of a stays in the first-level cache, those of
-// b in the second.
-func (b *block) sweep(w *worker, r rect, pa, pb panels, k, deep int, adding bool) {
-	mr, nr, ld, add := b.mk.mr, b.mk.nr, b.c.ld, 0
+// sweep goes on with the sums of a tile for count words. The panel of a stays in the first-level cache, those of b in
+// the second.
+func (b *block) sweep(w *worker, c mat[float32], pa, pb panels, word, count int, adding bool) {
+	mr, nr, add := b.mk.mr, b.mk.nr, 0
 	if adding {
 		add = 1
 	}
-	for i := r.rlo; i < r.rhi; i += mr {
-		a, rows := pa.at(i-r.rlo, k), min(mr, r.rhi-i)
-		for j := r.clo; j < r.chi; j += nr {
-			to, cols := b.c.p[i*ld+j:], min(nr, r.chi-j)
+	for i := 0; i < c.rows; i += mr {
+		a, rows := pa.at(i, word), min(mr, c.rows-i)
+		for j := 0; j < c.cols; j += nr {
+			to, cols := c.p[i*c.ld+j:], min(nr, c.cols-j)
 			if rows == mr && cols == nr {
-				_ = to[(mr-1)*ld+nr-1] // assembly does not check
-				b.mk.run(deep, a, pb.at(j-r.clo, k), &to[0], ld, add)
+				_ = to[(mr-1)*c.ld+nr-1] // assembly does not check
+				b.mk.run(count, a, pb.at(j, word), &to[0], c.ld, add)
 			} else {
-				b.edge(w.full[:], a, pb.at(j-r.clo, k), deep, to, rows, cols, add)
+				b.edge(w.full[:], a, pb.at(j, word), count, to, c.ld, rows, cols, add)
 			}
 		}
 	}
 }
 
 // edge computes a microkernel's tile that reaches over the border, through a full one.
-func (b *block) edge(full []float32, pa, pb *float32, deep int, to []float32, rows, cols, add int) {
-	nr, ld := b.mk.nr, b.c.ld
+func (b *block) edge(full []float32, pa, pb *float32, count int, to []float32, ld, rows, cols, add int) {
+	nr := b.mk.nr
 	if add != 0 { // what lies beyond the border is computed and dropped
 		for i := range rows {
 			copy(full[i*nr:i*nr+cols], to[i*ld:])
 		}
 	}
-	b.mk.run(deep, pa, pb, &full[0], nr, add)
+	b.mk.run(count, pa, pb, &full[0], nr, add)
 	for i := range rows {
 		copy(to[i*ld:i*ld+cols], full[i*nr:])
 	}

@@ -162,6 +162,36 @@ DATA geluB3<>+48(SB)/8, $0x3e5b33b63e5b33b6
 DATA geluB3<>+56(SB)/8, $0x3e5b33b63e5b33b6
 GLOBL geluB3<>(SB), RODATA|NOPTR, $64
 
+DATA bit0<>+0(SB)/8, $0x0000000100000001
+DATA bit0<>+8(SB)/8, $0x0000000100000001
+DATA bit0<>+16(SB)/8, $0x0000000100000001
+DATA bit0<>+24(SB)/8, $0x0000000100000001
+DATA bit0<>+32(SB)/8, $0x0000000100000001
+DATA bit0<>+40(SB)/8, $0x0000000100000001
+DATA bit0<>+48(SB)/8, $0x0000000100000001
+DATA bit0<>+56(SB)/8, $0x0000000100000001
+GLOBL bit0<>(SB), RODATA|NOPTR, $64
+
+DATA below<>+0(SB)/8, $0x00007fff00007fff
+DATA below<>+8(SB)/8, $0x00007fff00007fff
+DATA below<>+16(SB)/8, $0x00007fff00007fff
+DATA below<>+24(SB)/8, $0x00007fff00007fff
+DATA below<>+32(SB)/8, $0x00007fff00007fff
+DATA below<>+40(SB)/8, $0x00007fff00007fff
+DATA below<>+48(SB)/8, $0x00007fff00007fff
+DATA below<>+56(SB)/8, $0x00007fff00007fff
+GLOBL below<>(SB), RODATA|NOPTR, $64
+
+DATA quiet<>+0(SB)/8, $0x0040000000400000
+DATA quiet<>+8(SB)/8, $0x0040000000400000
+DATA quiet<>+16(SB)/8, $0x0040000000400000
+DATA quiet<>+24(SB)/8, $0x0040000000400000
+DATA quiet<>+32(SB)/8, $0x0040000000400000
+DATA quiet<>+40(SB)/8, $0x0040000000400000
+DATA quiet<>+48(SB)/8, $0x0040000000400000
+DATA quiet<>+56(SB)/8, $0x0040000000400000
+GLOBL quiet<>(SB), RODATA|NOPTR, $64
+
 // func addAVX512(a *args): x0 = x1 + x2
 TEXT ·addAVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
@@ -1163,6 +1193,93 @@ group:
 	VFMADD231PS Z1, Z0, Z3
 	VMULPS 0(R9)(SI*1), Z3, Z0
 	VADDPS 0(R8)(SI*1), Z0, Z0
+	VMOVUPS Z0, 0(R8)(SI*1)
+	ADDQ $64, SI
+	SUBQ $16, CX
+	JMP group
+
+done:
+	VZEROUPPER
+	RET
+
+// func widenAVX512(a *args): x0 = x1, which is bfloat16
+TEXT ·widenAVX512(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 0(AX), CX
+	MOVQ 8(AX), R8
+	MOVQ 16(AX), R9
+	XORQ SI, SI
+	XORQ DI, DI
+
+group:
+	CMPQ CX, $16
+	JL done
+	VPMOVZXWD 0(R9)(DI*1), Z0
+	VPSLLD $16, Z0, Z0
+	VMOVUPS Z0, 0(R8)(SI*1)
+	ADDQ $64, SI
+	ADDQ $32, DI
+	SUBQ $16, CX
+	JMP group
+
+done:
+	VZEROUPPER
+	RET
+
+// func narrowAVX512(a *args): x0, which is bfloat16, = x1 rounded
+TEXT ·narrowAVX512(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 0(AX), CX
+	MOVQ 8(AX), R8
+	MOVQ 16(AX), R9
+	XORQ SI, SI
+	XORQ DI, DI
+
+group:
+	CMPQ CX, $16
+	JL done
+	VMOVUPS 0(R9)(SI*1), Z0
+	VPSRLD $16, Z0, Z1
+	VPANDD bit0<>(SB), Z1, Z1
+	VPADDD below<>(SB), Z1, Z1
+	VPADDD Z1, Z0, Z1
+	VPORD quiet<>(SB), Z0, Z2
+	VCMPPS $3, Z0, Z0, K1
+	VMOVDQA32 Z2, K1, Z1
+	VMOVDQA32 Z1, Z0
+	VPSRLD $16, Z0, Z0
+	VPMOVDW Z0, 0(R8)(DI*1)
+	ADDQ $64, SI
+	ADDQ $32, DI
+	SUBQ $16, CX
+	JMP group
+
+done:
+	VZEROUPPER
+	RET
+
+// func roundAVX512(a *args): x0 = x1 rounded to bfloat16
+TEXT ·roundAVX512(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 0(AX), CX
+	MOVQ 8(AX), R8
+	MOVQ 16(AX), R9
+	XORQ SI, SI
+
+group:
+	CMPQ CX, $16
+	JL done
+	VMOVUPS 0(R9)(SI*1), Z0
+	VPSRLD $16, Z0, Z1
+	VPANDD bit0<>(SB), Z1, Z1
+	VPADDD below<>(SB), Z1, Z1
+	VPADDD Z1, Z0, Z1
+	VPORD quiet<>(SB), Z0, Z2
+	VCMPPS $3, Z0, Z0, K1
+	VMOVDQA32 Z2, K1, Z1
+	VMOVDQA32 Z1, Z0
+	VPSRLD $16, Z0, Z0
+	VPSLLD $16, Z0, Z0
 	VMOVUPS Z0, 0(R8)(SI*1)
 	ADDQ $64, SI
 	SUBQ $16, CX
@@ -2559,6 +2676,119 @@ group:
 	VFMADD231PS Y1, Y0, Y3
 	VMULPS 32(R9)(SI*1), Y3, Y0
 	VADDPS 32(R8)(SI*1), Y0, Y0
+	VMOVUPS Y0, 32(R8)(SI*1)
+	ADDQ $64, SI
+	SUBQ $16, CX
+	JMP group
+
+done:
+	VZEROUPPER
+	RET
+
+// func widenAVX2(a *args): x0 = x1, which is bfloat16
+TEXT ·widenAVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 0(AX), CX
+	MOVQ 8(AX), R8
+	MOVQ 16(AX), R9
+	XORQ SI, SI
+	XORQ DI, DI
+
+group:
+	CMPQ CX, $16
+	JL done
+	VPMOVZXWD 0(R9)(DI*1), Y0
+	VPSLLD $16, Y0, Y0
+	VMOVUPS Y0, 0(R8)(SI*1)
+	VPMOVZXWD 16(R9)(DI*1), Y0
+	VPSLLD $16, Y0, Y0
+	VMOVUPS Y0, 32(R8)(SI*1)
+	ADDQ $64, SI
+	ADDQ $32, DI
+	SUBQ $16, CX
+	JMP group
+
+done:
+	VZEROUPPER
+	RET
+
+// func narrowAVX2(a *args): x0, which is bfloat16, = x1 rounded
+TEXT ·narrowAVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 0(AX), CX
+	MOVQ 8(AX), R8
+	MOVQ 16(AX), R9
+	XORQ SI, SI
+	XORQ DI, DI
+
+group:
+	CMPQ CX, $16
+	JL done
+	VMOVUPS 0(R9)(SI*1), Y0
+	VPSRLD $16, Y0, Y1
+	VPAND bit0<>(SB), Y1, Y1
+	VPADDD below<>(SB), Y1, Y1
+	VPADDD Y1, Y0, Y1
+	VPOR quiet<>(SB), Y0, Y2
+	VCMPPS $3, Y0, Y0, Y3
+	VBLENDVPS Y3, Y2, Y1, Y0
+	VPSRLD $16, Y0, Y0
+	VEXTRACTI128 $1, Y0, X1
+	VPACKUSDW X1, X0, X0
+	VMOVUPS X0, 0(R8)(DI*1)
+	VMOVUPS 32(R9)(SI*1), Y0
+	VPSRLD $16, Y0, Y1
+	VPAND bit0<>(SB), Y1, Y1
+	VPADDD below<>(SB), Y1, Y1
+	VPADDD Y1, Y0, Y1
+	VPOR quiet<>(SB), Y0, Y2
+	VCMPPS $3, Y0, Y0, Y3
+	VBLENDVPS Y3, Y2, Y1, Y0
+	VPSRLD $16, Y0, Y0
+	VEXTRACTI128 $1, Y0, X1
+	VPACKUSDW X1, X0, X0
+	VMOVUPS X0, 16(R8)(DI*1)
+	ADDQ $64, SI
+	ADDQ $32, DI
+	SUBQ $16, CX
+	JMP group
+
+done:
+	VZEROUPPER
+	RET
+
+// func roundAVX2(a *args): x0 = x1 rounded to bfloat16
+TEXT ·roundAVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 0(AX), CX
+	MOVQ 8(AX), R8
+	MOVQ 16(AX), R9
+	XORQ SI, SI
+
+group:
+	CMPQ CX, $16
+	JL done
+	VMOVUPS 0(R9)(SI*1), Y0
+	VPSRLD $16, Y0, Y1
+	VPAND bit0<>(SB), Y1, Y1
+	VPADDD below<>(SB), Y1, Y1
+	VPADDD Y1, Y0, Y1
+	VPOR quiet<>(SB), Y0, Y2
+	VCMPPS $3, Y0, Y0, Y3
+	VBLENDVPS Y3, Y2, Y1, Y0
+	VPSRLD $16, Y0, Y0
+	VPSLLD $16, Y0, Y0
+	VMOVUPS Y0, 0(R8)(SI*1)
+	VMOVUPS 32(R9)(SI*1), Y0
+	VPSRLD $16, Y0, Y1
+	VPAND bit0<>(SB), Y1, Y1
+	VPADDD below<>(SB), Y1, Y1
+	VPADDD Y1, Y0, Y1
+	VPOR quiet<>(SB), Y0, Y2
+	VCMPPS $3, Y0, Y0, Y3
+	VBLENDVPS Y3, Y2, Y1, Y0
+	VPSRLD $16, Y0, Y0
+	VPSLLD $16, Y0, Y0
 	VMOVUPS Y0, 32(R8)(SI*1)
 	ADDQ $64, SI
 	SUBQ $16, CX
