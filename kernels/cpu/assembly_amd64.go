@@ -7,11 +7,11 @@ import "unsafe"
 func newAVX512() *family {
 	return &family{
 		name:          "avx512",
-		gemm:          microkernel{mr: 12, nr: 32, step: 1, run: gemm12x32AVX512},
-		slim:          microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2},
+		gemm:          microkernel{mr: 12, nr: 32, step: 1, run: gemm12x32AVX512, fewer: []variant{{1, gemm1x32AVX512}, {2, gemm2x32AVX512}, {4, gemm4x32AVX512}, {8, gemm8x32AVX512}}},
+		slim:          microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2, fewer: []variant{{1, gemm1x16AVX2}, {2, gemm2x16AVX2}, {4, gemm4x16AVX2}}},
 		words:         packer{quads: packQuads, pair: packPair, rows: packRows},
 		peak:          peakAVX512,
-		pairs:         microkernel{mr: 12, nr: 32, step: 2, run: gemm12x32BF16},
+		pairs:         microkernel{mr: 12, nr: 32, step: 2, run: gemm12x32BF16, fewer: []variant{{1, gemm1x32BF16}, {2, gemm2x32BF16}, {4, gemm4x32BF16}, {8, gemm8x32BF16}}},
 		zip:           packer{quads: packQuadsSwap, pair: packPairSwap, rows: packZip},
 		peakPairs:     peakBF16,
 		add:           kernel{run: addAVX512, outs: 1},
@@ -53,8 +53,8 @@ func newAVX512() *family {
 func newAVX2() *family {
 	return &family{
 		name:          "avx2",
-		gemm:          microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2},
-		slim:          microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2},
+		gemm:          microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2, fewer: []variant{{1, gemm1x16AVX2}, {2, gemm2x16AVX2}, {4, gemm4x16AVX2}}},
+		slim:          microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2, fewer: []variant{{1, gemm1x16AVX2}, {2, gemm2x16AVX2}, {4, gemm4x16AVX2}}},
 		words:         packer{quads: packQuads, pair: packPair, rows: packRows},
 		peak:          peakAVX2,
 		add:           kernel{run: addAVX2, outs: 1},
@@ -97,6 +97,26 @@ func newAVX2() *family {
 //
 //go:noescape
 func gemm12x32AVX512(kc int, a, b, c *float32, ldc, add int)
+
+// the first 1 rows of panels of 12
+//
+//go:noescape
+func gemm1x32AVX512(kc int, a, b, c *float32, ldc, add int)
+
+// the first 2 rows of panels of 12
+//
+//go:noescape
+func gemm2x32AVX512(kc int, a, b, c *float32, ldc, add int)
+
+// the first 4 rows of panels of 12
+//
+//go:noescape
+func gemm4x32AVX512(kc int, a, b, c *float32, ldc, add int)
+
+// the first 8 rows of panels of 12
+//
+//go:noescape
+func gemm8x32AVX512(kc int, a, b, c *float32, ldc, add int)
 
 // 24 multiply-adds of 16 lanes per round, on registers alone
 func peakAVX512(rounds int)
@@ -271,6 +291,21 @@ func roundAVX512(a *args)
 //go:noescape
 func gemm6x16AVX2(kc int, a, b, c *float32, ldc, add int)
 
+// the first 1 rows of panels of 6
+//
+//go:noescape
+func gemm1x16AVX2(kc int, a, b, c *float32, ldc, add int)
+
+// the first 2 rows of panels of 6
+//
+//go:noescape
+func gemm2x16AVX2(kc int, a, b, c *float32, ldc, add int)
+
+// the first 4 rows of panels of 6
+//
+//go:noescape
+func gemm4x16AVX2(kc int, a, b, c *float32, ldc, add int)
+
 // 12 multiply-adds of 8 lanes per round, on registers alone
 func peakAVX2(rounds int)
 
@@ -443,6 +478,26 @@ func roundAVX2(a *args)
 //
 //go:noescape
 func gemm12x32BF16(kc int, a, b, c *float32, ldc, add int)
+
+// the first 1 rows of panels of 12
+//
+//go:noescape
+func gemm1x32BF16(kc int, a, b, c *float32, ldc, add int)
+
+// the first 2 rows of panels of 12
+//
+//go:noescape
+func gemm2x32BF16(kc int, a, b, c *float32, ldc, add int)
+
+// the first 4 rows of panels of 12
+//
+//go:noescape
+func gemm4x32BF16(kc int, a, b, c *float32, ldc, add int)
+
+// the first 8 rows of panels of 12
+//
+//go:noescape
+func gemm8x32BF16(kc int, a, b, c *float32, ldc, add int)
 
 func peakBF16(rounds int)
 

@@ -114,9 +114,9 @@ func (a *attn) forward(w *worker, b queries, h int) {
 	klo, khi := a.keys(b)
 	kv, base := h/(a.heads/a.kvHeads), int(a.kstart[b.s])
 	if a.prefix > 0 {
-		w.gemm(product{c: result{mat: o}, a: operand{mat: s.window(0, s.rows, 0, a.prefix)}, b: operand{mat: a.head(a.prefixV, 0, a.prefix, kv)}})
+		w.gemm(product{c: matrix{mat: o}, a: plain(s.window(0, s.rows, 0, a.prefix), false), b: plain(a.head(a.prefixV, 0, a.prefix, kv), false)})
 	}
-	w.gemm(product{c: result{mat: o}, a: operand{mat: s.window(0, s.rows, a.prefix, s.cols)}, b: operand{mat: a.head(a.v, base+klo, base+khi, kv)},
+	w.gemm(product{c: matrix{mat: o}, a: plain(s.window(0, s.rows, a.prefix, s.cols), false), b: plain(a.head(a.v, base+klo, base+khi, kv), false),
 		add: a.prefix > 0})
 }
 
@@ -127,11 +127,11 @@ func (a *attn) scores(w *worker, b queries, h int) mat[float32] {
 	rows, cols := b.hi-b.lo, a.prefix+khi-klo
 	s := mat[float32]{w.scratch(scratchTile, rows*cols), rows, cols, cols}
 	kv, base := h/(a.heads/a.kvHeads), int(a.kstart[b.s])
-	q := operand{mat: a.head(a.q, b.lo, b.hi, h)}
+	q := plain(a.head(a.q, b.lo, b.hi, h), false)
 	if a.prefix > 0 {
-		w.gemm(product{c: result{mat: s.window(0, rows, 0, a.prefix)}, a: q, b: operand{mat: a.head(a.prefixK, 0, a.prefix, kv), trans: true}})
+		w.gemm(product{c: matrix{mat: s.window(0, rows, 0, a.prefix)}, a: q, b: plain(a.head(a.prefixK, 0, a.prefix, kv), true)})
 	}
-	w.gemm(product{c: result{mat: s.window(0, rows, a.prefix, cols)}, a: q, b: operand{mat: a.head(a.k, base+klo, base+khi, kv), trans: true}})
+	w.gemm(product{c: matrix{mat: s.window(0, rows, a.prefix, cols)}, a: q, b: plain(a.head(a.k, base+klo, base+khi, kv), true)})
 	for i := range rows {
 		row := s.row(i)
 		w.set(a.scale)

@@ -62,9 +62,9 @@ func (a *attnBack) backward(w *worker, b queries, h, kv int) {
 	both, n := a.parts(b, kv)
 	parts := both[:n]
 	for _, t := range parts {
-		w.gemm(product{c: result{mat: ds.window(0, ds.rows, t.lo, t.hi)}, a: operand{mat: do}, b: operand{mat: t.v, trans: true}})
+		w.gemm(product{c: matrix{mat: ds.window(0, ds.rows, t.lo, t.hi)}, a: plain(do, false), b: plain(t.v, true)})
 		if t.dv.rows > 0 {
-			w.gemm(product{c: result{mat: t.dv}, a: operand{mat: p.window(0, p.rows, t.lo, t.hi), trans: true}, b: operand{mat: do}, add: true})
+			w.gemm(product{c: matrix{mat: t.dv}, a: plain(p.window(0, p.rows, t.lo, t.hi), true), b: plain(do, false), add: true})
 		}
 	}
 	o := a.head(a.o, b.lo, b.hi, h)
@@ -78,9 +78,9 @@ func (a *attnBack) backward(w *worker, b queries, h, kv int) {
 	add := a.mode == kernels.Add
 	for _, t := range parts {
 		part := ds.window(0, ds.rows, t.lo, t.hi)
-		w.gemm(product{c: result{mat: a.head(a.dq, b.lo, b.hi, h)}, a: operand{mat: part}, b: operand{mat: t.k}, add: add})
+		w.gemm(product{c: matrix{mat: a.head(a.dq, b.lo, b.hi, h)}, a: plain(part, false), b: plain(t.k, false), add: add})
 		if add = true; t.dk.rows > 0 {
-			w.gemm(product{c: result{mat: t.dk}, a: operand{mat: part, trans: true}, b: operand{mat: q}, add: true})
+			w.gemm(product{c: matrix{mat: t.dk}, a: plain(part, true), b: plain(q, false), add: true})
 		}
 	}
 }

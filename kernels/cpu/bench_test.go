@@ -47,7 +47,7 @@ func BenchmarkGEMM(b *testing.B) {
 				if v.tb {
 					y = newMat(r, s[1], s[2])
 				}
-				job := product{c: result{mat: newMat(r, s[0], s[1])}, a: operand{mat: x, trans: v.ta}, b: operand{mat: y, trans: v.tb}}
+				job := product{c: matrix{mat: newMat(r, s[0], s[1])}, a: plain(x, v.ta), b: plain(y, v.tb)}
 				name := fmt.Sprintf("%s/%dx%dx%d/%s", f.name, s[0], s[1], s[2], v.name)
 				b.Run(name+"/one", func(b *testing.B) {
 					cpuTime(b, 2*s[0]*s[1]*s[2], func() { d.pool.work[0].gemm(job) })

@@ -9,10 +9,10 @@ import (
 // side, and depth steps from k on.
 //
 // Its tasks stand in one queue: packing of the short side and of the first strip, then for each strip of the long side
-// the packing of the next one and its own tiles. A tile waits for its panels, which are tasks further ahead in the
+// the packing of the next one and its own tiles. If strips are fused, their tasks are one each. A tile waits for its panels, which are tasks further ahead in the
 // queue, done or being done; so nobody waits at a barrier, and a worker alone never waits.
 type block struct {
-	c           result
+	c           matrix
 	bias        []float32
 	add         bool
 	mk          *microkernel
@@ -21,9 +21,11 @@ type block struct {
 	lo, hi      int
 	k, depth    int
 	words       int // of a line of a panel: depth, or half of it
+	each        int // words of a microkernel run: equal parts of words
 
 	shortPacks, stripPacks int            // packing tasks of the short side and of a strip
-	strips, across         int            // strips, and tiles of a strip
+	strips, across         int            // strips, and tasks that compute a strip
+	fused                  bool           // one task computes a strip, and packs its panels where and when it needs them
 	shortLeft              atomic.Int32   // packing tasks of the short side that have not ended
 	stripLeft              []atomic.Int32 // and of each strip
 }
@@ -42,17 +44,21 @@ type side struct {
 	packed []float32 // panels, each (words, unit), of all lines or of those from the block's lo
 }
 
-// cut chooses the size of tiles: equal parts, halved until there is enough for everybody.
+// cut chooses the size of tiles: equal parts, halved until there is enough for everybody. Strips that are enough are
+// tasks by themselves: their panels then need not be shared.
 func (b *block) cut(all *pool) {
 	want := 1
 	if all != nil && all.workers() > 1 {
 		want = perEach * all.workers()
 	}
-	for {
+	for b.fused = false; ; {
 		b.rows.tile, b.cols.tile = split(b.rows.n, b.rows.most, b.rows.unit), split(b.cols.n, b.cols.most, b.cols.unit)
 		wide := &b.rows
 		if b.cols.tile > wide.tile {
 			wide = &b.cols
+		}
+		if b.fused = parts(b.long.n, b.long.tile) >= want; b.fused {
+			return
 		}
 		if parts(b.rows.n, b.rows.tile)*parts(b.cols.n, b.cols.tile) >= want || wide.tile <= wide.unit {
 			return
@@ -72,13 +78,15 @@ func parts(n, size int) int { return (n + size - 1) / size }
 
 // run puts the tasks into the queue and works them off.
 func (b *block) run(w *worker, all *pool) {
-	b.strips, b.across = parts(b.hi-b.lo, b.long.tile), parts(b.short.n, b.short.tile)
+	b.strips, b.across = parts(b.hi-b.lo, b.long.tile), 1
+	b.each = split(max(b.words, 1), blockK, 4)
 	b.shortPacks, b.stripPacks = 0, 0
 	b.short.packed = w.scratch(scratchShort, parts(b.short.n, b.short.unit)*b.short.unit*b.words)
 	if b.lo == 0 { // else they are still there
 		b.shortPacks = parts(parts(b.short.n, b.short.unit), b.perTask(b.short))
 	}
-	if b.across > 1 {
+	if !b.fused {
+		b.across = parts(b.short.n, b.short.tile)
 		b.long.packed = w.scratch(scratchLong, b.strips*b.long.tile*b.words)
 		b.stripPacks = parts(b.long.tile/b.long.unit, b.perTask(b.long))
 	}

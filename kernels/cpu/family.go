@@ -45,6 +45,23 @@ type microkernel struct {
 	mr, nr int
 	step   int // elements of k in a word
 	run    func(kc int, a, b, c *float32, ldc, add int)
+	fewer  []variant // for the first rows of a panel, in rising order
+}
+
+// variant is a microkernel for fewer rows.
+type variant struct {
+	rows int
+	run  func(kc int, a, b, c *float32, ldc, add int)
+}
+
+// of is the variant with the fewest rows, but at least so many.
+func (m *microkernel) of(rows int) variant {
+	for _, v := range m.fewer {
+		if v.rows >= rows {
+			return v
+		}
+	}
+	return variant{m.mr, m.run}
 }
 
 // chooseFamily finds a family by name, or the best that this processor runs.

@@ -119,7 +119,7 @@ func TestGemmBits(t *testing.T) {
 			for _, f := range families() {
 				p := newPool(f, newMemory())
 				c := mat[float32]{append([]float32(nil), start.p...), m, n, n}
-				job := product{c: result{mat: c}, a: operand{mat: a, trans: variant&1 != 0}, b: operand{mat: b, trans: variant&2 != 0}, add: variant&4 != 0}
+				job := product{c: matrix{mat: c}, a: plain(a, variant&1 != 0), b: plain(b, variant&2 != 0), add: variant&4 != 0}
 				if variant%3 == 0 {
 					p.work[0].gemm(job)
 				} else {
@@ -148,7 +148,7 @@ func TestGemmHalfBits(t *testing.T) {
 			m, n, k := d[0], d[1], d[2]
 			a, b := newHalf(r, m, k, variant&1 != 0), newHalf(r, k, n, variant&2 != 0)
 			c := mat[float32]{make([]float32, m*n), m, n, n}
-			job := product{c: result{mat: c}, a: a, b: b, half: true}
+			job := product{c: matrix{mat: c}, a: a, b: b, half: true}
 			want := chain(job, c)
 			if variant&4 != 0 {
 				job.a.half = nil
@@ -180,7 +180,7 @@ func newHalf(r *rand.Rand, rows, cols int, trans bool) operand {
 	if trans {
 		rows, cols = cols, rows
 	}
-	o := operand{mat: newMat(r, rows, cols), half: make([]uint16, rows*cols), trans: trans}
+	o := operand{matrix{newMat(r, rows, cols), make([]uint16, rows*cols)}, trans}
 	for i, v := range o.p {
 		o.half[i] = dtype.ToBF16(v)
 		o.p[i] = dtype.FromBF16(o.half[i])

@@ -10,7 +10,7 @@ import (
 // side of c is walked in strips. Results do not depend on any of these sizes: a tile belongs to one task, which walks
 // k in order and goes on with the sums that c holds.
 const (
-	blockK   = 256     // depth of a microkernel run: an (mr, blockK) panel stays in the first-level cache
+	blockK   = 320     // words of k of a microkernel run at most: an (mr, blockK) panel stays in the first-level cache
 	tileM    = 144     // rows of a tile at most
 	tileN    = 128     // columns of a tile at most: its (blockK, tileN) part of b stays in the second-level cache
 	slimMost = 16      // products of at most so many columns take the slim microkernel
@@ -24,7 +24,7 @@ const (
 // product is c (m, n) (+)= op(a) · op(b), with bias added to every row first.
 type product struct {
 	a, b operand
-	c    result
+	c    matrix
 	bias []float32 // n, or nil
 	add  bool
 	half bool // operands are rounded to bfloat16
@@ -32,33 +32,16 @@ type product struct {
 
 // operand is a matrix read as stored or transposed.
 type operand struct {
-	mat[float32]          // of F32; of other types its shape alone
-	half         []uint16 // of BF16
-	trans        bool
+	matrix
+	trans bool
 }
 
-// result is a matrix that is written: of F32, or of BF16 where half is set.
-type result struct {
-	mat[float32]
-	half []uint16
-}
-
-func operandOf(t kernels.Tensor, trans bool) operand {
-	if t.Type == dtype.BF16 {
-		m := view[uint16](t, dtype.BF16)
-		return operand{mat[float32]{nil, m.rows, m.cols, m.ld}, m.p, trans}
-	}
-	return operand{mat: f32(t), trans: trans}
-}
-
-func resultOf(t kernels.Tensor) result {
-	o := operandOf(t, false)
-	return result{o.mat, o.half}
-}
+// plain is an operand of float32.
+func plain(m mat[float32], trans bool) operand { return operand{matrix{mat: m}, trans} }
 
 func matMul(d *Device, c *kernels.Cmd) error {
 	p := product{
-		c: resultOf(c.T[0]), a: operandOf(c.T[1], c.I[0] != 0), b: operandOf(c.T[2], c.I[1] != 0),
+		c: matrixOf(c.T[0]), a: operand{matrixOf(c.T[1]), c.I[0] != 0}, b: operand{matrixOf(c.T[2]), c.I[1] != 0},
 		add: kernels.Mode(c.I[2]) == kernels.Add, half: dtype.Type(c.I[3]) == dtype.BF16,
 	}
 	if !c.T[3].None() {
@@ -95,7 +78,7 @@ func (w *worker) multiply(p product, all *pool) {
 		b.long, b.short = b.short, b.long
 	}
 	b.cut(all)
-	deep := max(blockK, keepMost/b.short.n/blockK*blockK) * b.mk.step
+	deep := max(1, keepMost/b.short.n/blockK) * blockK * b.mk.step
 	if p.c.half != nil {
 		deep = max(k, 1) // sums are rounded once, at their end
 	}

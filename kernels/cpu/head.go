@@ -70,7 +70,7 @@ func (o *lmHead) chunk(d *Device, lo, hi int) {
 	v := o.w.rows
 	z := mat[float32]{d.pool.logits((hi - lo) * v), hi - lo, v, v}
 	hidden := o.h.window(lo, hi, 0, o.h.cols)
-	p := product{c: result{mat: z}, a: operand{mat: hidden}, b: operand{mat: o.w, trans: true}}
+	p := product{c: matrix{mat: z}, a: plain(hidden, false), b: plain(o.w, true)}
 	if o.has[headBias] {
 		p.bias = o.bias.row(0)
 	}
@@ -80,10 +80,10 @@ func (o *lmHead) chunk(d *Device, lo, hi int) {
 		return
 	}
 	if o.has[headDH] {
-		d.gemm(product{c: result{mat: o.dh.window(lo, hi, 0, o.dh.cols)}, a: operand{mat: z}, b: operand{mat: o.w}, add: o.addH})
+		d.gemm(product{c: matrix{mat: o.dh.window(lo, hi, 0, o.dh.cols)}, a: plain(z, false), b: plain(o.w, false), add: o.addH})
 	}
 	if o.has[headDW] {
-		d.gemm(product{c: result{mat: o.dw}, a: operand{mat: z, trans: true}, b: operand{mat: hidden}, add: true})
+		d.gemm(product{c: matrix{mat: o.dw}, a: plain(z, true), b: plain(hidden, false), add: true})
 	}
 	if o.has[headDBias] {
 		d.cols(v, func(w *worker, clo, chi int) {

@@ -26,12 +26,14 @@ func declarations() string {
 		t := tiles[i]
 		fmt.Fprintf(&out, "// c (%d, %d) (+)= aᵀ·b of packed panels, kc deep\n//\n", t.mr, t.nr)
 		fmt.Fprintf(&out, "//go:noescape\nfunc %s(kc int, a, b, c *float32, ldc, add int)\n\n", t.function())
+		t.declareFewer(&out)
 		fmt.Fprintf(&out, "// %d multiply-adds of %d lanes per round, on registers alone\nfunc peak%s(rounds int)\n\n", t.mr*t.across(), t.floats(), s.name)
 		for _, k := range vectorKernels() {
 			fmt.Fprintf(&out, "// %s\n//\n//go:noescape\nfunc %s(a *args)\n\n", k.doc, k.function(s))
 		}
 	}
 	fmt.Fprintf(&out, "// The same tile of words of two bfloat16.\n//\n//go:noescape\nfunc %s(kc int, a, b, c *float32, ldc, add int)\n\n", pairTile.function())
+	pairTile.declareFewer(&out)
 	fmt.Fprintf(&out, "func peak%s(rounds int)\n\n", pairTile.name)
 	for _, f := range []string{"packQuads" + quadsArgs, "packQuadsSwap" + quadsArgs, "packPair" + pairArgs, "packPairSwap" + pairArgs,
 		"packRows" + rowsArgs, "packZip" + rowsArgs} {
@@ -42,6 +44,12 @@ func declarations() string {
 		panic(err)
 	}
 	return string(src)
+}
+
+func (t tile) declareFewer(out *strings.Builder) {
+	for _, f := range t.fewer() {
+		fmt.Fprintf(out, "// the first %d rows of panels of %d\n//\n//go:noescape\nfunc %s(kc int, a, b, c *float32, ldc, add int)\n\n", f.mr, f.panel, f.function())
+	}
 }
 
 func field(name string, v int) string {
@@ -64,5 +72,9 @@ func (t tile) literal() string {
 	if t.pairs {
 		step = 2
 	}
-	return fmt.Sprintf("microkernel{mr: %d, nr: %d, step: %d, run: %s}", t.mr, t.nr, step, t.function())
+	few := ""
+	for _, f := range t.fewer() {
+		few += fmt.Sprintf("{%d, %s}, ", f.mr, f.function())
+	}
+	return fmt.Sprintf("microkernel{mr: %d, nr: %d, step: %d, run: %s, fewer: []variant{%s}}", t.mr, t.nr, step, t.function(), few)
 }

@@ -6,18 +6,29 @@ import "fmt"
 type tile struct {
 	isa
 	mr, nr int
+	panel  int  // rows of a's panels, of which the tile has the first mr
 	temps  int  // registers that broadcast elements of a take turns in
 	pairs  bool // words are two bfloat16
 }
 
 // The AVX-512 tile uses 24 registers for sums, 2 for a row of b and 6 for elements of a; the AVX2 tile 12, 2 and 2.
 // Both have enough independent sums to cover the latency of two multiply-adds per cycle.
-var tiles = []tile{{isa: avx512, mr: 12, nr: 32, temps: 6}, {isa: avx2, mr: 6, nr: 16, temps: 2}}
+var tiles = []tile{{isa: avx512, mr: 12, nr: 32, panel: 12, temps: 6}, {isa: avx2, mr: 6, nr: 16, panel: 6, temps: 2}}
 
 // pairTile is the same tile of words of two bfloat16, with half the steps.
-var pairTile = tile{isa: isa{"BF16", "Z", 64, 32}, mr: 12, nr: 32, temps: 6, pairs: true}
+var pairTile = tile{isa: isa{"BF16", "Z", 64, 32}, mr: 12, nr: 32, panel: 12, temps: 6, pairs: true}
 
 func (t tile) function() string { return fmt.Sprintf("gemm%dx%d%s", t.mr, t.nr, t.name) }
+
+// fewer are the tiles for the last panel of a, and for products of a few rows.
+func (t tile) fewer() (out []tile) {
+	for rows := 1; rows < t.mr; rows *= 2 {
+		f := t
+		f.mr = rows
+		out = append(out, f)
+	}
+	return out
+}
 
 // multiplyAdd is c += a·b, for words of pairs the upper product first.
 func (t tile) multiplyAdd(out *text, b, a, c int) {
@@ -47,6 +58,9 @@ func gemmFile() string {
 	out.WriteString(header)
 	for _, t := range append(tiles, pairTile) {
 		t.emit(&out)
+		for _, f := range t.fewer() {
+			f.emit(&out)
+		}
 		t.emitPeak(&out)
 	}
 	packing(&out, "", false)
@@ -120,7 +134,7 @@ func (t tile) step(out *text, k int) {
 	}
 	for i := range t.mr {
 		a := t.across() + i%t.temps
-		out.op("VBROADCASTSS", mem((k*t.mr+i)*4, "AX"), t.v(a))
+		out.op("VBROADCASTSS", mem((k*t.panel+i)*4, "AX"), t.v(a))
 		for j := range t.across() {
 			t.multiplyAdd(out, j, a, t.sum(i, j))
 		}
@@ -128,7 +142,7 @@ func (t tile) step(out *text, k int) {
 }
 
 func (t tile) advance(out *text, steps int) {
-	out.op("ADDQ", imm(steps*t.mr*4), "AX")
+	out.op("ADDQ", imm(steps*t.panel*4), "AX")
 	out.op("ADDQ", imm(steps*t.nr*4), "BX")
 	out.op("SUBQ", imm(steps), "SI")
 }
