@@ -9,10 +9,10 @@ func newAVX512() *family {
 		name:          "avx512",
 		gemm:          microkernel{mr: 12, nr: 32, step: 1, run: gemm12x32AVX512, fewer: []variant{{1, gemm1x32AVX512}, {2, gemm2x32AVX512}, {4, gemm4x32AVX512}, {8, gemm8x32AVX512}}},
 		slim:          microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2, fewer: []variant{{1, gemm1x16AVX2}, {2, gemm2x16AVX2}, {4, gemm4x16AVX2}}},
-		words:         packer{quads: packQuads, pair: packPair, rows: packRows},
+		words:         packer{quads: packQuads, pair: packPair, rows: map[int]copier{6: packRows6, 12: packRows12, 16: packRows16, 32: packRows32}},
 		peak:          peakAVX512,
 		pairs:         microkernel{mr: 12, nr: 32, step: 2, run: gemm12x32BF16, fewer: []variant{{1, gemm1x32BF16}, {2, gemm2x32BF16}, {4, gemm4x32BF16}, {8, gemm8x32BF16}}},
-		zip:           packer{quads: packQuadsSwap, pair: packPairSwap, rows: packZip},
+		zip:           packer{quads: packQuadsSwap, pair: packPairSwap, zip: packZip},
 		peakPairs:     peakBF16,
 		add:           kernel{run: addAVX512, outs: 1},
 		mul:           kernel{run: mulAVX512, outs: 1},
@@ -55,7 +55,7 @@ func newAVX2() *family {
 		name:          "avx2",
 		gemm:          microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2, fewer: []variant{{1, gemm1x16AVX2}, {2, gemm2x16AVX2}, {4, gemm4x16AVX2}}},
 		slim:          microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2, fewer: []variant{{1, gemm1x16AVX2}, {2, gemm2x16AVX2}, {4, gemm4x16AVX2}}},
-		words:         packer{quads: packQuads, pair: packPair, rows: packRows},
+		words:         packer{quads: packQuads, pair: packPair, rows: map[int]copier{6: packRows6, 12: packRows12, 16: packRows16, 32: packRows32}},
 		peak:          peakAVX2,
 		add:           kernel{run: addAVX2, outs: 1},
 		mul:           kernel{run: mulAVX2, outs: 1},
@@ -514,7 +514,16 @@ func packPair(dst, src unsafe.Pointer, ld, width, blocks int)
 func packPairSwap(dst, src unsafe.Pointer, ld, width, blocks int)
 
 //go:noescape
-func packRows(dst, src unsafe.Pointer, ld, width, depth int)
+func packZip(dst, src unsafe.Pointer, ld, width, depth int)
 
 //go:noescape
-func packZip(dst, src unsafe.Pointer, ld, width, depth int)
+func packRows6(dst, src unsafe.Pointer, ld, depth int)
+
+//go:noescape
+func packRows12(dst, src unsafe.Pointer, ld, depth int)
+
+//go:noescape
+func packRows16(dst, src unsafe.Pointer, ld, depth int)
+
+//go:noescape
+func packRows32(dst, src unsafe.Pointer, ld, depth int)

@@ -2347,6 +2347,7 @@ quad:
 	MOVQ R10, CX
 
 block:
+	PREFETCHT0 (R11)(DX*4)
 	VMOVUPS (R11), X0
 	VMOVUPS (R11)(DX*1), X1
 	VMOVUPS (R11)(DX*2), X2
@@ -2422,6 +2423,7 @@ quad:
 	MOVQ R10, CX
 
 block:
+	PREFETCHT0 (R11)(DX*4)
 	VMOVUPS (R11), X0
 	VPSHUFLW $0xB1, X0, X0
 	VPSHUFHW $0xB1, X0, X0
@@ -2491,39 +2493,85 @@ block:
 	VZEROUPPER
 	RET
 
-// func packRows(dst, src unsafe.Pointer, ld, width, depth int): copies
-TEXT ·packRows(SB), NOSPLIT, $0-40
+// func packRows6(dst, src unsafe.Pointer, ld, depth int): copies
+TEXT ·packRows6(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), DI
 	MOVQ src+8(FP), SI
 	MOVQ ld+16(FP), DX
-	MOVQ width+24(FP), R8
-	SHLQ $2, R8
-	LEAQ (DX)(DX*2), R13
-	LEAQ (R8)(R8*2), BX
-	MOVQ depth+32(FP), R10
-	MOVQ width+24(FP), BX
-	MOVQ BX, R13
-	SHRQ $2, R13
-	ANDQ $2, BX
+	MOVQ depth+24(FP), R10
 
 line:
-	MOVQ SI, R11
-	MOVQ R13, CX
+	PREFETCHT0 0(SI)(DX*8)
+	VMOVUPS 0(SI), X0
+	VMOVUPS X0, 0(DI)
+	MOVQ 16(SI), AX
+	MOVQ AX, 16(DI)
+	ADDQ $24, DI
+	ADDQ DX, SI
+	DECQ R10
+	JNZ line
+	VZEROUPPER
+	RET
 
-quad:
-	VMOVUPS (R11), X0
-	VMOVUPS X0, (DI)
-	ADDQ $16, R11
-	ADDQ $16, DI
-	DECQ CX
-	JNZ quad
-	TESTQ BX, BX
-	JZ next
-	MOVQ (R11), AX
-	MOVQ AX, (DI)
-	ADDQ $8, DI
+// func packRows12(dst, src unsafe.Pointer, ld, depth int): copies
+TEXT ·packRows12(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ ld+16(FP), DX
+	MOVQ depth+24(FP), R10
 
-next:
+line:
+	PREFETCHT0 0(SI)(DX*8)
+	VMOVUPS 0(SI), Y0
+	VMOVUPS Y0, 0(DI)
+	VMOVUPS 32(SI), X0
+	VMOVUPS X0, 32(DI)
+	ADDQ $48, DI
+	ADDQ DX, SI
+	DECQ R10
+	JNZ line
+	VZEROUPPER
+	RET
+
+// func packRows16(dst, src unsafe.Pointer, ld, depth int): copies
+TEXT ·packRows16(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ ld+16(FP), DX
+	MOVQ depth+24(FP), R10
+
+line:
+	PREFETCHT0 0(SI)(DX*8)
+	VMOVUPS 0(SI), Y0
+	VMOVUPS Y0, 0(DI)
+	VMOVUPS 32(SI), Y0
+	VMOVUPS Y0, 32(DI)
+	ADDQ $64, DI
+	ADDQ DX, SI
+	DECQ R10
+	JNZ line
+	VZEROUPPER
+	RET
+
+// func packRows32(dst, src unsafe.Pointer, ld, depth int): copies
+TEXT ·packRows32(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ ld+16(FP), DX
+	MOVQ depth+24(FP), R10
+
+line:
+	PREFETCHT0 0(SI)(DX*8)
+	PREFETCHT0 64(SI)(DX*8)
+	VMOVUPS 0(SI), Y0
+	VMOVUPS Y0, 0(DI)
+	VMOVUPS 32(SI), Y0
+	VMOVUPS Y0, 32(DI)
+	VMOVUPS 64(SI), Y0
+	VMOVUPS Y0, 64(DI)
+	VMOVUPS 96(SI), Y0
+	VMOVUPS Y0, 96(DI)
+	ADDQ $128, DI
 	ADDQ DX, SI
 	DECQ R10
 	JNZ line

@@ -8,8 +8,12 @@ import "unsafe"
 type packer struct {
 	quads func(dst, src unsafe.Pointer, ld, width, quads, blocks int) // transposes 4·quads lines, 4·blocks words of each
 	pair  func(dst, src unsafe.Pointer, ld, width, blocks int)        // transposes 2 lines
-	rows  func(dst, src unsafe.Pointer, ld, width, depth int)         // copies the first width words of depth lines, or zips pairs of lines
+	rows  map[int]copier                                              // copy lines, by the width of the panel
+	zip   func(dst, src unsafe.Pointer, ld, width, depth int)         // makes words of depth pairs of lines
 }
+
+// copier copies the first words of depth lines.
+type copier func(dst, src unsafe.Pointer, ld, depth int)
 
 // pack packs the panel of a side that starts at line lo: step x of line y is dst[x*unit+y], or one half of
 // dst[x/2*unit+y] where words are pairs. Lines and the odd half that do not exist are zero.
@@ -97,9 +101,9 @@ func packWords(by *packer, dst, src []float32, ld int, s *side, have, depth int)
 		}
 		return
 	}
-	if have == s.unit && by.rows != nil {
+	if rows := by.rows[s.unit]; have == s.unit && rows != nil {
 		_ = src[(depth-1)*ld+have-1]
-		by.rows(unsafe.Pointer(&dst[0]), unsafe.Pointer(&src[0]), 4*ld, s.unit, depth)
+		rows(unsafe.Pointer(&dst[0]), unsafe.Pointer(&src[0]), 4*ld, depth)
 		return
 	}
 	for x := range depth {
@@ -125,9 +129,9 @@ func packPairs(by *packer, dst []float32, src []uint16, ld int, s *side, have, d
 	if s.stored {
 		lines, blocks := transpose(by, dst, unsafe.Pointer(&src[0]), 2*ld, s.unit, have, depth/2)
 		done, from = lines, 4*blocks
-	} else if have == s.unit && s.unit%4 == 0 && by.rows != nil && depth > 1 {
+	} else if have == s.unit && s.unit%4 == 0 && by.zip != nil && depth > 1 {
 		_ = src[(depth/2*2-1)*ld+have-1]
-		by.rows(unsafe.Pointer(&dst[0]), unsafe.Pointer(&src[0]), 2*ld, s.unit, depth/2)
+		by.zip(unsafe.Pointer(&dst[0]), unsafe.Pointer(&src[0]), 2*ld, s.unit, depth/2)
 		done, from = have, depth/2
 	}
 	for x := range parts(depth, 2) {

@@ -13,9 +13,9 @@ func declarations() string {
 	for i, s := range []isa{avx512, avx2} {
 		t := tiles[i]
 		fmt.Fprintf(&out, "func new%s() *family {\n\treturn &family{\n", s.name)
-		fmt.Fprintf(&out, "name: %q,\ngemm: %s,\nslim: %s,\nwords: packer{quads: packQuads, pair: packPair, rows: packRows},\npeak: peak%s,\n", strings.ToLower(s.name), t.literal(), tiles[1].literal(), s.name)
+		fmt.Fprintf(&out, "name: %q,\ngemm: %s,\nslim: %s,\nwords: packer{quads: packQuads, pair: packPair, rows: %s},\npeak: peak%s,\n", strings.ToLower(s.name), t.literal(), tiles[1].literal(), copies(), s.name)
 		if s == avx512 {
-			fmt.Fprintf(&out, "pairs: %s,\nzip: packer{quads: packQuadsSwap, pair: packPairSwap, rows: packZip},\npeakPairs: peak%s,\n", pairTile.literal(), pairTile.name)
+			fmt.Fprintf(&out, "pairs: %s,\nzip: packer{quads: packQuadsSwap, pair: packPairSwap, zip: packZip},\npeakPairs: peak%s,\n", pairTile.literal(), pairTile.name)
 		}
 		for _, k := range vectorKernels() {
 			fmt.Fprintf(&out, "%s: kernel{run: %s%s%s},\n", k.field, k.function(s), field("outs", k.outs), pad(k.pad))
@@ -36,8 +36,11 @@ func declarations() string {
 	pairTile.declareFewer(&out)
 	fmt.Fprintf(&out, "func peak%s(rounds int)\n\n", pairTile.name)
 	for _, f := range []string{"packQuads" + quadsArgs, "packQuadsSwap" + quadsArgs, "packPair" + pairArgs, "packPairSwap" + pairArgs,
-		"packRows" + rowsArgs, "packZip" + rowsArgs} {
+		"packZip" + rowsArgs} {
 		fmt.Fprintf(&out, "//go:noescape\nfunc %s\n\n", f)
+	}
+	for _, w := range copyWidths {
+		fmt.Fprintf(&out, "//go:noescape\nfunc %s%s\n\n", copyRows(w), copyArgs)
 	}
 	src, err := format.Source([]byte(out.String()))
 	if err != nil {
@@ -50,6 +53,15 @@ func (t tile) declareFewer(out *strings.Builder) {
 	for _, f := range t.fewer() {
 		fmt.Fprintf(out, "// the first %d rows of panels of %d\n//\n//go:noescape\nfunc %s(kc int, a, b, c *float32, ldc, add int)\n\n", f.mr, f.panel, f.function())
 	}
+}
+
+// copies is the table of copying routines by width as Go.
+func copies() string {
+	out := "map[int]copier{"
+	for _, w := range copyWidths {
+		out += fmt.Sprintf("%d: %s, ", w, copyRows(w))
+	}
+	return out + "}"
 }
 
 func field(name string, v int) string {

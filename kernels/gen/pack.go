@@ -1,5 +1,7 @@
 package main
 
+import "fmt"
+
 // The packing routines move lines of a matrix into panels. They need nothing beyond AVX and serve both sets.
 
 const (
@@ -25,6 +27,7 @@ func packing(out *text, suffix string, swap bool) {
 	out.op("MOVQ", "blocks+40(FP)", "R10")
 	out.label("quad")
 	walk(out, func() {
+		out.op("PREFETCHT0", "(R11)(DX*4)") // the line four ahead; those behind it follow from their own turns
 		for i, from := range []string{"(R11)", "(R11)(DX*1)", "(R11)(DX*2)", "(R11)(R13*1)"} {
 			load(i, from)
 		}
@@ -62,36 +65,42 @@ func packing(out *text, suffix string, swap bool) {
 	out.end()
 }
 
-// packingRows writes the routine that copies.
+// packingRows writes the routines that copy, one for each width of panels. Lines ahead are fetched: they are too far
+// apart for the processor to guess.
 func packingRows(out *text) {
-	out.function("packRows", "func packRows"+rowsArgs+": copies", 40)
-	loadPackArgs(out)
-	out.op("MOVQ", "depth+32(FP)", "R10")
-	out.op("MOVQ", "width+24(FP)", "BX")
-	out.op("MOVQ", "BX", "R13")
-	out.op("SHRQ", "$2", "R13") // quads
-	out.op("ANDQ", "$2", "BX")  // a pair more
-	out.label("line")
-	out.op("MOVQ", "SI", "R11")
-	out.op("MOVQ", "R13", "CX")
-	out.label("quad")
-	out.op("VMOVUPS", "(R11)", x(0))
-	out.op("VMOVUPS", x(0), "(DI)")
-	out.op("ADDQ", "$16", "R11")
-	out.op("ADDQ", "$16", "DI")
-	out.op("DECQ", "CX")
-	out.op("JNZ", "quad")
-	out.op("TESTQ", "BX", "BX")
-	out.op("JZ", "next")
-	out.op("MOVQ", "(R11)", "AX")
-	out.op("MOVQ", "AX", "(DI)")
-	out.op("ADDQ", "$8", "DI")
-	out.label("next")
-	out.op("ADDQ", "DX", "SI")
-	out.op("DECQ", "R10")
-	out.op("JNZ", "line")
-	out.end()
+	for _, width := range copyWidths {
+		out.function(copyRows(width), "func "+copyRows(width)+copyArgs+": copies", 32)
+		for _, arg := range []string{"dst+0(FP), DI", "src+8(FP), SI", "ld+16(FP), DX", "depth+24(FP), R10"} {
+			out.op("MOVQ", arg)
+		}
+		out.label("line")
+		for at := 0; at < width*4; at += 64 {
+			out.op("PREFETCHT0", mem(at, "SI")+"(DX*8)")
+		}
+		n := 0
+		move := func(instruction string, r string, bytes int) {
+			for ; width*4-n >= bytes; n += bytes {
+				out.op(instruction, mem(n, "SI"), r)
+				out.op(instruction, r, mem(n, "DI"))
+			}
+		}
+		move("VMOVUPS", "Y0", 32)
+		move("VMOVUPS", "X0", 16)
+		move("MOVQ", "AX", 8)
+		out.op("ADDQ", imm(width*4), "DI")
+		out.op("ADDQ", "DX", "SI")
+		out.op("DECQ", "R10")
+		out.op("JNZ", "line")
+		out.end()
+	}
 }
+
+// copyWidths are those of the panels of all microkernels.
+var copyWidths = []int{6, 12, 16, 32}
+
+const copyArgs = "(dst, src unsafe.Pointer, ld, depth int)"
+
+func copyRows(width int) string { return fmt.Sprintf("packRows%d", width) }
 
 // interleaving writes the routine that makes words of two bfloat16 from two lines each, the first in the upper half.
 func interleaving(out *text) {
