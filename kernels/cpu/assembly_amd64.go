@@ -8,10 +8,11 @@ func newAVX512() *family {
 	return &family{
 		name:          "avx512",
 		gemm:          microkernel{mr: 12, nr: 32, step: 1, run: gemm12x32AVX512, fewer: []variant{{1, gemm1x32AVX512}, {2, gemm2x32AVX512}, {4, gemm4x32AVX512}, {8, gemm8x32AVX512}}},
-		slim:          microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2, fewer: []variant{{1, gemm1x16AVX2}, {2, gemm2x16AVX2}, {4, gemm4x16AVX2}}},
+		slim:          microkernel{mr: 12, nr: 16, step: 1, run: gemm12x16AVX512, fewer: []variant{{1, gemm1x16AVX512}, {2, gemm2x16AVX512}, {4, gemm4x16AVX512}, {8, gemm8x16AVX512}}},
 		words:         packer{quads: packQuads, pair: packPair, rows: map[int]copier{6: packRows6, 12: packRows12, 16: packRows16, 32: packRows32}},
 		peak:          peakAVX512,
 		pairs:         microkernel{mr: 12, nr: 32, step: 2, run: gemm12x32BF16, fewer: []variant{{1, gemm1x32BF16}, {2, gemm2x32BF16}, {4, gemm4x32BF16}, {8, gemm8x32BF16}}},
+		slimPairs:     microkernel{mr: 12, nr: 16, step: 2, run: gemm12x16BF16, fewer: []variant{{1, gemm1x16BF16}, {2, gemm2x16BF16}, {4, gemm4x16BF16}, {8, gemm8x16BF16}}},
 		zip:           packer{quads: packQuadsSwap, pair: packPairSwap, zip: packZip},
 		peakPairs:     peakBF16,
 		add:           kernel{run: addAVX512, outs: 1},
@@ -38,6 +39,7 @@ func newAVX512() *family {
 		lnWeight:      kernel{run: lnWeightAVX512, outs: 1},
 		softBack:      kernel{run: softBackAVX512, outs: 1},
 		expSum:        kernel{run: expSumAVX512, outs: 1, pad: negInf},
+		expScale:      kernel{run: expScaleAVX512, outs: 1, pad: negInf},
 		swiglu:        kernel{run: swigluAVX512, outs: 1},
 		swigluBack:    kernel{run: swigluBackAVX512, outs: 2},
 		swigluBackAdd: kernel{run: swigluBackAddAVX512, outs: 2},
@@ -81,6 +83,7 @@ func newAVX2() *family {
 		lnWeight:      kernel{run: lnWeightAVX2, outs: 1},
 		softBack:      kernel{run: softBackAVX2, outs: 1},
 		expSum:        kernel{run: expSumAVX2, outs: 1, pad: negInf},
+		expScale:      kernel{run: expScaleAVX2, outs: 1, pad: negInf},
 		swiglu:        kernel{run: swigluAVX2, outs: 1},
 		swigluBack:    kernel{run: swigluBackAVX2, outs: 2},
 		swigluBackAdd: kernel{run: swigluBackAddAVX2, outs: 2},
@@ -92,31 +95,6 @@ func newAVX2() *family {
 		round:         kernel{run: roundAVX2, outs: 1},
 	}
 }
-
-// c (12, 32) (+)= aᵀ·b of packed panels, kc deep
-//
-//go:noescape
-func gemm12x32AVX512(kc int, a, b, c *float32, ldc, add int)
-
-// the first 1 rows of panels of 12
-//
-//go:noescape
-func gemm1x32AVX512(kc int, a, b, c *float32, ldc, add int)
-
-// the first 2 rows of panels of 12
-//
-//go:noescape
-func gemm2x32AVX512(kc int, a, b, c *float32, ldc, add int)
-
-// the first 4 rows of panels of 12
-//
-//go:noescape
-func gemm4x32AVX512(kc int, a, b, c *float32, ldc, add int)
-
-// the first 8 rows of panels of 12
-//
-//go:noescape
-func gemm8x32AVX512(kc int, a, b, c *float32, ldc, add int)
 
 // 24 multiply-adds of 16 lanes per round, on registers alone
 func peakAVX512(rounds int)
@@ -241,6 +219,11 @@ func softBackAVX512(a *args)
 //go:noescape
 func expSumAVX512(a *args)
 
+// x0 = exp(f1·x1-f0), acc += x0
+//
+//go:noescape
+func expScaleAVX512(a *args)
+
 // x0 = (x1·σ(x1))·x2
 //
 //go:noescape
@@ -285,26 +268,6 @@ func narrowAVX512(a *args)
 //
 //go:noescape
 func roundAVX512(a *args)
-
-// c (6, 16) (+)= aᵀ·b of packed panels, kc deep
-//
-//go:noescape
-func gemm6x16AVX2(kc int, a, b, c *float32, ldc, add int)
-
-// the first 1 rows of panels of 6
-//
-//go:noescape
-func gemm1x16AVX2(kc int, a, b, c *float32, ldc, add int)
-
-// the first 2 rows of panels of 6
-//
-//go:noescape
-func gemm2x16AVX2(kc int, a, b, c *float32, ldc, add int)
-
-// the first 4 rows of panels of 6
-//
-//go:noescape
-func gemm4x16AVX2(kc int, a, b, c *float32, ldc, add int)
 
 // 12 multiply-adds of 8 lanes per round, on registers alone
 func peakAVX2(rounds int)
@@ -429,6 +392,11 @@ func softBackAVX2(a *args)
 //go:noescape
 func expSumAVX2(a *args)
 
+// x0 = exp(f1·x1-f0), acc += x0
+//
+//go:noescape
+func expScaleAVX2(a *args)
+
 // x0 = (x1·σ(x1))·x2
 //
 //go:noescape
@@ -474,7 +442,77 @@ func narrowAVX2(a *args)
 //go:noescape
 func roundAVX2(a *args)
 
-// The same tile of words of two bfloat16.
+// c (12, 32) (+)= aᵀ·b of packed panels, kc deep
+//
+//go:noescape
+func gemm12x32AVX512(kc int, a, b, c *float32, ldc, add int)
+
+// the first 1 rows of panels of 12
+//
+//go:noescape
+func gemm1x32AVX512(kc int, a, b, c *float32, ldc, add int)
+
+// the first 2 rows of panels of 12
+//
+//go:noescape
+func gemm2x32AVX512(kc int, a, b, c *float32, ldc, add int)
+
+// the first 4 rows of panels of 12
+//
+//go:noescape
+func gemm4x32AVX512(kc int, a, b, c *float32, ldc, add int)
+
+// the first 8 rows of panels of 12
+//
+//go:noescape
+func gemm8x32AVX512(kc int, a, b, c *float32, ldc, add int)
+
+// c (6, 16) (+)= aᵀ·b of packed panels, kc deep
+//
+//go:noescape
+func gemm6x16AVX2(kc int, a, b, c *float32, ldc, add int)
+
+// the first 1 rows of panels of 6
+//
+//go:noescape
+func gemm1x16AVX2(kc int, a, b, c *float32, ldc, add int)
+
+// the first 2 rows of panels of 6
+//
+//go:noescape
+func gemm2x16AVX2(kc int, a, b, c *float32, ldc, add int)
+
+// the first 4 rows of panels of 6
+//
+//go:noescape
+func gemm4x16AVX2(kc int, a, b, c *float32, ldc, add int)
+
+// c (12, 16) (+)= aᵀ·b of packed panels, kc deep
+//
+//go:noescape
+func gemm12x16AVX512(kc int, a, b, c *float32, ldc, add int)
+
+// the first 1 rows of panels of 12
+//
+//go:noescape
+func gemm1x16AVX512(kc int, a, b, c *float32, ldc, add int)
+
+// the first 2 rows of panels of 12
+//
+//go:noescape
+func gemm2x16AVX512(kc int, a, b, c *float32, ldc, add int)
+
+// the first 4 rows of panels of 12
+//
+//go:noescape
+func gemm4x16AVX512(kc int, a, b, c *float32, ldc, add int)
+
+// the first 8 rows of panels of 12
+//
+//go:noescape
+func gemm8x16AVX512(kc int, a, b, c *float32, ldc, add int)
+
+// c (12, 32) (+)= aᵀ·b of packed panels, kc deep
 //
 //go:noescape
 func gemm12x32BF16(kc int, a, b, c *float32, ldc, add int)
@@ -498,6 +536,31 @@ func gemm4x32BF16(kc int, a, b, c *float32, ldc, add int)
 //
 //go:noescape
 func gemm8x32BF16(kc int, a, b, c *float32, ldc, add int)
+
+// c (12, 16) (+)= aᵀ·b of packed panels, kc deep
+//
+//go:noescape
+func gemm12x16BF16(kc int, a, b, c *float32, ldc, add int)
+
+// the first 1 rows of panels of 12
+//
+//go:noescape
+func gemm1x16BF16(kc int, a, b, c *float32, ldc, add int)
+
+// the first 2 rows of panels of 12
+//
+//go:noescape
+func gemm2x16BF16(kc int, a, b, c *float32, ldc, add int)
+
+// the first 4 rows of panels of 12
+//
+//go:noescape
+func gemm4x16BF16(kc int, a, b, c *float32, ldc, add int)
+
+// the first 8 rows of panels of 12
+//
+//go:noescape
+func gemm8x16BF16(kc int, a, b, c *float32, ldc, add int)
 
 func peakBF16(rounds int)
 

@@ -9,7 +9,7 @@ func families() []*family {
 	if x.HasAVX512F && x.HasAVX512DQ && x.HasAVX512BW && x.HasAVX512VL {
 		f := newAVX512()
 		if !x.HasAVX512BF16 {
-			f.pairs, f.peakPairs = microkernel{}, nil
+			f.pairs, f.slimPairs, f.peakPairs = microkernel{}, microkernel{}, nil
 		}
 		out = append(out, f)
 	}

@@ -9,8 +9,9 @@ import (
 // family is a complete set of kernels for one kind of processor. All families give the same bits.
 type family struct {
 	name       string
-	gemm, slim microkernel      // slim has at most 16 columns
-	pairs      microkernel      // of words of two bfloat16; none where the processor has no instruction for it
+	gemm, slim microkernel // slim has fewer columns
+	pairs      microkernel // of words of two bfloat16; none where the processor has no instruction for it
+	slimPairs  microkernel
 	words, zip packer           // panels of float32 and of such words
 	peak       func(rounds int) // as many multiply-adds per round as a GEMM tile has elements; nil in plain Go
 	peakPairs  func(rounds int)
@@ -26,6 +27,7 @@ type family struct {
 	lnWeight                  kernel // x0 += ((x1-f0)·f1)·x2 fused
 	dot, sum, max             kernel // acc += x0·x1 fused; += x0; = max(acc, x0)
 	expSum                    kernel // x0 = exp(x1-f0), acc += x0
+	expScale                  kernel // x0 = exp(f1·x1-f0), acc += x0
 	softBack                  kernel // x0 = x1·(x2-f0)·f1
 	swiglu                    kernel // x0 = (x1·σ(x1))·x2
 	swigluBack, swigluBackAdd kernel // x0, x1 (+)= gradients of gate and up; x2 dy, x3 gate, x4 up

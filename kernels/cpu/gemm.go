@@ -13,7 +13,6 @@ const (
 	blockK   = 320     // words of k of a microkernel run at most: an (mr, blockK) panel stays in the first-level cache
 	tileM    = 144     // rows of a tile at most
 	tileN    = 128     // columns of a tile at most: its (blockK, tileN) part of b stays in the second-level cache
-	slimMost = 16      // products of at most so many columns take the slim microkernel
 	keepMost = 4 << 20 // elements of the shorter side that are packed at a time: half of a last-level cache
 	runMost  = 2 << 20 // elements of the longer side that are packed at a time
 	packMost = 1 << 13 // elements that a task packs, about
@@ -93,13 +92,15 @@ func (w *worker) multiply(p product, all *pool) {
 	}
 }
 
-// choose is the microkernel for a product with n columns.
+// choose is the microkernel for a product with n columns: the slim one where the other would compute many that do not
+// exist.
 func (f *family) choose(n int, half bool) *microkernel {
-	switch {
-	case half && f.pairs.run != nil:
-		return &f.pairs
-	case n <= slimMost:
-		return &f.slim
+	wide, slim := &f.gemm, &f.slim
+	if half && f.pairs.run != nil {
+		wide, slim = &f.pairs, &f.slimPairs
 	}
-	return &f.gemm
+	if 8*parts(n, slim.nr)*slim.nr < 7*parts(n, wide.nr)*wide.nr {
+		return slim
+	}
+	return wide
 }

@@ -38,6 +38,7 @@ func newGeneric() *family {
 		sum:      kernel{run: sumLanes},
 		max:      kernel{run: maxLanes, pad: negInf},
 		expSum:   kernel{run: expSum, outs: 1, pad: negInf},
+		expScale: kernel{run: expScale, outs: 1, pad: negInf},
 		softBack: map2(func(a *args, p, d float32) float32 { return float32(p*(d-a.f[0])) * a.f[1] }),
 
 		swiglu:        map2(func(_ *args, g, u float32) float32 { return float32(g*sigmoid(g)) * u }),
@@ -156,6 +157,14 @@ func expSum(a *args) {
 	z, x := a.operand(0), a.operand(1)
 	for i := range z {
 		z[i] = exp(x[i] - a.f[0])
+		a.acc[i%lanes] += z[i]
+	}
+}
+
+func expScale(a *args) {
+	z, x := a.operand(0), a.operand(1)
+	for i := range z {
+		z[i] = exp(float32(x[i]*a.f[1]) - a.f[0])
 		a.acc[i%lanes] += z[i]
 	}
 }

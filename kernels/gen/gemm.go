@@ -15,8 +15,14 @@ type tile struct {
 // Both have enough independent sums to cover the latency of two multiply-adds per cycle.
 var tiles = []tile{{isa: avx512, mr: 12, nr: 32, panel: 12, temps: 6}, {isa: avx2, mr: 6, nr: 16, panel: 6, temps: 2}}
 
-// pairTile is the same tile of words of two bfloat16, with half the steps.
+// slimTile is for c of few columns. Its 12 sums are enough to cover the latency too, but it loads twice as often.
+var slimTile = tile{isa: avx512, mr: 12, nr: 16, panel: 12, temps: 6}
+
+// pairTile and slimPairTile are the same of words of two bfloat16, with half the steps.
+var slimPairTile = tile{isa: isa{"BF16", "Z", 64, 32}, mr: 12, nr: 16, panel: 12, temps: 6, pairs: true}
 var pairTile = tile{isa: isa{"BF16", "Z", 64, 32}, mr: 12, nr: 32, panel: 12, temps: 6, pairs: true}
+
+func allTiles() []tile { return append(tiles, slimTile, pairTile, slimPairTile) }
 
 func (t tile) function() string { return fmt.Sprintf("gemm%dx%d%s", t.mr, t.nr, t.name) }
 
@@ -56,11 +62,13 @@ const unroll = 4
 func gemmFile() string {
 	var out text
 	out.WriteString(header)
-	for _, t := range append(tiles, pairTile) {
+	for _, t := range allTiles() {
 		t.emit(&out)
 		for _, f := range t.fewer() {
 			f.emit(&out)
 		}
+	}
+	for _, t := range append(tiles, pairTile) {
 		t.emitPeak(&out)
 	}
 	packing(&out, "", false)
