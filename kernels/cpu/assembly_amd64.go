@@ -8,7 +8,7 @@ func newAVX512() *family {
 	return &family{
 		name:          "avx512",
 		gemm:          microkernel{mr: 12, nr: 32, step: 1, run: gemm12x32AVX512, fewer: []variant{{1, gemm1x32AVX512}, {2, gemm2x32AVX512}, {4, gemm4x32AVX512}, {8, gemm8x32AVX512}}},
-		slim:          microkernel{mr: 12, nr: 16, step: 1, run: gemm12x16AVX512, fewer: []variant{{1, gemm1x16AVX512}, {2, gemm2x16AVX512}, {4, gemm4x16AVX512}, {8, gemm8x16AVX512}}},
+		slim:          []microkernel{microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2, fewer: []variant{{1, gemm1x16AVX2}, {2, gemm2x16AVX2}, {4, gemm4x16AVX2}}}, microkernel{mr: 12, nr: 16, step: 1, run: gemm12x16AVX512, fewer: []variant{{1, gemm1x16AVX512}, {2, gemm2x16AVX512}, {4, gemm4x16AVX512}, {8, gemm8x16AVX512}}}},
 		words:         packer{quads: packQuads, pair: packPair, rows: map[int]copier{6: packRows6, 12: packRows12, 16: packRows16, 32: packRows32}},
 		peak:          peakAVX512,
 		pairs:         microkernel{mr: 12, nr: 32, step: 2, run: gemm12x32BF16, fewer: []variant{{1, gemm1x32BF16}, {2, gemm2x32BF16}, {4, gemm4x32BF16}, {8, gemm8x32BF16}}},
@@ -56,7 +56,7 @@ func newAVX2() *family {
 	return &family{
 		name:          "avx2",
 		gemm:          microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2, fewer: []variant{{1, gemm1x16AVX2}, {2, gemm2x16AVX2}, {4, gemm4x16AVX2}}},
-		slim:          microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2, fewer: []variant{{1, gemm1x16AVX2}, {2, gemm2x16AVX2}, {4, gemm4x16AVX2}}},
+		slim:          []microkernel{microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2, fewer: []variant{{1, gemm1x16AVX2}, {2, gemm2x16AVX2}, {4, gemm4x16AVX2}}}},
 		words:         packer{quads: packQuads, pair: packPair, rows: map[int]copier{6: packRows6, 12: packRows12, 16: packRows16, 32: packRows32}},
 		peak:          peakAVX2,
 		add:           kernel{run: addAVX2, outs: 1},

@@ -77,21 +77,22 @@ func BenchmarkVector(b *testing.B) {
 	}
 }
 
-// BenchmarkMicrokernel runs the microkernel over packed panels as a tile does: one panel of a, four of b.
+// BenchmarkMicrokernel runs the microkernels over packed panels as a tile does: one panel of a, four of b.
 func BenchmarkMicrokernel(b *testing.B) {
 	for _, f := range families() {
-		m := f.gemm
-		for _, depth := range []int{64, 144, 256, 288, 320} {
-			pa, pb, c := ramp(12, depth), ramp(4*m.nr, depth), ramp(m.mr*12, 4*m.nr)
-			b.Run(fmt.Sprintf("%s/%d", f.name, depth), func(b *testing.B) {
-				cpuTime(b, 2*m.mr*12*m.nr*4*depth, func() {
-					for i := range 12 {
-						for j := range 4 {
-							m.run(depth, &pa.p[0], &pb.p[j*m.nr*depth], &c.p[i*m.mr*4*m.nr+j*m.nr], 4*m.nr, 1)
+		for _, m := range append(f.slim, f.gemm) {
+			for _, depth := range []int{48, 64, 256, 320} {
+				pa, pb, c := ramp(m.mr, depth), ramp(4*m.nr, depth), ramp(m.mr*12, 4*m.nr)
+				b.Run(fmt.Sprintf("%s/%dx%d/%d", f.name, m.mr, m.nr, depth), func(b *testing.B) {
+					cpuTime(b, 2*m.mr*12*m.nr*4*depth, func() {
+						for i := range 12 {
+							for j := range 4 {
+								m.run(depth, &pa.p[0], &pb.p[j*m.nr*depth], &c.p[i*m.mr*4*m.nr+j*m.nr], 4*m.nr, 1)
+							}
 						}
-					}
+					})
 				})
-			})
+			}
 		}
 	}
 }

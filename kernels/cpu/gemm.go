@@ -95,7 +95,7 @@ func (w *worker) multiply(p product, all *pool) {
 // choose is the microkernel for a product with n columns: the slim one where the other would compute many that do not
 // exist.
 func (f *family) choose(n int, half bool) *microkernel {
-	wide, slim := &f.gemm, &f.slim
+	wide, slim := &f.gemm, &f.slim[0]
 	if half && f.pairs.run != nil {
 		wide, slim = &f.pairs, &f.slimPairs
 	}

@@ -13,7 +13,7 @@ func newGeneric() *family {
 	return &family{
 		name: "generic",
 		gemm: microkernel{mr: 4, nr: 4, step: 1, run: gemm4x4},
-		slim: microkernel{mr: 4, nr: 4, step: 1, run: gemm4x4},
+		slim: []microkernel{{mr: 4, nr: 4, step: 1, run: gemm4x4}},
 
 		add:    map2(func(_ *args, x, y float32) float32 { return x + y }),
 		mul:    map2(func(_ *args, x, y float32) float32 { return x * y }),
