@@ -58,13 +58,13 @@ func (a *attnBack) backward(w *worker, b queries, h, kv int) {
 	p := a.scores(w, b, h)
 	ds := mat[float32]{w.scratch(scratchTile2, p.rows*p.cols), p.rows, p.cols, p.cols}
 	do, q := a.head(a.do, b.lo, b.hi, h), a.head(a.q, b.lo, b.hi, h)
-	slopes := a.turnToProbabilities(w, p, b.lo, h)
+	slopes := a.turnToProbabilities(w, p, b, h)
 	both, n := a.parts(b, kv)
 	parts := both[:n]
 	for _, t := range parts {
-		w.gemm(product{c: ds.window(0, ds.rows, t.lo, t.hi), a: operand{mat: do}, b: operand{t.v, true}})
+		a.multiply(w, product{c: matrix{mat: ds.window(0, ds.rows, t.lo, t.hi)}, a: plain(do, false), b: plain(t.v, true)})
 		if t.dv.rows > 0 {
-			w.gemm(product{c: t.dv, a: operand{p.window(0, p.rows, t.lo, t.hi), true}, b: operand{mat: do}, add: true})
+			a.multiply(w, product{c: matrix{mat: t.dv}, a: plain(p.window(0, p.rows, t.lo, t.hi), true), b: plain(do, false), add: true})
 		}
 	}
 	o := a.head(a.o, b.lo, b.hi, h)
@@ -78,25 +78,25 @@ func (a *attnBack) backward(w *worker, b queries, h, kv int) {
 	add := a.mode == kernels.Add
 	for _, t := range parts {
 		part := ds.window(0, ds.rows, t.lo, t.hi)
-		w.gemm(product{c: a.head(a.dq, b.lo, b.hi, h), a: operand{mat: part}, b: operand{mat: t.k}, add: add})
+		a.multiply(w, product{c: matrix{mat: a.head(a.dq, b.lo, b.hi, h)}, a: plain(part, false), b: plain(t.k, false), add: add})
 		if add = true; t.dk.rows > 0 {
-			w.gemm(product{c: t.dk, a: operand{part, true}, b: operand{mat: q}, add: true})
+			a.multiply(w, product{c: matrix{mat: t.dk}, a: plain(part, true), b: plain(q, false), add: true})
 		}
 	}
 }
 
 // turnToProbabilities replaces scores by exp(score - lse). With a softcap it gives the cap's slopes at the scores.
-func (a *attn) turnToProbabilities(w *worker, p mat[float32], first, h int) (slopes mat[float32]) {
+func (a *attn) turnToProbabilities(w *worker, p mat[float32], b queries, h int) (slopes mat[float32]) {
 	if a.softcap > 0 {
 		slopes = mat[float32]{w.scratch(scratchTile3, p.rows*p.cols), p.rows, p.cols, p.cols}
 	}
 	for i := range p.rows {
-		row := p.row(i)
+		x := a.seen(p.row(i), b, i)
 		if a.softcap > 0 {
-			a.capSlope(slopes.row(i), row)
+			a.capSlope(slopes.row(i), p.row(i))
 		}
-		w.set(a.lse.row(first + i)[h])
-		w.apply(&w.fam.expSum, len(row), row, row)
+		w.set(a.lse.row(b.lo + i)[h], a.factor())
+		w.apply(&w.fam.expScale, len(x), x, x)
 	}
 	return slopes
 }

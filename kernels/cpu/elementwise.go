@@ -101,7 +101,17 @@ func convert(d *Device, c *kernels.Cmd) error {
 	dst, src := c.T[0], c.T[1]
 	if dst.Type == dtype.F32 && src.Type == dtype.F32 {
 		to, from := f32(dst), f32(src)
-		d.rows(dst.Rows, dst.Cols, func(_ *worker, i int) { copy(to.row(i), from.row(i)) })
+		d.spread(dst.Rows, dst.Cols, func(_ *worker, r span) { copy(r.of(to), r.of(from)) }, to, from)
+		return nil
+	}
+	switch {
+	case dst.Type == dtype.BF16 && src.Type == dtype.F32:
+		to, from := view[uint16](dst, dtype.BF16), f32(src)
+		d.spans(dst.Rows, dst.Cols, to.packed() && from.packed(), func(w *worker, r span) { w.narrow(to.p[r.at(to.ld):], r.of(from)) })
+		return nil
+	case dst.Type == dtype.F32 && src.Type == dtype.BF16:
+		to, from := f32(dst), view[uint16](src, dtype.BF16)
+		d.spans(dst.Rows, dst.Cols, to.packed() && from.packed(), func(w *worker, r span) { w.widen(r.of(to), from.p[r.at(from.ld):][:r.n]) })
 		return nil
 	}
 	d.rows(dst.Rows, dst.Cols, func(_ *worker, i int) {

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/seed-7b27c88a/shoal/kernels"
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
 )
 
 // Logits are made for chunkTokens tokens at a time, or fewer so that a chunk stays below chunkFloats; both are the
@@ -16,13 +17,14 @@ const (
 
 // lmHead is one Head command, unpacked.
 type lmHead struct {
-	h, w, bias               mat[float32]
+	h, w, dh                 matrix
+	bias                     mat[float32]
 	target                   mat[int32]
 	logp, lse, entropy, coef mat[float32]
 	best                     mat[int32]
-	dh, dw, dbias            mat[float32]
+	dw, dbias                mat[float32]
 	cap, scale               float32
-	addH                     bool
+	addH, half               bool
 	has                      [12]bool // which operands are given, by their place in the command
 }
 
@@ -40,9 +42,10 @@ const (
 
 func head(d *Device, c *kernels.Cmd) error {
 	t := &c.T
-	o := &lmHead{h: f32(t[0]), w: f32(t[1]), bias: f32(t[headBias]), target: i32(t[3]), logp: f32(t[headLogP]), lse: f32(t[headLSE]),
-		entropy: f32(t[headEntropy]), best: i32(t[headBest]), coef: f32(t[headCoef]), dh: f32(t[headDH]), dw: f32(t[headDW]),
-		dbias: f32(t[headDBias]), cap: c.F[0], scale: c.F[1], addH: kernels.Mode(c.I[0]) == kernels.Add}
+	o := &lmHead{h: matrixOf(t[0]), w: matrixOf(t[1]), bias: f32(t[headBias]), target: i32(t[3]), logp: f32(t[headLogP]), lse: f32(t[headLSE]),
+		entropy: f32(t[headEntropy]), best: i32(t[headBest]), coef: f32(t[headCoef]), dh: matrixOf(t[headDH]), dw: f32(t[headDW]),
+		dbias: f32(t[headDBias]), cap: c.F[0], scale: c.F[1], addH: kernels.Mode(c.I[0]) == kernels.Add,
+		half: dtype.Type(c.I[1]) == dtype.BF16}
 	for i := range o.has {
 		o.has[i] = !t[i].None()
 	}
@@ -70,7 +73,7 @@ func (o *lmHead) chunk(d *Device, lo, hi int) {
 	v := o.w.rows
 	z := mat[float32]{d.pool.logits((hi - lo) * v), hi - lo, v, v}
 	hidden := o.h.window(lo, hi, 0, o.h.cols)
-	p := product{c: z, a: operand{mat: hidden}, b: operand{o.w, true}}
+	p := product{c: matrix{mat: z}, a: operand{hidden, false}, b: operand{o.w, true}, half: o.half}
 	if o.has[headBias] {
 		p.bias = o.bias.row(0)
 	}
@@ -80,10 +83,10 @@ func (o *lmHead) chunk(d *Device, lo, hi int) {
 		return
 	}
 	if o.has[headDH] {
-		d.gemm(product{c: o.dh.window(lo, hi, 0, o.dh.cols), a: operand{mat: z}, b: operand{mat: o.w}, add: o.addH})
+		d.gemm(product{c: o.dh.window(lo, hi, 0, o.dh.cols), a: plain(z, false), b: operand{o.w, false}, add: o.addH, half: o.half})
 	}
 	if o.has[headDW] {
-		d.gemm(product{c: o.dw, a: operand{z, true}, b: operand{mat: hidden}, add: true})
+		d.gemm(product{c: matrix{mat: o.dw}, a: plain(z, true), b: operand{hidden, false}, add: true, half: o.half})
 	}
 	if o.has[headDBias] {
 		d.cols(v, func(w *worker, clo, chi int) {

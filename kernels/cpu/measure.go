@@ -11,12 +11,16 @@ func (d *Device) Peak(t dtype.Type, rounds int) (flop int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.pool.follow()
-	if t != dtype.F32 || d.fam.peak == nil {
+	run, mk := d.fam.peak, &d.fam.gemm
+	if t == dtype.BF16 {
+		run, mk = d.fam.peakPairs, &d.fam.pairs
+	}
+	if run == nil {
 		return 0
 	}
 	n := d.pool.workers()
-	d.pool.each(n, func(w *worker, _ int) { d.fam.peak(rounds) })
-	return 2 * rounds * d.fam.gemm.mr * d.fam.gemm.nr * n
+	d.pool.each(n, func(*worker, int) { run(rounds) })
+	return 2 * rounds * mk.mr * mk.nr * mk.step * n
 }
 
 // Traffic is the plainest loop with the memory traffic of an AdamW step: it adds g to w, m and v. It is for

@@ -7,12 +7,14 @@ type span struct {
 }
 
 // of is the span's part of m.
-func (s span) of(m mat[float32]) []float32 {
+func (s span) of(m mat[float32]) []float32 { return m.p[s.at(m.ld):][:s.n] }
+
+// at is where the span starts in a matrix with rows ld apart.
+func (s span) at(ld int) int {
 	if s.flat {
-		return m.p[s.lo : s.lo+s.n]
+		return s.lo
 	}
-	lo := s.row*m.ld + s.lo
-	return m.p[lo : lo+s.n]
+	return s.row*ld + s.lo
 }
 
 // grain is how many elements make a task of an element-wise op: a few microseconds, a multiple of all lane counts.
@@ -21,13 +23,18 @@ const grain = 1 << 14
 // spread runs an element-wise task over all elements: over one flat row if all the matrices are packed, else row by
 // row with several rows to a task.
 func (d *Device) spread(rows, cols int, task func(w *worker, s span), ms ...mat[float32]) {
-	n := rows * cols
-	if n == 0 {
-		return
-	}
 	flat := true
 	for _, m := range ms {
 		flat = flat && m.packed()
+	}
+	d.spans(rows, cols, flat, task)
+}
+
+// spans is spread where the caller knows whether all matrices are packed.
+func (d *Device) spans(rows, cols int, flat bool, task func(w *worker, s span)) {
+	n := rows * cols
+	if n == 0 {
+		return
 	}
 	if flat {
 		d.pool.each((n+grain-1)/grain, func(w *worker, i int) {

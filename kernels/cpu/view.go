@@ -26,6 +26,30 @@ func (m mat[E]) window(rlo, rhi, clo, chi int) mat[E] {
 	return mat[E]{m.p[rlo*m.ld+clo:], rhi - rlo, chi - clo, m.ld}
 }
 
+// matrix is a mat of F32 or, where half is set, of BF16; p is nil then.
+type matrix struct {
+	mat[float32]
+	half []uint16
+}
+
+// window is the part of rows [rlo, rhi) and columns [clo, chi).
+func (m matrix) window(rlo, rhi, clo, chi int) matrix {
+	if m.half == nil {
+		return matrix{mat: m.mat.window(rlo, rhi, clo, chi)}
+	}
+	h := mat[uint16]{m.half, m.rows, m.cols, m.ld}.window(rlo, rhi, clo, chi)
+	return matrix{mat[float32]{nil, h.rows, h.cols, h.ld}, h.p}
+}
+
+// matrixOf views a tensor of F32 or BF16.
+func matrixOf(t kernels.Tensor) matrix {
+	if t.Type == dtype.BF16 {
+		m := view[uint16](t, dtype.BF16)
+		return matrix{mat[float32]{nil, m.rows, m.cols, m.ld}, m.p}
+	}
+	return matrix{mat: f32(t)}
+}
+
 // view checks the window against its buffer once; the type is the one that E stands for.
 func view[E float32 | int32 | float64 | uint16](t kernels.Tensor, typ dtype.Type) mat[E] {
 	if t.None() || t.Len() == 0 {

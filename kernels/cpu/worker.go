@@ -27,6 +27,9 @@ const (
 	scratchShort = iota // packed panels of the short side of a product
 	scratchLong         // and of its long side
 	scratchStrip        // a part of the long side that nobody else needs
+	scratchSums         // a tile of a product whose result is bfloat16
+	scratchStage        // lines of an operand on their way into panels
+	scratchFetch        // one of them
 	scratchRow          // a row or two
 	scratchTile         // attention scores
 	scratchTile2        // their gradients
@@ -40,6 +43,12 @@ func (w *worker) scratch(which, n int) []float32 {
 		w.buf[which] = w.mem.floats(max(n, 2*len(w.buf[which])))
 	}
 	return w.buf[which][:n]
+}
+
+// halves is scratch memory of bfloat16.
+func (w *worker) halves(which, n int) []uint16 {
+	f := w.scratch(which, (n+1)/2)
+	return unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(f))), n)
 }
 
 // floats is scratch memory. It is small beside tensors and bounded by the shapes of an op; running out of it is fatal
