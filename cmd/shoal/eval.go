@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/spf13/cobra"
 
@@ -69,8 +70,14 @@ func (a *app) eval(ctx context.Context, src *prepare.Sources, spec job.Spec, dev
 	if err != nil {
 		return errors.Join(err, ctx.Err())
 	}
+	if unbounded(r) {
+		return errors.New("the loss is not finite: the model's or the adapter's weights are broken; use another checkpoint")
+	}
 	v := evaluation{r, l.rows.Rows()}
 	return a.answer(v, func(w io.Writer) {
 		fmt.Fprintf(w, "loss %.4f  perplexity %.3f  tokens right %.2f %%  (%d rows, %d target tokens)\n", v.Loss, v.Perplexity, 100*v.Accuracy, v.Rows, v.Tokens)
 	})
 }
+
+// unbounded tells that a loss was not finite: the report, which JSON has to carry, has the largest number for it.
+func unbounded(r trainer.EvalReport) bool { return !(math.Abs(r.Loss) < math.MaxFloat64) }

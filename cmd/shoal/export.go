@@ -29,6 +29,9 @@ func (a *app) exportCmd() *cobra.Command {
 			if out == "" {
 				return usagef("name the directory to write with -o DIR")
 			}
+			if err := checkOutput(out, nil); err != nil {
+				return err
+			}
 			c, err := a.client()
 			if err != nil {
 				return err
@@ -40,7 +43,7 @@ func (a *app) exportCmd() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&r.As, "as", "", "lora, merged or full (default: lora for a LoRA job, else full)")
-	cmd.Flags().BoolVar(&r.Partial, "partial", false, "of a job that is under way take the newest settled checkpoint")
+	cmd.Flags().BoolVar(&r.Partial, "partial", false, "of a job that is under way, or was cut short, take the newest settled checkpoint")
 	cmd.Flags().StringVarP(&out, "output", "o", "", "directory to write")
 	return cmd
 }

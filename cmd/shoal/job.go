@@ -144,6 +144,9 @@ func eventLine(e api.Event, steps uint64) string {
 }
 
 func evalLine(r *trainer.EvalReport) string {
+	if unbounded(*r) {
+		return fmt.Sprintf("step %d: held-out loss is not finite", r.Step)
+	}
 	return fmt.Sprintf("step %d: held-out loss %.4f, %.1f %% of tokens right", r.Step, r.Loss, 100*r.Accuracy)
 }
 

@@ -75,6 +75,9 @@ func (a *app) runLocal(ctx context.Context, src *prepare.Sources, spec job.Spec,
 	if err != nil {
 		return v, err
 	}
+	if err := m.wasted(); err != nil {
+		return v, err
+	}
 	return v, l.trainer.Export(dir, "")
 }
 

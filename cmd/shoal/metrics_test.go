@@ -67,3 +67,22 @@ func TestShortIDs(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+func TestWasted(t *testing.T) {
+	good, empty, broken := trainer.StepReport{Tokens: 3}, trainer.StepReport{Skipped: true}, trainer.StepReport{Tokens: 3, Skipped: true}
+	for _, tc := range []struct {
+		steps []trainer.StepReport
+		want  string // "": something was learned
+	}{
+		{nil, ""},
+		{[]trainer.StepReport{broken, good, empty}, ""},
+		{[]trainer.StepReport{empty, empty}, "no target tokens"},
+		{[]trainer.StepReport{broken, broken}, "not finite"},
+		{[]trainer.StepReport{empty, broken}, "1 of 2 for lack of target tokens"},
+	} {
+		err := (&metricsFile{steps: tc.steps}).wasted()
+		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%+v: %v, want %q", tc.steps, err, tc.want)
+		}
+	}
+}

@@ -39,6 +39,11 @@ without it, and "shoal job logs -f" and "shoal export" take over.`,
 			if err != nil {
 				return err
 			}
+			if !f.detach { // with it, nothing is written here
+				if err := checkOutput(f.dir(spec), inputs(spec)); err != nil {
+					return err
+				}
+			}
 			if f.local {
 				return a.trainLocal(cmd.Context(), spec, f)
 			}
@@ -154,7 +159,8 @@ func (a *app) trained(ctx context.Context, c *api.Client, id, dir string) error 
 	return a.answer(v, func(w io.Writer) { fmt.Fprintln(w, dir) })
 }
 
-// follow shows a job until it is done and keeps DIR/metrics.jsonl complete. each, if not nil, hears of every step.
+// follow shows a job until it is done and keeps DIR/metrics.jsonl complete; a job that learned nothing is an error.
+// each, if not nil, hears of every step.
 func (a *app) follow(ctx context.Context, c *api.Client, j api.Job, dir string, each func(*progress, trainer.StepReport)) error {
 	m, err := newMetrics(dir)
 	if err != nil {
@@ -184,10 +190,13 @@ func (a *app) follow(ctx context.Context, c *api.Client, j api.Job, dir string, 
 		}
 		return nil
 	})
-	if err == nil && state != api.Done {
-		err = errors.New("job " + state + orEmpty(": ", why))
+	switch {
+	case err != nil:
+		return err
+	case state != api.Done:
+		return errors.New("job " + state + orEmpty(": ", why))
 	}
-	return err
+	return m.wasted()
 }
 
 func orEmpty(sep, s string) string {

@@ -248,6 +248,14 @@ func meta(rows, tokens, targets, longest string) map[string]string {
 	return map[string]string{"format": format, "rows": rows, "tokens": tokens, "targets": targets, "longest": longest}
 }
 
+func TestFileIsRegular(t *testing.T) {
+	for path, want := range map[string]string{os.DevNull: "device", t.TempDir(): "directory"} {
+		if f, err := File(path, "").Open(); err == nil || !strings.Contains(err.Error(), want+", not a regular file") {
+			t.Errorf("%s: %v, %v", path, f, err)
+		}
+	}
+}
+
 func TestOpenRefuses(t *testing.T) {
 	eight := []byte{1, 0, 0, 0x80, 2, 0, 0, 0x80} // two learned tokens, one target
 	good := meta("1", "2", "1", "2")

@@ -113,6 +113,10 @@ func (g *Generator) Tokens(ctx context.Context, prompt []int32, o Options) iter.
 				return
 			}
 			past += len(next)
+			if top := float64(logits[argMax(logits)]); math.IsNaN(top) || math.IsInf(top, 0) {
+				yield(0, errNonFinite)
+				return
+			}
 			id := pick(logits, o, i)
 			if g.ends(id, o) || !yield(int32(id), nil) {
 				return
@@ -164,6 +168,8 @@ func (g *Generator) dropCache() {
 	g.cache.free(g.stage.Stream.Device())
 	g.cache = nil
 }
+
+var errNonFinite = errors.New("the logits are not finite: the model's or the adapter's weights are broken; use another checkpoint")
 
 // pick takes the i-th new token from its logits.
 func pick(logits []float32, o Options, i int) int {

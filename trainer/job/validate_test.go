@@ -57,6 +57,9 @@ func TestValidateRefuses(t *testing.T) {
 		"optimizer.lr=":                          "optimizer.lr is missing",
 		"optimizer.lr=-1":                        "optimizer.lr is -1",
 		"optimizer.lr=NaN":                       "optimizer.lr is NaN",
+		"name=../up":                             "use letters, digits",
+		"name=/etc/x":                            "use letters, digits",
+		"name=..":                                "beginning with a letter or digit",
 		"optimizer.name=adam":                    "choose adamw",
 		"optimizer.betas=[0.9]":                  "write two",
 		"optimizer.betas=[0.9,1]":                "optimizer.betas is",
@@ -82,6 +85,24 @@ func TestValidateRefuses(t *testing.T) {
 		}
 		if err := s.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", set, err, want)
+		}
+	}
+}
+
+func TestNameFromModel(t *testing.T) {
+	for ref, want := range map[string]string{
+		"models/tiny/":       "tiny",
+		"hf:owner/name@main": "name",
+		"my model (v2)":      "my-model--v2-",
+		".":                  "job",
+		"..":                 "job",
+		"/":                  "job",
+		"./.cache":           "cache",
+	} {
+		s, _ := Parse([]byte(small))
+		s.BaseModel = ref
+		if err := s.Validate(); err != nil || s.Name != want {
+			t.Errorf("%s: name %q, %v; want %q", ref, s.Name, err, want)
 		}
 	}
 }
