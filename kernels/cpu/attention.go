@@ -20,31 +20,43 @@ type attn struct {
 	heads, kvHeads, dim  int
 	window               int
 	scale, softcap       float32
-	prefix               int  // rows of prefixK
-	half                 bool // products are computed in bfloat16
+	prefix               int       // rows of prefixK
+	blocks               []queries // of all sequences
+	first                []int     // where those of each sequence start, and their number
+	half                 bool      // products are computed in bfloat16
 }
 
 // queries is a block of queries [lo, hi) of sequence s, as rows of q; first is the place of its first own key among the
 // sequence's keys.
 type queries struct{ s, lo, hi, first int }
 
-func newAttn(c *kernels.Cmd, ins [5]int, tables int) (*attn, error) {
+// open unpacks a command. The lists keep their memory from one command to the next.
+func (a *attn) open(x *call, ins [5]int, tables int) error {
+	c := x.cmd
 	t := &c.T
-	a := &attn{
-		o: f32(t[ins[0]]), lse: f32(t[ins[1]]), q: f32(t[ins[2]]), k: f32(t[ins[3]]), v: f32(t[ins[4]]),
-		qstart: column(i32(t[tables])), kstart: column(i32(t[tables+1])), klen: column(i32(t[tables+2])),
-		prefixK: f32(t[tables+3]), prefixV: f32(t[tables+4]),
-		heads: int(c.I[0]), kvHeads: int(c.I[1]), dim: int(c.I[2]), window: int(c.I[3]), scale: c.F[0], softcap: c.F[1],
-		half: dtype.Type(c.I[7]) == dtype.BF16,
-	}
+	a.o, a.lse, a.q, a.k, a.v = x.t[ins[0]], x.t[ins[1]], x.t[ins[2]], x.t[ins[3]], x.t[ins[4]]
+	a.qstart, a.kstart, a.klen = column(a.qstart, t[tables]), column(a.kstart, t[tables+1]), column(a.klen, t[tables+2])
+	a.prefixK, a.prefixV = x.t[tables+3], x.t[tables+4]
+	a.heads, a.kvHeads, a.dim, a.window = int(c.I[0]), int(c.I[1]), int(c.I[2]), int(c.I[3])
+	a.scale, a.softcap, a.half = c.F[0], c.F[1], dtype.Type(c.I[7]) == dtype.BF16
 	a.prefix = a.prefixK.rows
-	return a, a.check()
+	if err := a.check(); err != nil {
+		return err
+	}
+	a.blocks, a.first = a.blocks[:0], a.first[:0]
+	for s := range a.klen {
+		a.first = append(a.first, len(a.blocks))
+		a.cut(s)
+	}
+	a.first = append(a.first, len(a.blocks))
+	return nil
 }
 
-func column(m mat[int32]) []int32 {
-	out := make([]int32, m.rows)
-	for i := range out {
-		out[i] = m.row(i)[0]
+func column(out []int32, t kernels.Tensor) []int32 {
+	m := i32(t)
+	out = out[:0]
+	for i := range m.rows {
+		out = append(out, m.row(i)[0])
 	}
 	return out
 }
@@ -64,17 +76,13 @@ func (a *attn) check() error {
 	return nil
 }
 
-// blocks lists the query blocks of the sequences [lo, hi).
-func (a *attn) blocks(lo, hi int) []queries {
-	var out []queries
-	for s := lo; s < hi; s++ {
-		q, end := int(a.qstart[s]), int(a.qstart[s+1])
-		ahead := int(a.klen[s]) - (end - q) // keys before the first query's own
-		for at := q; at < end; at += queryBlock {
-			out = append(out, queries{s: s, lo: at, hi: min(end, at+queryBlock), first: ahead + at - q})
-		}
+// cut appends the query blocks of a sequence.
+func (a *attn) cut(s int) {
+	q, end := int(a.qstart[s]), int(a.qstart[s+1])
+	ahead := int(a.klen[s]) - (end - q) // keys before the first query's own
+	for at := q; at < end; at += queryBlock {
+		a.blocks = append(a.blocks, queries{s: s, lo: at, hi: min(end, at+queryBlock), first: ahead + at - q})
 	}
-	return out
 }
 
 // keys is the range of the sequence's keys that the block sees at all.
@@ -86,13 +94,15 @@ func (a *attn) keys(b queries) (lo, hi int) {
 	return lo, hi
 }
 
-func attention(d *Device, c *kernels.Cmd) error {
-	a, err := newAttn(c, [5]int{0, 1, 2, 3, 4}, 5)
-	if err != nil {
+func attention(_ *Device, x *call) error {
+	a := &x.attn.attn
+	if err := a.open(x, [5]int{0, 1, 2, 3, 4}, 5); err != nil {
 		return err
 	}
-	blocks := a.blocks(0, len(a.klen))
-	d.pool.each(len(blocks)*a.heads, func(w *worker, i int) { a.forward(w, blocks[i/a.heads], i%a.heads) })
+	x.tasks(len(a.blocks)*a.heads, func(x *call, w *worker, i int) {
+		a := &x.attn.attn
+		a.forward(w, a.blocks[i/a.heads], i%a.heads)
+	})
 	return nil
 }
 

@@ -1,44 +1,48 @@
 package cpu
 
-import "github.com/seed-7b27c88a/shoal/kernels"
-
 // attnBack adds the gradients to an attn.
 type attnBack struct {
-	*attn
+	attn
 	dq, dk, dv, do     mat[float32]
 	dprefixK, dprefixV mat[float32]
-	mode               kernels.Mode
+	add                bool
+	groups             int // sequences that are tasks by themselves, or 1
 }
 
 // attentionBack recomputes the scores tile by tile (Dao et al. 2022, arXiv:2205.14135). A task owns the key head of a
 // sequence and walks its query heads and blocks in order, so that sums of dk and dv have one order.
-func attentionBack(d *Device, c *kernels.Cmd) error {
-	fwd, err := newAttn(c, [5]int{7, 8, 4, 5, 6}, 9)
-	if err != nil {
+func attentionBack(_ *Device, x *call) error {
+	a := &x.attn
+	if err := a.open(x, [5]int{7, 8, 4, 5, 6}, 9); err != nil {
 		return err
 	}
-	a := &attnBack{attn: fwd, dq: f32(c.T[0]), dk: f32(c.T[1]), dv: f32(c.T[2]), do: f32(c.T[3]),
-		dprefixK: f32(c.T[14]), dprefixV: f32(c.T[15]), mode: kernels.Mode(c.I[6])}
-	if a.mode == kernels.Set {
-		d.rows(a.dk.rows, 2*a.dk.cols, func(_ *worker, i int) { clear(a.dk.row(i)); clear(a.dv.row(i)) })
+	a.dq, a.dk, a.dv, a.do = x.t[0], x.t[1], x.t[2], x.t[3]
+	a.dprefixK, a.dprefixV, a.add = x.t[14], x.t[15], x.adds(6)
+	if !a.add {
+		x.rows(a.dk.rows, 2*a.dk.cols, func(x *call, _ *worker, i int) {
+			clear(x.attn.dk.row(i))
+			clear(x.attn.dv.row(i))
+		})
 	}
-	n, groups := len(a.klen), len(a.klen)
-	if n > 0 && (a.dprefixK.rows > 0 || a.shared()) {
-		groups = 1 // what sequences share is summed by one task, in order
+	a.groups = len(a.klen)
+	if a.groups > 0 && (a.dprefixK.rows > 0 || a.shared()) {
+		a.groups = 1 // what sequences share is summed by one task, in order
 	}
-	d.pool.each(groups*a.kvHeads, func(w *worker, i int) {
-		g, kv := i/a.kvHeads, i%a.kvHeads
-		lo, hi := g, g+1
-		if groups == 1 {
-			lo, hi = 0, n
-		}
-		for _, b := range a.blocks(lo, hi) {
-			for h := kv * (a.heads / a.kvHeads); h < (kv+1)*(a.heads/a.kvHeads); h++ {
-				a.backward(w, b, h, kv)
-			}
-		}
-	})
+	x.tasks(a.groups*a.kvHeads, func(x *call, w *worker, i int) { x.attn.group(w, i/x.attn.kvHeads, i%x.attn.kvHeads) })
 	return nil
+}
+
+// group walks the blocks of a sequence, or of all of them, for a key head.
+func (a *attnBack) group(w *worker, g, kv int) {
+	lo, hi := a.first[g], a.first[g+1]
+	if a.groups == 1 {
+		lo, hi = 0, len(a.blocks)
+	}
+	for _, b := range a.blocks[lo:hi] {
+		for h := kv * (a.heads / a.kvHeads); h < (kv+1)*(a.heads/a.kvHeads); h++ {
+			a.backward(w, b, h, kv)
+		}
+	}
 }
 
 // shared reports whether key rows of sequences may overlap.
@@ -75,7 +79,7 @@ func (a *attnBack) backward(w *worker, b queries, h, kv int) {
 			w.apply(&w.fam.mul, p.cols, ds.row(i), ds.row(i), slopes.row(i))
 		}
 	}
-	add := a.mode == kernels.Add
+	add := a.add
 	for _, t := range parts {
 		part := ds.window(0, ds.rows, t.lo, t.hi)
 		a.multiply(w, product{c: matrix{mat: a.head(a.dq, b.lo, b.hi, h)}, a: plain(part, false), b: plain(t.k, false), add: add})

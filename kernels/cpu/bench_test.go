@@ -37,7 +37,7 @@ func BenchmarkGEMM(b *testing.B) {
 				name   string
 				ta, tb bool
 			}{{"nt", false, true}, {"nn", false, false}, {"tn", true, false}} {
-				d := &Device{fam: f, pool: newPool(f, newMemory())}
+				d := newDevice(f, newMemory())
 				x, y := ramp(s[0], s[2]), ramp(s[2], s[1])
 				if v.ta {
 					x = ramp(s[2], s[0])

@@ -30,6 +30,7 @@ type Device struct {
 
 	mu   sync.Mutex // held while commands run: one op at a time has the workers
 	pool *pool
+	call *call
 	mem  *memory
 
 	inUse atomic.Int64 // bytes of buffers of Alloc
@@ -42,9 +43,14 @@ func Open(option string) (*Device, error) {
 		return nil, err
 	}
 	mem := newMemory()
-	d := &Device{fam: fam, mem: mem, pool: newPool(fam, mem)}
+	d := newDevice(fam, mem)
 	d.info = kernels.Info{Name: "cpu", Model: model(), Kernel: fam.name, Workers: d.pool.workers(), MemBytes: mem.limit}
 	return d, nil
+}
+
+func newDevice(fam *family, mem *memory) *Device {
+	p := newPool(fam, mem)
+	return &Device{fam: fam, mem: mem, pool: p, call: newCall(p)}
 }
 
 // Info says what the device is.
@@ -87,7 +93,8 @@ func (d *Device) Run(cmds []kernels.Cmd) error {
 		if op == nil {
 			panic("kernels/cpu: no op " + c.Op.String())
 		}
-		if err := op(d, c); err != nil {
+		d.call.start(c)
+		if err := op(d, d.call); err != nil {
 			return fmt.Errorf("%v: %w", c.Op, err)
 		}
 	}

@@ -161,7 +161,7 @@ func TestGemmHalfBits(t *testing.T) {
 				job.b.p = nil
 			}
 			for _, f := range families() {
-				d := &Device{fam: f, pool: newPool(f, newMemory())}
+				d := newDevice(f, newMemory())
 				clear(c.p)
 				d.gemm(job)
 				d.pool.close()

@@ -38,7 +38,8 @@ type operand struct {
 // plain is an operand of float32.
 func plain(m mat[float32], trans bool) operand { return operand{matrix{mat: m}, trans} }
 
-func matMul(d *Device, c *kernels.Cmd) error {
+func matMul(d *Device, x *call) error {
+	c := x.cmd
 	p := product{
 		c: matrixOf(c.T[0]), a: operand{matrixOf(c.T[1]), c.I[0] != 0}, b: operand{matrixOf(c.T[2]), c.I[1] != 0},
 		add: kernels.Mode(c.I[2]) == kernels.Add, half: dtype.Type(c.I[3]) == dtype.BF16,

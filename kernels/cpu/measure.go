@@ -29,5 +29,6 @@ func (d *Device) Traffic(w, m, v, g kernels.Tensor) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.pool.follow()
-	elementwise(d, &d.fam.traffic, f32(w), f32(m), f32(v), f32(g))
+	d.call.start(&kernels.Cmd{T: [16]kernels.Tensor{w, m, v, g}})
+	d.call.elementwise(&d.fam.traffic, 0, 1, 2, 3)
 }

@@ -10,6 +10,7 @@ type worker struct {
 	args args
 	tail [maxOperands][lanes]float32
 	buf  [numScratch][]float32
+	rows [maxOperands][]float32 // operands of an element-wise op
 
 	block     block              // of the product that this worker drives
 	blockTask func(*worker, int) // its method, bound once
