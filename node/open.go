@@ -73,6 +73,9 @@ func OpenDevice(name string) (kernels.Device, error) {
 }
 
 func (n *Node) openHost(context.Context) error {
+	if err := checkListen(n.cfg.Listen); err != nil {
+		return err
+	}
 	host, err := p2p.New(p2p.Config{
 		Swarm:   n.cfg.Swarm,
 		KeyFile: filepath.Join(n.cfg.Home, identityFile),

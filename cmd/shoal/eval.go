@@ -75,7 +75,7 @@ func (a *app) eval(ctx context.Context, src *prepare.Sources, spec job.Spec, dev
 	}
 	v := evaluation{r, l.rows.Rows()}
 	return a.answer(v, func(w io.Writer) {
-		fmt.Fprintf(w, "loss %.4f  perplexity %.3f  tokens right %.2f %%  (%d rows, %d target tokens)\n", v.Loss, v.Perplexity, 100*v.Accuracy, v.Rows, v.Tokens)
+		fmt.Fprintf(w, "loss %.4f  perplexity %.3f  tokens right %.2f %%  (%s, %s)\n", v.Loss, v.Perplexity, 100*v.Accuracy, plural(v.Rows, "row"), plural(int(v.Tokens), "target token"))
 	})
 }
 

@@ -124,18 +124,18 @@ func (a *app) loadLocal(ctx context.Context, src *prepare.Sources, spec job.Spec
 	return l, nil
 }
 
-// sayRows tells what became of the rows.
+// sayRows tells what became of the rows: first those trained on.
 func (a *app) sayRows(s data.Stats) {
-	a.say("%d rows, %s tokens, %s of them targets%s", s.Rows, count(float64(s.Tokens)), count(float64(s.Targets)), heldOut(s))
+	a.say("%s, %s tokens, %s of them targets%s", plural(s.Rows, "row"), count(float64(s.Tokens-s.HeldTokens)), count(float64(s.Targets-s.HeldTargets)), heldOut(s))
 	if s.Truncated > 0 {
-		a.say("%d rows were cut, %d tokens dropped: raise sequence_len to keep them", s.Truncated, s.CutTokens)
+		a.say("%s cut, %s dropped: raise sequence_len to keep them", plural(s.Truncated, "row"), plural(int(s.CutTokens), "token"))
 	}
 	if s.NoTarget > 0 {
-		a.say("%d rows teach nothing: all their tokens are masked or cut", s.NoTarget)
+		a.say("%s with nothing to learn: all tokens are masked or cut", plural(s.NoTarget, "row"))
 	}
 	for i, bad := range s.FirstBad {
 		if i == 0 {
-			a.say("%d malformed rows were skipped:", s.Skipped)
+			a.say("%s skipped:", plural(s.Skipped, "malformed row"))
 		}
 		a.say("  %s", bad)
 	}
@@ -145,7 +145,7 @@ func heldOut(s data.Stats) string {
 	if s.Held == 0 {
 		return ""
 	}
-	return fmt.Sprintf(", %d rows held out", s.Held)
+	return fmt.Sprintf("; %s with %s tokens held out", plural(s.Held, "row"), count(float64(s.HeldTokens)))
 }
 
 // measure evaluates the held-out rows when it is time, and adds a line to DIR/eval.jsonl.

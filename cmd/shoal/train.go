@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -69,8 +70,10 @@ func (f *trainFlags) spec() (job.Spec, error) {
 		return job.Spec{}, usagef("--detach needs a daemon, --local does without: choose one")
 	}
 	spec, err := job.Load(f.file)
-	if err != nil {
+	if _, unread := errors.AsType[*fs.PathError](err); unread {
 		return spec, err
+	} else if err != nil {
+		return spec, usageError{err}
 	}
 	for _, kv := range f.set {
 		if err := spec.Set(kv); err != nil {
@@ -78,7 +81,7 @@ func (f *trainFlags) spec() (job.Spec, error) {
 		}
 	}
 	if err := spec.Validate(); err != nil {
-		return spec, fmt.Errorf("%s: %w", f.file, err)
+		return spec, usagef("%s: %w", f.file, err)
 	}
 	spec.BaseModel = absolute(spec.BaseModel)
 	spec.LoraModelDir = absolute(spec.LoraModelDir)
@@ -129,7 +132,7 @@ func (a *app) trainSwarm(ctx context.Context, spec job.Spec, f trainFlags) error
 	if f.detach {
 		return a.answer(j, func(w io.Writer) { fmt.Fprintln(w, j.ID) })
 	}
-	a.say("job %s: %d steps", j.ID, j.Steps)
+	a.say("job %s: %s", j.ID, plural(int(j.Steps), "step"))
 	dir := f.dir(spec)
 	if err := a.follow(ctx, c, j, dir, nil); err != nil {
 		switch {

@@ -106,6 +106,8 @@ type Item struct {
 	Bytes   int64  `json:"bytes"`
 	Detail  string `json:"detail,omitempty"` // "llama, 260,032 parameters" or "200 rows, tokens"
 	Skipped int    `json:"skipped,omitempty"`
+
+	Replaced string `json:"replaced,omitempty"` // CID of what had the name before this import
 }
 
 // ImportRequest names something to take in.

@@ -266,6 +266,8 @@ func (s *Spec) checkScheduler() error {
 	switch {
 	case c.WarmupSteps < 0:
 		return fmt.Errorf("lr_scheduler.warmup_steps is %d; choose 0 or more", c.WarmupSteps)
+	case s.MaxSteps > 0 && c.WarmupSteps > s.MaxSteps:
+		return fmt.Errorf("lr_scheduler.warmup_steps %d is more than max_steps %d, the learning rate would never be reached; lower the first", c.WarmupSteps, s.MaxSteps)
 	case !(c.MinLRRatio >= 0 && c.MinLRRatio <= 1):
 		return fmt.Errorf("lr_scheduler.min_lr_ratio is %v; choose a number from 0 to 1", c.MinLRRatio)
 	}

@@ -68,11 +68,12 @@ func TestValidateRefuses(t *testing.T) {
 		"max_grad_norm=-1":                       "max_grad_norm is -1",
 		"lr_scheduler.name=step":                 "choose constant, linear, cosine",
 		"lr_scheduler.warmup_steps=-1":           "warmup_steps is -1",
-		"lr_scheduler.min_lr_ratio=2":            "min_lr_ratio is 2",
-		"swarm.min_peers=-1":                     "min_peers is -1",
-		"swarm.min_peers=3 swarm.max_peers=2":    "raise the first",
-		"checkpoint.every_steps=-1":              "checkpoint.every_steps is -1",
-		"eval.every_steps=5":                     "set val_set_size",
+		"max_steps=5 num_epochs= lr_scheduler.warmup_steps=6": "is more than max_steps 5",
+		"lr_scheduler.min_lr_ratio=2":                         "min_lr_ratio is 2",
+		"swarm.min_peers=-1":                                  "min_peers is -1",
+		"swarm.min_peers=3 swarm.max_peers=2":                 "raise the first",
+		"checkpoint.every_steps=-1":                           "checkpoint.every_steps is -1",
+		"eval.every_steps=5":                                  "set val_set_size",
 	} {
 		s, err := Parse([]byte(small))
 		if err != nil {
@@ -103,6 +104,18 @@ func TestNameFromModel(t *testing.T) {
 		s.BaseModel = ref
 		if err := s.Validate(); err != nil || s.Name != want {
 			t.Errorf("%s: name %q, %v; want %q", ref, s.Name, err, want)
+		}
+	}
+}
+
+func TestZeroIsNoDefault(t *testing.T) {
+	for _, key := range neverZero() {
+		var s Spec
+		if err := s.Set(key + "=0"); err == nil || !strings.Contains(err.Error(), key+" is 0; choose a positive number") {
+			t.Errorf("%s: %v", key, err)
+		}
+		if err := s.Set(key + "="); err != nil {
+			t.Errorf("%s unset: %v", key, err)
 		}
 	}
 }
