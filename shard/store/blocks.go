@@ -34,14 +34,18 @@ func (s *Store) get(c cid.Cid) ([]byte, error) {
 	return data, nil
 }
 
-// copyOf reads a value; the database wants its own memory back.
+// copyOf reads a value; the database wants its own memory back. Where the value lies in another file that cannot be
+// read, it learns so after it returned an empty one, and only the closer tells.
 func (s *Store) copyOf(key []byte) ([]byte, error) {
 	data, closer, err := s.db.Get(key)
 	if err != nil {
 		return nil, err
 	}
-	defer closer.Close()
-	return append([]byte{}, data...), nil
+	data = append([]byte{}, data...)
+	if err := closer.Close(); err != nil {
+		return nil, err
+	}
+	return data, nil
 }
 
 // Has implements shard.Store.
