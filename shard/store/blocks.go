@@ -13,11 +13,11 @@ import (
 )
 
 // Get implements shard.Getter.
-func (s *Store) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
+func (s *Store) Get(ctx context.Context, c cid.Cid) (data []byte, err error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, err
 	}
-	defer s.leave()
+	defer s.leave(&err)
 	return s.get(c)
 }
 
@@ -26,8 +26,6 @@ func (s *Store) get(c cid.Cid) ([]byte, error) {
 	switch {
 	case errors.Is(err, pebble.ErrNotFound):
 		return nil, fmt.Errorf("%w: %s", shard.ErrNotFound, c)
-	case pebble.IsCorruptionError(err):
-		return nil, fmt.Errorf("%w: %s on disk: %w", shard.ErrCorrupt, c, err)
 	case err != nil:
 		return nil, fmt.Errorf("block %s: %w", c, err)
 	}
@@ -49,11 +47,11 @@ func (s *Store) copyOf(key []byte) ([]byte, error) {
 }
 
 // Has implements shard.Store.
-func (s *Store) Has(ctx context.Context, c cid.Cid) (bool, error) {
+func (s *Store) Has(ctx context.Context, c cid.Cid) (found bool, err error) {
 	if err := s.enter(ctx); err != nil {
 		return false, err
 	}
-	defer s.leave()
+	defer s.leave(&err)
 	return s.has(blockKey(c))
 }
 
