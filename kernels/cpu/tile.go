@@ -28,7 +28,7 @@ func (b *block) tileTask(w *worker, s, t int) {
 		count := min(b.each, b.words-word)
 		pl := b.strip(w, llo, lhi, word, count)
 		for at := slo; at < shi; at += b.short.tile {
-			ps := panels{p: b.short.packed[at*b.words:], unit: b.short.unit, words: b.words}
+			ps := b.panelsOf(b.short, at, 0)
 			x := b.rect(0, lhi-llo, at-slo, min(shi, at+b.short.tile)-slo)
 			pa, pb := ps, pl
 			if b.long == &b.rows {
@@ -55,8 +55,8 @@ func (b *block) rect(llo, lhi, slo, shi int) rect {
 // strip gives the panels of lines [lo, hi) of the long side, at least count words of them.
 func (b *block) strip(w *worker, lo, hi, word, count int) panels {
 	long := b.long
-	if !b.fused {
-		return panels{p: long.packed[(lo-b.lo)*b.words:], unit: long.unit, words: b.words}
+	if !b.fused || long.kept != nil {
+		return b.panelsOf(long, lo, b.lo)
 	}
 	k, deep := word*long.step, min(count*long.step, b.depth-word*long.step)
 	p := w.scratch(scratchStrip, long.tile*count)
@@ -64,6 +64,15 @@ func (b *block) strip(w *worker, lo, hi, word, count int) panels {
 		w.pack(p[(at-lo)*count:][:long.unit*count], long, at, b.k+k, deep)
 	}
 	return panels{p, long.unit, count, word}
+}
+
+// panelsOf gives the panels of a side from a line on; the packed ones start with line from.
+func (b *block) panelsOf(s *side, line, from int) panels {
+	if s.kept != nil {
+		words := parts(b.total, s.step)
+		return panels{s.kept[line*words:], s.unit, words, -b.k / s.step}
+	}
+	return panels{p: s.packed[(line-from)*b.words:], unit: s.unit, words: b.words}
 }
 
 // begin gives the sums of a tile and whether they hold what to start from, which is zero, bias or c itself.
