@@ -109,28 +109,31 @@ func (b *block) sweep(w *worker, c mat[float32], pa, pb panels, word, count int,
 	}
 	for i := 0; i < c.rows; i += mr {
 		a, rows := pa.at(i, word), min(mr, c.rows-i)
-		v := b.mk.of(rows)
+		v, next := b.mk.of(rows), a
+		if i+mr < c.rows {
+			next = pa.at(i+mr, word)
+		}
 		for j := 0; j < c.cols; j += nr {
 			to, cols := c.p[i*c.ld+j:], min(nr, c.cols-j)
 			if rows == v.rows && cols == nr {
 				_ = to[(rows-1)*c.ld+nr-1] // assembly does not check
-				v.run(count, a, pb.at(j, word), &to[0], c.ld, add)
+				v.run(count, a, pb.at(j, word), &to[0], c.ld, add, next)
 			} else {
-				b.edge(v, w.full[:], a, pb.at(j, word), count, to, c.ld, rows, cols, add)
+				b.edge(v, w.full[:], a, pb.at(j, word), count, to, c.ld, rows, cols, add, next)
 			}
 		}
 	}
 }
 
 // edge computes a microkernel's tile that reaches over the border, through a full one.
-func (b *block) edge(v variant, full []float32, pa, pb *float32, count int, to []float32, ld, rows, cols, add int) {
+func (b *block) edge(v variant, full []float32, pa, pb *float32, count int, to []float32, ld, rows, cols, add int, next *float32) {
 	nr := b.mk.nr
 	if add != 0 { // what lies beyond the border is computed and dropped
 		for i := range rows {
 			copy(full[i*nr:i*nr+cols], to[i*ld:])
 		}
 	}
-	v.run(count, pa, pb, &full[0], nr, add)
+	v.run(count, pa, pb, &full[0], nr, add, next)
 	for i := range rows {
 		copy(to[i*ld:i*ld+cols], full[i*nr:])
 	}
