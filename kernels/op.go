@@ -6,7 +6,7 @@ type Op uint16
 // The operations, one for each method of Stream, with the places of their operands in Cmd.T, Cmd.I and Cmd.F.
 const (
 	OpNone           Op = iota
-	OpMatMul            // T c a b bias; I ta tb mode compute
+	OpMatMul            // T c a b bias absmax; I ta tb mode compute
 	OpFill              // T x; F v
 	OpCopy              // T dst src
 	OpCopyRows          // T dst src rows

@@ -445,122 +445,122 @@ func roundAVX2(a *args)
 // c (12, 32) (+)= aᵀ·b of packed panels, kc deep
 //
 //go:noescape
-func gemm12x32AVX512(kc int, a, b, c *float32, ldc, add int)
+func gemm12x32AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
 
 // the first 1 rows of panels of 12
 //
 //go:noescape
-func gemm1x32AVX512(kc int, a, b, c *float32, ldc, add int)
+func gemm1x32AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
 
 // the first 2 rows of panels of 12
 //
 //go:noescape
-func gemm2x32AVX512(kc int, a, b, c *float32, ldc, add int)
+func gemm2x32AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
 
 // the first 4 rows of panels of 12
 //
 //go:noescape
-func gemm4x32AVX512(kc int, a, b, c *float32, ldc, add int)
+func gemm4x32AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
 
 // the first 8 rows of panels of 12
 //
 //go:noescape
-func gemm8x32AVX512(kc int, a, b, c *float32, ldc, add int)
+func gemm8x32AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
 
 // c (6, 16) (+)= aᵀ·b of packed panels, kc deep
 //
 //go:noescape
-func gemm6x16AVX2(kc int, a, b, c *float32, ldc, add int)
+func gemm6x16AVX2(kc int, a, b, c *float32, ldc, add int, next *float32)
 
 // the first 1 rows of panels of 6
 //
 //go:noescape
-func gemm1x16AVX2(kc int, a, b, c *float32, ldc, add int)
+func gemm1x16AVX2(kc int, a, b, c *float32, ldc, add int, next *float32)
 
 // the first 2 rows of panels of 6
 //
 //go:noescape
-func gemm2x16AVX2(kc int, a, b, c *float32, ldc, add int)
+func gemm2x16AVX2(kc int, a, b, c *float32, ldc, add int, next *float32)
 
 // the first 4 rows of panels of 6
 //
 //go:noescape
-func gemm4x16AVX2(kc int, a, b, c *float32, ldc, add int)
+func gemm4x16AVX2(kc int, a, b, c *float32, ldc, add int, next *float32)
 
 // c (12, 16) (+)= aᵀ·b of packed panels, kc deep
 //
 //go:noescape
-func gemm12x16AVX512(kc int, a, b, c *float32, ldc, add int)
+func gemm12x16AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
 
 // the first 1 rows of panels of 12
 //
 //go:noescape
-func gemm1x16AVX512(kc int, a, b, c *float32, ldc, add int)
+func gemm1x16AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
 
 // the first 2 rows of panels of 12
 //
 //go:noescape
-func gemm2x16AVX512(kc int, a, b, c *float32, ldc, add int)
+func gemm2x16AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
 
 // the first 4 rows of panels of 12
 //
 //go:noescape
-func gemm4x16AVX512(kc int, a, b, c *float32, ldc, add int)
+func gemm4x16AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
 
 // the first 8 rows of panels of 12
 //
 //go:noescape
-func gemm8x16AVX512(kc int, a, b, c *float32, ldc, add int)
+func gemm8x16AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
 
 // c (12, 32) (+)= aᵀ·b of packed panels, kc deep
 //
 //go:noescape
-func gemm12x32BF16(kc int, a, b, c *float32, ldc, add int)
+func gemm12x32BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
 
 // the first 1 rows of panels of 12
 //
 //go:noescape
-func gemm1x32BF16(kc int, a, b, c *float32, ldc, add int)
+func gemm1x32BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
 
 // the first 2 rows of panels of 12
 //
 //go:noescape
-func gemm2x32BF16(kc int, a, b, c *float32, ldc, add int)
+func gemm2x32BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
 
 // the first 4 rows of panels of 12
 //
 //go:noescape
-func gemm4x32BF16(kc int, a, b, c *float32, ldc, add int)
+func gemm4x32BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
 
 // the first 8 rows of panels of 12
 //
 //go:noescape
-func gemm8x32BF16(kc int, a, b, c *float32, ldc, add int)
+func gemm8x32BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
 
 // c (12, 16) (+)= aᵀ·b of packed panels, kc deep
 //
 //go:noescape
-func gemm12x16BF16(kc int, a, b, c *float32, ldc, add int)
+func gemm12x16BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
 
 // the first 1 rows of panels of 12
 //
 //go:noescape
-func gemm1x16BF16(kc int, a, b, c *float32, ldc, add int)
+func gemm1x16BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
 
 // the first 2 rows of panels of 12
 //
 //go:noescape
-func gemm2x16BF16(kc int, a, b, c *float32, ldc, add int)
+func gemm2x16BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
 
 // the first 4 rows of panels of 12
 //
 //go:noescape
-func gemm4x16BF16(kc int, a, b, c *float32, ldc, add int)
+func gemm4x16BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
 
 // the first 8 rows of panels of 12
 //
 //go:noescape
-func gemm8x16BF16(kc int, a, b, c *float32, ldc, add int)
+func gemm8x16BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
 
 func peakBF16(rounds int)
 

@@ -20,6 +20,7 @@ type block struct {
 	long, short *side
 	lo, hi      int
 	k, depth    int
+	total       int // length of the sums
 	words       int // of a line of a panel: depth, or half of it
 	each        int // words of a microkernel run: equal parts of words
 
@@ -41,6 +42,7 @@ type side struct {
 	most   int  // lines of a tile at most
 	tile   int  // lines of a tile, a multiple of unit
 
+	kept   []float32 // panels, each (all words of k, unit), of all lines, if the cache has them
 	packed []float32 // panels, each (words, unit), of all lines or of those from the block's lo
 }
 
@@ -81,12 +83,16 @@ func (b *block) run(w *worker, all *pool) {
 	b.strips, b.across = parts(b.hi-b.lo, b.long.tile), 1
 	b.each = split(max(b.words, 1), blockK, 4)
 	b.shortPacks, b.stripPacks = 0, 0
-	b.short.packed = w.scratch(scratchShort, parts(b.short.n, b.short.unit)*b.short.unit*b.words)
-	if b.lo == 0 { // else they are still there
+	if b.short.kept == nil {
+		b.short.packed = w.scratch(scratchShort, parts(b.short.n, b.short.unit)*b.short.unit*b.words)
+	}
+	if b.lo == 0 && b.short.kept == nil { // else they are there
 		b.shortPacks = parts(parts(b.short.n, b.short.unit), b.perTask(b.short))
 	}
 	if !b.fused {
 		b.across = parts(b.short.n, b.short.tile)
+	}
+	if !b.fused && b.long.kept == nil {
 		b.long.packed = w.scratch(scratchLong, b.strips*b.long.tile*b.words)
 		b.stripPacks = parts(b.long.tile/b.long.unit, b.perTask(b.long))
 	}

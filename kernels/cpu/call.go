@@ -42,8 +42,9 @@ type call struct {
 
 	rowTask, spanTask, stripTask func(*worker, int) // bound once
 
-	attn attnBack
-	head lmHead
+	scales quantized // of a product's weights
+	attn   attnBack
+	head   lmHead
 }
 
 func newCall(p *pool) *call {

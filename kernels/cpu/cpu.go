@@ -44,6 +44,7 @@ func Open(option string) (*Device, error) {
 	}
 	mem := newMemory()
 	d := newDevice(fam, mem)
+	d.pool.kept.budget = int(mem.limit / keepShare)
 	d.info = kernels.Info{Name: "cpu", Model: model(), Kernel: fam.name, Workers: d.pool.workers(), MemBytes: mem.limit}
 	return d, nil
 }
@@ -51,6 +52,19 @@ func Open(option string) (*Device, error) {
 func newDevice(fam *family, mem *memory) *Device {
 	p := newPool(fam, mem)
 	return &Device{fam: fam, mem: mem, pool: p, call: newCall(p)}
+}
+
+// keepShare is the share of memory that packed frozen weights take if nobody says otherwise: an eighth.
+const keepShare = 8
+
+// PackCache sets how many bytes of frozen weights may be kept packed; what is kept is dropped where it is more.
+func (d *Device) PackCache(bytes int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.pool.kept.budget = max(0, bytes)
+	if d.pool.kept.used > bytes {
+		d.pool.kept.drop(d.mem, nil)
+	}
 }
 
 // Info says what the device is.
@@ -73,6 +87,9 @@ func (d *Device) Alloc(bytes int) (*kernels.Buffer, error) {
 
 // Free takes back a buffer of Alloc for others. Tensors on it are dead: a stream refuses them.
 func (d *Device) Free(b *kernels.Buffer) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.pool.kept.drop(d.mem, b.Bytes)
 	d.mem.free(b.Bytes)
 	d.inUse.Add(-int64(b.Size))
 	b.Bytes, b.Size = nil, 0

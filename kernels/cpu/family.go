@@ -43,19 +43,19 @@ type family struct {
 }
 
 // microkernel multiplies packed panels: c (mr, nr) (+)= a (kc, mr)ᵀ · b (kc, nr), one fused multiply-add after the
-// other along k. c's rows are ldc elements apart. Elements of panels are words of 32 bits: a float32, or two bfloat16 that
+// other along k. c's rows are ldc elements apart. The panel of a at next is fetched into the cache on the way. Elements of panels are words of 32 bits: a float32, or two bfloat16 that
 // follow each other along k, the first in the upper half.
 type microkernel struct {
 	mr, nr int
 	step   int // elements of k in a word
-	run    func(kc int, a, b, c *float32, ldc, add int)
+	run    func(kc int, a, b, c *float32, ldc, add int, next *float32)
 	fewer  []variant // for the first rows of a panel, in rising order
 }
 
 // variant is a microkernel for fewer rows.
 type variant struct {
 	rows int
-	run  func(kc int, a, b, c *float32, ldc, add int)
+	run  func(kc int, a, b, c *float32, ldc, add int, next *float32)
 }
 
 // of is the variant with the fewest rows, but at least so many.
@@ -92,7 +92,7 @@ func (f *family) fastest() *family {
 		for range runs {
 			start := time.Now()
 			for done := 0; done < maxTile; done += m.mr * m.nr {
-				m.run(depth, &a[0], &b[0], &c[0], m.nr, 1)
+				m.run(depth, &a[0], &b[0], &c[0], m.nr, 1, &a[0])
 			}
 			if d := time.Since(start); d < best {
 				best, keep = d, m

@@ -180,7 +180,7 @@ func newHalf(r *rand.Rand, rows, cols int, trans bool) operand {
 	if trans {
 		rows, cols = cols, rows
 	}
-	o := operand{matrix{newMat(r, rows, cols), make([]uint16, rows*cols)}, trans}
+	o := operand{matrix: matrix{mat: newMat(r, rows, cols), half: make([]uint16, rows*cols)}, trans: trans}
 	for i, v := range o.p {
 		o.half[i] = dtype.ToBF16(v)
 		o.p[i] = dtype.FromBF16(o.half[i])

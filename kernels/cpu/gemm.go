@@ -32,16 +32,23 @@ type product struct {
 // operand is a matrix read as stored or transposed.
 type operand struct {
 	matrix
-	trans bool
+	trans  bool
+	frozen bool // never written again
 }
 
 // plain is an operand of float32.
-func plain(m mat[float32], trans bool) operand { return operand{matrix{mat: m}, trans} }
+func plain(m mat[float32], trans bool) operand { return operand{matrix: matrix{mat: m}, trans: trans} }
 
 func matMul(d *Device, x *call) error {
 	c := x.cmd
+	b := operand{trans: c.I[1] != 0, frozen: c.T[2].Frozen}
+	if c.T[2].Q != nil {
+		b.matrix = quantizedOf(&x.scales, c.T[2])
+	} else {
+		b.matrix = matrixOf(c.T[2])
+	}
 	p := product{
-		c: matrixOf(c.T[0]), a: operand{matrixOf(c.T[1]), c.I[0] != 0}, b: operand{matrixOf(c.T[2]), c.I[1] != 0},
+		c: matrixOf(c.T[0]), a: operand{matrix: matrixOf(c.T[1]), trans: c.I[0] != 0}, b: b,
 		add: kernels.Mode(c.I[2]) == kernels.Add, half: dtype.Type(c.I[3]) == dtype.BF16,
 	}
 	if !c.T[3].None() {
@@ -67,11 +74,14 @@ func (w *worker) multiply(p product, all *pool) {
 		return
 	}
 	b := &w.block
-	b.c, b.bias, b.add, b.mk = p.c, p.bias, p.add, w.fam.choose(n, p.half)
+	b.c, b.bias, b.add, b.total, b.mk = p.c, p.bias, p.add, k, w.fam.choose(n, p.half)
 	b.rows = side{o: p.a, stored: !p.a.trans, n: m, unit: b.mk.mr, most: tileM, step: b.mk.step}
 	b.cols = side{o: p.b, stored: p.b.trans, n: n, unit: b.mk.nr, most: tileN, step: b.mk.step}
 	if p.half && b.mk.step == 1 {
 		b.rows.round, b.cols.round = p.a.half == nil, p.b.half == nil
+	}
+	if all != nil && p.b.frozen {
+		b.cols.kept = all.kept.get(all, &b.cols, k)
 	}
 	b.long, b.short = &b.cols, &b.rows
 	if m > n {

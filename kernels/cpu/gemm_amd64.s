@@ -2,14 +2,15 @@
 
 #include "textflag.h"
 
-// func gemm12x32AVX512(kc int, a, b, c *float32, ldc, add int)
-TEXT ·gemm12x32AVX512(SB), NOSPLIT, $0-48
+// func gemm12x32AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+TEXT ·gemm12x32AVX512(SB), NOSPLIT, $0-56
 	MOVQ kc+0(FP), SI
 	MOVQ a+8(FP), AX
 	MOVQ b+16(FP), BX
 	MOVQ c+24(FP), CX
 	MOVQ ldc+32(FP), DX
 	SHLQ $2, DX
+	MOVQ next+48(FP), R8
 	CMPQ add+40(FP), $0
 	JEQ zero
 	MOVQ CX, DI
@@ -79,6 +80,9 @@ zero:
 blocks:
 	CMPQ SI, $4
 	JL steps
+	PREFETCHT0 0(R8)
+	PREFETCHT0 64(R8)
+	PREFETCHT0 128(R8)
 	VMOVUPS 0(BX), Z0
 	VMOVUPS 64(BX), Z1
 	VBROADCASTSS 0(AX), Z2
@@ -233,6 +237,7 @@ blocks:
 	VFMADD231PS Z1, Z7, Z31
 	ADDQ $192, AX
 	ADDQ $512, BX
+	ADDQ $192, R8
 	SUBQ $4, SI
 	JMP blocks
 
@@ -279,6 +284,7 @@ steps:
 	VFMADD231PS Z1, Z7, Z31
 	ADDQ $48, AX
 	ADDQ $128, BX
+	ADDQ $48, R8
 	SUBQ $1, SI
 	JMP steps
 
@@ -322,14 +328,15 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm1x32AVX512(kc int, a, b, c *float32, ldc, add int)
-TEXT ·gemm1x32AVX512(SB), NOSPLIT, $0-48
+// func gemm1x32AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+TEXT ·gemm1x32AVX512(SB), NOSPLIT, $0-56
 	MOVQ kc+0(FP), SI
 	MOVQ a+8(FP), AX
 	MOVQ b+16(FP), BX
 	MOVQ c+24(FP), CX
 	MOVQ ldc+32(FP), DX
 	SHLQ $2, DX
+	MOVQ next+48(FP), R8
 	CMPQ add+40(FP), $0
 	JEQ zero
 	MOVQ CX, DI
@@ -344,6 +351,9 @@ zero:
 blocks:
 	CMPQ SI, $4
 	JL steps
+	PREFETCHT0 0(R8)
+	PREFETCHT0 64(R8)
+	PREFETCHT0 128(R8)
 	VMOVUPS 0(BX), Z0
 	VMOVUPS 64(BX), Z1
 	VBROADCASTSS 0(AX), Z2
@@ -366,6 +376,7 @@ blocks:
 	VFMADD231PS Z1, Z2, Z31
 	ADDQ $192, AX
 	ADDQ $512, BX
+	ADDQ $192, R8
 	SUBQ $4, SI
 	JMP blocks
 
@@ -379,6 +390,7 @@ steps:
 	VFMADD231PS Z1, Z2, Z31
 	ADDQ $48, AX
 	ADDQ $128, BX
+	ADDQ $48, R8
 	SUBQ $1, SI
 	JMP steps
 
@@ -389,14 +401,15 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm2x32AVX512(kc int, a, b, c *float32, ldc, add int)
-TEXT ·gemm2x32AVX512(SB), NOSPLIT, $0-48
+// func gemm2x32AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+TEXT ·gemm2x32AVX512(SB), NOSPLIT, $0-56
 	MOVQ kc+0(FP), SI
 	MOVQ a+8(FP), AX
 	MOVQ b+16(FP), BX
 	MOVQ c+24(FP), CX
 	MOVQ ldc+32(FP), DX
 	SHLQ $2, DX
+	MOVQ next+48(FP), R8
 	CMPQ add+40(FP), $0
 	JEQ zero
 	MOVQ CX, DI
@@ -416,6 +429,9 @@ zero:
 blocks:
 	CMPQ SI, $4
 	JL steps
+	PREFETCHT0 0(R8)
+	PREFETCHT0 64(R8)
+	PREFETCHT0 128(R8)
 	VMOVUPS 0(BX), Z0
 	VMOVUPS 64(BX), Z1
 	VBROADCASTSS 0(AX), Z2
@@ -450,6 +466,7 @@ blocks:
 	VFMADD231PS Z1, Z3, Z31
 	ADDQ $192, AX
 	ADDQ $512, BX
+	ADDQ $192, R8
 	SUBQ $4, SI
 	JMP blocks
 
@@ -466,6 +483,7 @@ steps:
 	VFMADD231PS Z1, Z3, Z31
 	ADDQ $48, AX
 	ADDQ $128, BX
+	ADDQ $48, R8
 	SUBQ $1, SI
 	JMP steps
 
@@ -479,14 +497,15 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm4x32AVX512(kc int, a, b, c *float32, ldc, add int)
-TEXT ·gemm4x32AVX512(SB), NOSPLIT, $0-48
+// func gemm4x32AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+TEXT ·gemm4x32AVX512(SB), NOSPLIT, $0-56
 	MOVQ kc+0(FP), SI
 	MOVQ a+8(FP), AX
 	MOVQ b+16(FP), BX
 	MOVQ c+24(FP), CX
 	MOVQ ldc+32(FP), DX
 	SHLQ $2, DX
+	MOVQ next+48(FP), R8
 	CMPQ add+40(FP), $0
 	JEQ zero
 	MOVQ CX, DI
@@ -516,6 +535,9 @@ zero:
 blocks:
 	CMPQ SI, $4
 	JL steps
+	PREFETCHT0 0(R8)
+	PREFETCHT0 64(R8)
+	PREFETCHT0 128(R8)
 	VMOVUPS 0(BX), Z0
 	VMOVUPS 64(BX), Z1
 	VBROADCASTSS 0(AX), Z2
@@ -574,6 +596,7 @@ blocks:
 	VFMADD231PS Z1, Z5, Z31
 	ADDQ $192, AX
 	ADDQ $512, BX
+	ADDQ $192, R8
 	SUBQ $4, SI
 	JMP blocks
 
@@ -596,6 +619,7 @@ steps:
 	VFMADD231PS Z1, Z5, Z31
 	ADDQ $48, AX
 	ADDQ $128, BX
+	ADDQ $48, R8
 	SUBQ $1, SI
 	JMP steps
 
@@ -615,14 +639,15 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm8x32AVX512(kc int, a, b, c *float32, ldc, add int)
-TEXT ·gemm8x32AVX512(SB), NOSPLIT, $0-48
+// func gemm8x32AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+TEXT ·gemm8x32AVX512(SB), NOSPLIT, $0-56
 	MOVQ kc+0(FP), SI
 	MOVQ a+8(FP), AX
 	MOVQ b+16(FP), BX
 	MOVQ c+24(FP), CX
 	MOVQ ldc+32(FP), DX
 	SHLQ $2, DX
+	MOVQ next+48(FP), R8
 	CMPQ add+40(FP), $0
 	JEQ zero
 	MOVQ CX, DI
@@ -672,6 +697,9 @@ zero:
 blocks:
 	CMPQ SI, $4
 	JL steps
+	PREFETCHT0 0(R8)
+	PREFETCHT0 64(R8)
+	PREFETCHT0 128(R8)
 	VMOVUPS 0(BX), Z0
 	VMOVUPS 64(BX), Z1
 	VBROADCASTSS 0(AX), Z2
@@ -778,6 +806,7 @@ blocks:
 	VFMADD231PS Z1, Z3, Z31
 	ADDQ $192, AX
 	ADDQ $512, BX
+	ADDQ $192, R8
 	SUBQ $4, SI
 	JMP blocks
 
@@ -812,6 +841,7 @@ steps:
 	VFMADD231PS Z1, Z3, Z31
 	ADDQ $48, AX
 	ADDQ $128, BX
+	ADDQ $48, R8
 	SUBQ $1, SI
 	JMP steps
 
@@ -843,14 +873,15 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm6x16AVX2(kc int, a, b, c *float32, ldc, add int)
-TEXT ·gemm6x16AVX2(SB), NOSPLIT, $0-48
+// func gemm6x16AVX2(kc int, a, b, c *float32, ldc, add int, next *float32)
+TEXT ·gemm6x16AVX2(SB), NOSPLIT, $0-56
 	MOVQ kc+0(FP), SI
 	MOVQ a+8(FP), AX
 	MOVQ b+16(FP), BX
 	MOVQ c+24(FP), CX
 	MOVQ ldc+32(FP), DX
 	SHLQ $2, DX
+	MOVQ next+48(FP), R8
 	CMPQ add+40(FP), $0
 	JEQ zero
 	MOVQ CX, DI
@@ -890,6 +921,8 @@ zero:
 blocks:
 	CMPQ SI, $4
 	JL steps
+	PREFETCHT0 0(R8)
+	PREFETCHT0 64(R8)
 	VMOVUPS 0(BX), Y0
 	VMOVUPS 32(BX), Y1
 	VBROADCASTSS 0(AX), Y2
@@ -972,6 +1005,7 @@ blocks:
 	VFMADD231PS Y1, Y3, Y15
 	ADDQ $96, AX
 	ADDQ $256, BX
+	ADDQ $96, R8
 	SUBQ $4, SI
 	JMP blocks
 
@@ -1000,6 +1034,7 @@ steps:
 	VFMADD231PS Y1, Y3, Y15
 	ADDQ $24, AX
 	ADDQ $64, BX
+	ADDQ $24, R8
 	SUBQ $1, SI
 	JMP steps
 
@@ -1025,14 +1060,15 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm1x16AVX2(kc int, a, b, c *float32, ldc, add int)
-TEXT ·gemm1x16AVX2(SB), NOSPLIT, $0-48
+// func gemm1x16AVX2(kc int, a, b, c *float32, ldc, add int, next *float32)
+TEXT ·gemm1x16AVX2(SB), NOSPLIT, $0-56
 	MOVQ kc+0(FP), SI
 	MOVQ a+8(FP), AX
 	MOVQ b+16(FP), BX
 	MOVQ c+24(FP), CX
 	MOVQ ldc+32(FP), DX
 	SHLQ $2, DX
+	MOVQ next+48(FP), R8
 	CMPQ add+40(FP), $0
 	JEQ zero
 	MOVQ CX, DI
@@ -1047,6 +1083,8 @@ zero:
 blocks:
 	CMPQ SI, $4
 	JL steps
+	PREFETCHT0 0(R8)
+	PREFETCHT0 64(R8)
 	VMOVUPS 0(BX), Y0
 	VMOVUPS 32(BX), Y1
 	VBROADCASTSS 0(AX), Y2
@@ -1069,6 +1107,7 @@ blocks:
 	VFMADD231PS Y1, Y2, Y15
 	ADDQ $96, AX
 	ADDQ $256, BX
+	ADDQ $96, R8
 	SUBQ $4, SI
 	JMP blocks
 
@@ -1082,6 +1121,7 @@ steps:
 	VFMADD231PS Y1, Y2, Y15
 	ADDQ $24, AX
 	ADDQ $64, BX
+	ADDQ $24, R8
 	SUBQ $1, SI
 	JMP steps
 
@@ -1092,14 +1132,15 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm2x16AVX2(kc int, a, b, c *float32, ldc, add int)
-TEXT ·gemm2x16AVX2(SB), NOSPLIT, $0-48
+// func gemm2x16AVX2(kc int, a, b, c *float32, ldc, add int, next *float32)
+TEXT ·gemm2x16AVX2(SB), NOSPLIT, $0-56
 	MOVQ kc+0(FP), SI
 	MOVQ a+8(FP), AX
 	MOVQ b+16(FP), BX
 	MOVQ c+24(FP), CX
 	MOVQ ldc+32(FP), DX
 	SHLQ $2, DX
+	MOVQ next+48(FP), R8
 	CMPQ add+40(FP), $0
 	JEQ zero
 	MOVQ CX, DI
@@ -1119,6 +1160,8 @@ zero:
 blocks:
 	CMPQ SI, $4
 	JL steps
+	PREFETCHT0 0(R8)
+	PREFETCHT0 64(R8)
 	VMOVUPS 0(BX), Y0
 	VMOVUPS 32(BX), Y1
 	VBROADCASTSS 0(AX), Y2
@@ -1153,6 +1196,7 @@ blocks:
 	VFMADD231PS Y1, Y3, Y15
 	ADDQ $96, AX
 	ADDQ $256, BX
+	ADDQ $96, R8
 	SUBQ $4, SI
 	JMP blocks
 
@@ -1169,6 +1213,7 @@ steps:
 	VFMADD231PS Y1, Y3, Y15
 	ADDQ $24, AX
 	ADDQ $64, BX
+	ADDQ $24, R8
 	SUBQ $1, SI
 	JMP steps
 
@@ -1182,14 +1227,15 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm4x16AVX2(kc int, a, b, c *float32, ldc, add int)
-TEXT ·gemm4x16AVX2(SB), NOSPLIT, $0-48
+// func gemm4x16AVX2(kc int, a, b, c *float32, ldc, add int, next *float32)
+TEXT ·gemm4x16AVX2(SB), NOSPLIT, $0-56
 	MOVQ kc+0(FP), SI
 	MOVQ a+8(FP), AX
 	MOVQ b+16(FP), BX
 	MOVQ c+24(FP), CX
 	MOVQ ldc+32(FP), DX
 	SHLQ $2, DX
+	MOVQ next+48(FP), R8
 	CMPQ add+40(FP), $0
 	JEQ zero
 	MOVQ CX, DI
@@ -1219,6 +1265,8 @@ zero:
 blocks:
 	CMPQ SI, $4
 	JL steps
+	PREFETCHT0 0(R8)
+	PREFETCHT0 64(R8)
 	VMOVUPS 0(BX), Y0
 	VMOVUPS 32(BX), Y1
 	VBROADCASTSS 0(AX), Y2
@@ -1277,6 +1325,7 @@ blocks:
 	VFMADD231PS Y1, Y3, Y15
 	ADDQ $96, AX
 	ADDQ $256, BX
+	ADDQ $96, R8
 	SUBQ $4, SI
 	JMP blocks
 
@@ -1299,6 +1348,7 @@ steps:
 	VFMADD231PS Y1, Y3, Y15
 	ADDQ $24, AX
 	ADDQ $64, BX
+	ADDQ $24, R8
 	SUBQ $1, SI
 	JMP steps
 
@@ -1318,14 +1368,15 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm12x16AVX512(kc int, a, b, c *float32, ldc, add int)
-TEXT ·gemm12x16AVX512(SB), NOSPLIT, $0-48
+// func gemm12x16AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+TEXT ·gemm12x16AVX512(SB), NOSPLIT, $0-56
 	MOVQ kc+0(FP), SI
 	MOVQ a+8(FP), AX
 	MOVQ b+16(FP), BX
 	MOVQ c+24(FP), CX
 	MOVQ ldc+32(FP), DX
 	SHLQ $2, DX
+	MOVQ next+48(FP), R8
 	CMPQ add+40(FP), $0
 	JEQ zero
 	MOVQ CX, DI
@@ -1371,6 +1422,9 @@ zero:
 blocks:
 	CMPQ SI, $4
 	JL steps
+	PREFETCHT0 0(R8)
+	PREFETCHT0 64(R8)
+	PREFETCHT0 128(R8)
 	VMOVUPS 0(BX), Z0
 	VBROADCASTSS 0(AX), Z1
 	VFMADD231PS Z0, Z1, Z20
@@ -1473,6 +1527,7 @@ blocks:
 	VFMADD231PS Z0, Z6, Z31
 	ADDQ $192, AX
 	ADDQ $256, BX
+	ADDQ $192, R8
 	SUBQ $4, SI
 	JMP blocks
 
@@ -1506,6 +1561,7 @@ steps:
 	VFMADD231PS Z0, Z6, Z31
 	ADDQ $48, AX
 	ADDQ $64, BX
+	ADDQ $48, R8
 	SUBQ $1, SI
 	JMP steps
 
@@ -1537,14 +1593,15 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm1x16AVX512(kc int, a, b, c *float32, ldc, add int)
-TEXT ·gemm1x16AVX512(SB), NOSPLIT, $0-48
+// func gemm1x16AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+TEXT ·gemm1x16AVX512(SB), NOSPLIT, $0-56
 	MOVQ kc+0(FP), SI
 	MOVQ a+8(FP), AX
 	MOVQ b+16(FP), BX
 	MOVQ c+24(FP), CX
 	MOVQ ldc+32(FP), DX
 	SHLQ $2, DX
+	MOVQ next+48(FP), R8
 	CMPQ add+40(FP), $0
 	JEQ zero
 	MOVQ CX, DI
@@ -1557,6 +1614,9 @@ zero:
 blocks:
 	CMPQ SI, $4
 	JL steps
+	PREFETCHT0 0(R8)
+	PREFETCHT0 64(R8)
+	PREFETCHT0 128(R8)
 	VMOVUPS 0(BX), Z0
 	VBROADCASTSS 0(AX), Z1
 	VFMADD231PS Z0, Z1, Z31
@@ -1571,6 +1631,7 @@ blocks:
 	VFMADD231PS Z0, Z1, Z31
 	ADDQ $192, AX
 	ADDQ $256, BX
+	ADDQ $192, R8
 	SUBQ $4, SI
 	JMP blocks
 
@@ -1582,6 +1643,7 @@ steps:
 	VFMADD231PS Z0, Z1, Z31
 	ADDQ $48, AX
 	ADDQ $64, BX
+	ADDQ $48, R8
 	SUBQ $1, SI
 	JMP steps
 
@@ -1591,14 +1653,15 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm2x16AVX512(kc int, a, b, c *float32, ldc, add int)
-TEXT ·gemm2x16AVX512(SB), NOSPLIT, $0-48
+// func gemm2x16AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+TEXT ·gemm2x16AVX512(SB), NOSPLIT, $0-56
 	MOVQ kc+0(FP), SI
 	MOVQ a+8(FP), AX
 	MOVQ b+16(FP), BX
 	MOVQ c+24(FP), CX
 	MOVQ ldc+32(FP), DX
 	SHLQ $2, DX
+	MOVQ next+48(FP), R8
 	CMPQ add+40(FP), $0
 	JEQ zero
 	MOVQ CX, DI
@@ -1614,6 +1677,9 @@ zero:
 blocks:
 	CMPQ SI, $4
 	JL steps
+	PREFETCHT0 0(R8)
+	PREFETCHT0 64(R8)
+	PREFETCHT0 128(R8)
 	VMOVUPS 0(BX), Z0
 	VBROADCASTSS 0(AX), Z1
 	VFMADD231PS Z0, Z1, Z30
@@ -1636,6 +1702,7 @@ blocks:
 	VFMADD231PS Z0, Z2, Z31
 	ADDQ $192, AX
 	ADDQ $256, BX
+	ADDQ $192, R8
 	SUBQ $4, SI
 	JMP blocks
 
@@ -1649,6 +1716,7 @@ steps:
 	VFMADD231PS Z0, Z2, Z31
 	ADDQ $48, AX
 	ADDQ $64, BX
+	ADDQ $48, R8
 	SUBQ $1, SI
 	JMP steps
 
@@ -1660,14 +1728,15 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm4x16AVX512(kc int, a, b, c *float32, ldc, add int)
-TEXT ·gemm4x16AVX512(SB), NOSPLIT, $0-48
+// func gemm4x16AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+TEXT ·gemm4x16AVX512(SB), NOSPLIT, $0-56
 	MOVQ kc+0(FP), SI
 	MOVQ a+8(FP), AX
 	MOVQ b+16(FP), BX
 	MOVQ c+24(FP), CX
 	MOVQ ldc+32(FP), DX
 	SHLQ $2, DX
+	MOVQ next+48(FP), R8
 	CMPQ add+40(FP), $0
 	JEQ zero
 	MOVQ CX, DI
@@ -1689,6 +1758,9 @@ zero:
 blocks:
 	CMPQ SI, $4
 	JL steps
+	PREFETCHT0 0(R8)
+	PREFETCHT0 64(R8)
+	PREFETCHT0 128(R8)
 	VMOVUPS 0(BX), Z0
 	VBROADCASTSS 0(AX), Z1
 	VFMADD231PS Z0, Z1, Z28
@@ -1727,6 +1799,7 @@ blocks:
 	VFMADD231PS Z0, Z4, Z31
 	ADDQ $192, AX
 	ADDQ $256, BX
+	ADDQ $192, R8
 	SUBQ $4, SI
 	JMP blocks
 
@@ -1744,6 +1817,7 @@ steps:
 	VFMADD231PS Z0, Z4, Z31
 	ADDQ $48, AX
 	ADDQ $64, BX
+	ADDQ $48, R8
 	SUBQ $1, SI
 	JMP steps
 
@@ -1759,14 +1833,15 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm8x16AVX512(kc int, a, b, c *float32, ldc, add int)
-TEXT ·gemm8x16AVX512(SB), NOSPLIT, $0-48
+// func gemm8x16AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+TEXT ·gemm8x16AVX512(SB), NOSPLIT, $0-56
 	MOVQ kc+0(FP), SI
 	MOVQ a+8(FP), AX
 	MOVQ b+16(FP), BX
 	MOVQ c+24(FP), CX
 	MOVQ ldc+32(FP), DX
 	SHLQ $2, DX
+	MOVQ next+48(FP), R8
 	CMPQ add+40(FP), $0
 	JEQ zero
 	MOVQ CX, DI
@@ -1800,6 +1875,9 @@ zero:
 blocks:
 	CMPQ SI, $4
 	JL steps
+	PREFETCHT0 0(R8)
+	PREFETCHT0 64(R8)
+	PREFETCHT0 128(R8)
 	VMOVUPS 0(BX), Z0
 	VBROADCASTSS 0(AX), Z1
 	VFMADD231PS Z0, Z1, Z24
@@ -1870,6 +1948,7 @@ blocks:
 	VFMADD231PS Z0, Z2, Z31
 	ADDQ $192, AX
 	ADDQ $256, BX
+	ADDQ $192, R8
 	SUBQ $4, SI
 	JMP blocks
 
@@ -1895,6 +1974,7 @@ steps:
 	VFMADD231PS Z0, Z2, Z31
 	ADDQ $48, AX
 	ADDQ $64, BX
+	ADDQ $48, R8
 	SUBQ $1, SI
 	JMP steps
 
@@ -1918,14 +1998,15 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm12x32BF16(kc int, a, b, c *float32, ldc, add int)
-TEXT ·gemm12x32BF16(SB), NOSPLIT, $0-48
+// func gemm12x32BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+TEXT ·gemm12x32BF16(SB), NOSPLIT, $0-56
 	MOVQ kc+0(FP), SI
 	MOVQ a+8(FP), AX
 	MOVQ b+16(FP), BX
 	MOVQ c+24(FP), CX
 	MOVQ ldc+32(FP), DX
 	SHLQ $2, DX
+	MOVQ next+48(FP), R8
 	CMPQ add+40(FP), $0
 	JEQ zero
 	MOVQ CX, DI
@@ -1995,6 +2076,9 @@ zero:
 blocks:
 	CMPQ SI, $4
 	JL steps
+	PREFETCHT0 0(R8)
+	PREFETCHT0 64(R8)
+	PREFETCHT0 128(R8)
 	VMOVUPS 0(BX), Z0
 	VMOVUPS 64(BX), Z1
 	VBROADCASTSS 0(AX), Z2
@@ -2149,6 +2233,7 @@ blocks:
 	LONG $0x48466262; WORD $0xf952 // VDPBF16PS Z1, Z7, Z31
 	ADDQ $192, AX
 	ADDQ $512, BX
+	ADDQ $192, R8
 	SUBQ $4, SI
 	JMP blocks
 
@@ -2195,6 +2280,7 @@ steps:
 	LONG $0x48466262; WORD $0xf952 // VDPBF16PS Z1, Z7, Z31
 	ADDQ $48, AX
 	ADDQ $128, BX
+	ADDQ $48, R8
 	SUBQ $1, SI
 	JMP steps
 
@@ -2238,14 +2324,15 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm1x32BF16(kc int, a, b, c *float32, ldc, add int)
-TEXT ·gemm1x32BF16(SB), NOSPLIT, $0-48
+// func gemm1x32BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+TEXT ·gemm1x32BF16(SB), NOSPLIT, $0-56
 	MOVQ kc+0(FP), SI
 	MOVQ a+8(FP), AX
 	MOVQ b+16(FP), BX
 	MOVQ c+24(FP), CX
 	MOVQ ldc+32(FP), DX
 	SHLQ $2, DX
+	MOVQ next+48(FP), R8
 	CMPQ add+40(FP), $0
 	JEQ zero
 	MOVQ CX, DI
@@ -2260,6 +2347,9 @@ zero:
 blocks:
 	CMPQ SI, $4
 	JL steps
+	PREFETCHT0 0(R8)
+	PREFETCHT0 64(R8)
+	PREFETCHT0 128(R8)
 	VMOVUPS 0(BX), Z0
 	VMOVUPS 64(BX), Z1
 	VBROADCASTSS 0(AX), Z2
@@ -2282,6 +2372,7 @@ blocks:
 	LONG $0x486e6262; WORD $0xf952 // VDPBF16PS Z1, Z2, Z31
 	ADDQ $192, AX
 	ADDQ $512, BX
+	ADDQ $192, R8
 	SUBQ $4, SI
 	JMP blocks
 
@@ -2295,6 +2386,7 @@ steps:
 	LONG $0x486e6262; WORD $0xf952 // VDPBF16PS Z1, Z2, Z31
 	ADDQ $48, AX
 	ADDQ $128, BX
+	ADDQ $48, R8
 	SUBQ $1, SI
 	JMP steps
 
@@ -2305,14 +2397,15 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm2x32BF16(kc int, a, b, c *float32, ldc, add int)
-TEXT ·gemm2x32BF16(SB), NOSPLIT, $0-48
+// func gemm2x32BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+TEXT ·gemm2x32BF16(SB), NOSPLIT, $0-56
 	MOVQ kc+0(FP), SI
 	MOVQ a+8(FP), AX
 	MOVQ b+16(FP), BX
 	MOVQ c+24(FP), CX
 	MOVQ ldc+32(FP), DX
 	SHLQ $2, DX
+	MOVQ next+48(FP), R8
 	CMPQ add+40(FP), $0
 	JEQ zero
 	MOVQ CX, DI
@@ -2332,6 +2425,9 @@ zero:
 blocks:
 	CMPQ SI, $4
 	JL steps
+	PREFETCHT0 0(R8)
+	PREFETCHT0 64(R8)
+	PREFETCHT0 128(R8)
 	VMOVUPS 0(BX), Z0
 	VMOVUPS 64(BX), Z1
 	VBROADCASTSS 0(AX), Z2
@@ -2366,6 +2462,7 @@ blocks:
 	LONG $0x48666262; WORD $0xf952 // VDPBF16PS Z1, Z3, Z31
 	ADDQ $192, AX
 	ADDQ $512, BX
+	ADDQ $192, R8
 	SUBQ $4, SI
 	JMP blocks
 
@@ -2382,6 +2479,7 @@ steps:
 	LONG $0x48666262; WORD $0xf952 // VDPBF16PS Z1, Z3, Z31
 	ADDQ $48, AX
 	ADDQ $128, BX
+	ADDQ $48, R8
 	SUBQ $1, SI
 	JMP steps
 
@@ -2395,14 +2493,15 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm4x32BF16(kc int, a, b, c *float32, ldc, add int)
-TEXT ·gemm4x32BF16(SB), NOSPLIT, $0-48
+// func gemm4x32BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+TEXT ·gemm4x32BF16(SB), NOSPLIT, $0-56
 	MOVQ kc+0(FP), SI
 	MOVQ a+8(FP), AX
 	MOVQ b+16(FP), BX
 	MOVQ c+24(FP), CX
 	MOVQ ldc+32(FP), DX
 	SHLQ $2, DX
+	MOVQ next+48(FP), R8
 	CMPQ add+40(FP), $0
 	JEQ zero
 	MOVQ CX, DI
@@ -2432,6 +2531,9 @@ zero:
 blocks:
 	CMPQ SI, $4
 	JL steps
+	PREFETCHT0 0(R8)
+	PREFETCHT0 64(R8)
+	PREFETCHT0 128(R8)
 	VMOVUPS 0(BX), Z0
 	VMOVUPS 64(BX), Z1
 	VBROADCASTSS 0(AX), Z2
@@ -2490,6 +2592,7 @@ blocks:
 	LONG $0x48566262; WORD $0xf952 // VDPBF16PS Z1, Z5, Z31
 	ADDQ $192, AX
 	ADDQ $512, BX
+	ADDQ $192, R8
 	SUBQ $4, SI
 	JMP blocks
 
@@ -2512,6 +2615,7 @@ steps:
 	LONG $0x48566262; WORD $0xf952 // VDPBF16PS Z1, Z5, Z31
 	ADDQ $48, AX
 	ADDQ $128, BX
+	ADDQ $48, R8
 	SUBQ $1, SI
 	JMP steps
 
@@ -2531,14 +2635,15 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm8x32BF16(kc int, a, b, c *float32, ldc, add int)
-TEXT ·gemm8x32BF16(SB), NOSPLIT, $0-48
+// func gemm8x32BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+TEXT ·gemm8x32BF16(SB), NOSPLIT, $0-56
 	MOVQ kc+0(FP), SI
 	MOVQ a+8(FP), AX
 	MOVQ b+16(FP), BX
 	MOVQ c+24(FP), CX
 	MOVQ ldc+32(FP), DX
 	SHLQ $2, DX
+	MOVQ next+48(FP), R8
 	CMPQ add+40(FP), $0
 	JEQ zero
 	MOVQ CX, DI
@@ -2588,6 +2693,9 @@ zero:
 blocks:
 	CMPQ SI, $4
 	JL steps
+	PREFETCHT0 0(R8)
+	PREFETCHT0 64(R8)
+	PREFETCHT0 128(R8)
 	VMOVUPS 0(BX), Z0
 	VMOVUPS 64(BX), Z1
 	VBROADCASTSS 0(AX), Z2
@@ -2694,6 +2802,7 @@ blocks:
 	LONG $0x48666262; WORD $0xf952 // VDPBF16PS Z1, Z3, Z31
 	ADDQ $192, AX
 	ADDQ $512, BX
+	ADDQ $192, R8
 	SUBQ $4, SI
 	JMP blocks
 
@@ -2728,6 +2837,7 @@ steps:
 	LONG $0x48666262; WORD $0xf952 // VDPBF16PS Z1, Z3, Z31
 	ADDQ $48, AX
 	ADDQ $128, BX
+	ADDQ $48, R8
 	SUBQ $1, SI
 	JMP steps
 
@@ -2759,14 +2869,15 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm12x16BF16(kc int, a, b, c *float32, ldc, add int)
-TEXT ·gemm12x16BF16(SB), NOSPLIT, $0-48
+// func gemm12x16BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+TEXT ·gemm12x16BF16(SB), NOSPLIT, $0-56
 	MOVQ kc+0(FP), SI
 	MOVQ a+8(FP), AX
 	MOVQ b+16(FP), BX
 	MOVQ c+24(FP), CX
 	MOVQ ldc+32(FP), DX
 	SHLQ $2, DX
+	MOVQ next+48(FP), R8
 	CMPQ add+40(FP), $0
 	JEQ zero
 	MOVQ CX, DI
@@ -2812,6 +2923,9 @@ zero:
 blocks:
 	CMPQ SI, $4
 	JL steps
+	PREFETCHT0 0(R8)
+	PREFETCHT0 64(R8)
+	PREFETCHT0 128(R8)
 	VMOVUPS 0(BX), Z0
 	VBROADCASTSS 0(AX), Z1
 	LONG $0x4876e262; WORD $0xe052 // VDPBF16PS Z0, Z1, Z20
@@ -2914,6 +3028,7 @@ blocks:
 	LONG $0x484e6262; WORD $0xf852 // VDPBF16PS Z0, Z6, Z31
 	ADDQ $192, AX
 	ADDQ $256, BX
+	ADDQ $192, R8
 	SUBQ $4, SI
 	JMP blocks
 
@@ -2947,6 +3062,7 @@ steps:
 	LONG $0x484e6262; WORD $0xf852 // VDPBF16PS Z0, Z6, Z31
 	ADDQ $48, AX
 	ADDQ $64, BX
+	ADDQ $48, R8
 	SUBQ $1, SI
 	JMP steps
 
@@ -2978,14 +3094,15 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm1x16BF16(kc int, a, b, c *float32, ldc, add int)
-TEXT ·gemm1x16BF16(SB), NOSPLIT, $0-48
+// func gemm1x16BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+TEXT ·gemm1x16BF16(SB), NOSPLIT, $0-56
 	MOVQ kc+0(FP), SI
 	MOVQ a+8(FP), AX
 	MOVQ b+16(FP), BX
 	MOVQ c+24(FP), CX
 	MOVQ ldc+32(FP), DX
 	SHLQ $2, DX
+	MOVQ next+48(FP), R8
 	CMPQ add+40(FP), $0
 	JEQ zero
 	MOVQ CX, DI
@@ -2998,6 +3115,9 @@ zero:
 blocks:
 	CMPQ SI, $4
 	JL steps
+	PREFETCHT0 0(R8)
+	PREFETCHT0 64(R8)
+	PREFETCHT0 128(R8)
 	VMOVUPS 0(BX), Z0
 	VBROADCASTSS 0(AX), Z1
 	LONG $0x48766262; WORD $0xf852 // VDPBF16PS Z0, Z1, Z31
@@ -3012,6 +3132,7 @@ blocks:
 	LONG $0x48766262; WORD $0xf852 // VDPBF16PS Z0, Z1, Z31
 	ADDQ $192, AX
 	ADDQ $256, BX
+	ADDQ $192, R8
 	SUBQ $4, SI
 	JMP blocks
 
@@ -3023,6 +3144,7 @@ steps:
 	LONG $0x48766262; WORD $0xf852 // VDPBF16PS Z0, Z1, Z31
 	ADDQ $48, AX
 	ADDQ $64, BX
+	ADDQ $48, R8
 	SUBQ $1, SI
 	JMP steps
 
@@ -3032,14 +3154,15 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm2x16BF16(kc int, a, b, c *float32, ldc, add int)
-TEXT ·gemm2x16BF16(SB), NOSPLIT, $0-48
+// func gemm2x16BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+TEXT ·gemm2x16BF16(SB), NOSPLIT, $0-56
 	MOVQ kc+0(FP), SI
 	MOVQ a+8(FP), AX
 	MOVQ b+16(FP), BX
 	MOVQ c+24(FP), CX
 	MOVQ ldc+32(FP), DX
 	SHLQ $2, DX
+	MOVQ next+48(FP), R8
 	CMPQ add+40(FP), $0
 	JEQ zero
 	MOVQ CX, DI
@@ -3055,6 +3178,9 @@ zero:
 blocks:
 	CMPQ SI, $4
 	JL steps
+	PREFETCHT0 0(R8)
+	PREFETCHT0 64(R8)
+	PREFETCHT0 128(R8)
 	VMOVUPS 0(BX), Z0
 	VBROADCASTSS 0(AX), Z1
 	LONG $0x48766262; WORD $0xf052 // VDPBF16PS Z0, Z1, Z30
@@ -3077,6 +3203,7 @@ blocks:
 	LONG $0x486e6262; WORD $0xf852 // VDPBF16PS Z0, Z2, Z31
 	ADDQ $192, AX
 	ADDQ $256, BX
+	ADDQ $192, R8
 	SUBQ $4, SI
 	JMP blocks
 
@@ -3090,6 +3217,7 @@ steps:
 	LONG $0x486e6262; WORD $0xf852 // VDPBF16PS Z0, Z2, Z31
 	ADDQ $48, AX
 	ADDQ $64, BX
+	ADDQ $48, R8
 	SUBQ $1, SI
 	JMP steps
 
@@ -3101,14 +3229,15 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm4x16BF16(kc int, a, b, c *float32, ldc, add int)
-TEXT ·gemm4x16BF16(SB), NOSPLIT, $0-48
+// func gemm4x16BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+TEXT ·gemm4x16BF16(SB), NOSPLIT, $0-56
 	MOVQ kc+0(FP), SI
 	MOVQ a+8(FP), AX
 	MOVQ b+16(FP), BX
 	MOVQ c+24(FP), CX
 	MOVQ ldc+32(FP), DX
 	SHLQ $2, DX
+	MOVQ next+48(FP), R8
 	CMPQ add+40(FP), $0
 	JEQ zero
 	MOVQ CX, DI
@@ -3130,6 +3259,9 @@ zero:
 blocks:
 	CMPQ SI, $4
 	JL steps
+	PREFETCHT0 0(R8)
+	PREFETCHT0 64(R8)
+	PREFETCHT0 128(R8)
 	VMOVUPS 0(BX), Z0
 	VBROADCASTSS 0(AX), Z1
 	LONG $0x48766262; WORD $0xe052 // VDPBF16PS Z0, Z1, Z28
@@ -3168,6 +3300,7 @@ blocks:
 	LONG $0x485e6262; WORD $0xf852 // VDPBF16PS Z0, Z4, Z31
 	ADDQ $192, AX
 	ADDQ $256, BX
+	ADDQ $192, R8
 	SUBQ $4, SI
 	JMP blocks
 
@@ -3185,6 +3318,7 @@ steps:
 	LONG $0x485e6262; WORD $0xf852 // VDPBF16PS Z0, Z4, Z31
 	ADDQ $48, AX
 	ADDQ $64, BX
+	ADDQ $48, R8
 	SUBQ $1, SI
 	JMP steps
 
@@ -3200,14 +3334,15 @@ store:
 	VZEROUPPER
 	RET
 
-// func gemm8x16BF16(kc int, a, b, c *float32, ldc, add int)
-TEXT ·gemm8x16BF16(SB), NOSPLIT, $0-48
+// func gemm8x16BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+TEXT ·gemm8x16BF16(SB), NOSPLIT, $0-56
 	MOVQ kc+0(FP), SI
 	MOVQ a+8(FP), AX
 	MOVQ b+16(FP), BX
 	MOVQ c+24(FP), CX
 	MOVQ ldc+32(FP), DX
 	SHLQ $2, DX
+	MOVQ next+48(FP), R8
 	CMPQ add+40(FP), $0
 	JEQ zero
 	MOVQ CX, DI
@@ -3241,6 +3376,9 @@ zero:
 blocks:
 	CMPQ SI, $4
 	JL steps
+	PREFETCHT0 0(R8)
+	PREFETCHT0 64(R8)
+	PREFETCHT0 128(R8)
 	VMOVUPS 0(BX), Z0
 	VBROADCASTSS 0(AX), Z1
 	LONG $0x48766262; WORD $0xc052 // VDPBF16PS Z0, Z1, Z24
@@ -3311,6 +3449,7 @@ blocks:
 	LONG $0x486e6262; WORD $0xf852 // VDPBF16PS Z0, Z2, Z31
 	ADDQ $192, AX
 	ADDQ $256, BX
+	ADDQ $192, R8
 	SUBQ $4, SI
 	JMP blocks
 
@@ -3336,6 +3475,7 @@ steps:
 	LONG $0x486e6262; WORD $0xf852 // VDPBF16PS Z0, Z2, Z31
 	ADDQ $48, AX
 	ADDQ $64, BX
+	ADDQ $48, R8
 	SUBQ $1, SI
 	JMP steps
 

@@ -23,7 +23,7 @@ type lmHead struct {
 	best                     mat[int32]
 	dw, dbias                mat[float32]
 	cap, scale               float32
-	addH, half               bool
+	addH, half, frozen       bool
 	has                      [12]bool // which operands are given, by their place in the command
 
 	z  mat[float32] // logits of the chunk, whose first token is lo
@@ -48,7 +48,8 @@ func head(d *Device, x *call) error {
 	o := &x.head
 	*o = lmHead{h: matrixOf(t[0]), w: matrixOf(t[1]), bias: x.t[headBias], target: i32(t[3]), logp: x.t[headLogP], lse: x.t[headLSE],
 		entropy: x.t[headEntropy], best: i32(t[headBest]), coef: x.t[headCoef], dh: matrixOf(t[headDH]), dw: x.t[headDW],
-		dbias: x.t[headDBias], cap: c.F[0], scale: c.F[1], addH: x.adds(0), half: dtype.Type(c.I[1]) == dtype.BF16}
+		dbias: x.t[headDBias], cap: c.F[0], scale: c.F[1], addH: x.adds(0), half: dtype.Type(c.I[1]) == dtype.BF16,
+		frozen: t[1].Frozen}
 	for i := range o.has {
 		o.has[i] = x.has(i)
 	}
@@ -76,7 +77,7 @@ func (o *lmHead) chunk(d *Device, lo, hi int) {
 	v := o.w.rows
 	z := mat[float32]{d.pool.logits((hi - lo) * v), hi - lo, v, v}
 	hidden := o.h.window(lo, hi, 0, o.h.cols)
-	p := product{c: matrix{mat: z}, a: operand{hidden, false}, b: operand{o.w, true}, half: o.half}
+	p := product{c: matrix{mat: z}, a: operand{matrix: hidden}, b: operand{matrix: o.w, trans: true, frozen: o.frozen}, half: o.half}
 	if o.has[headBias] {
 		p.bias = o.bias.row(0)
 	}
@@ -87,10 +88,10 @@ func (o *lmHead) chunk(d *Device, lo, hi int) {
 		return
 	}
 	if o.has[headDH] {
-		d.gemm(product{c: o.dh.window(lo, hi, 0, o.dh.cols), a: plain(z, false), b: operand{o.w, false}, add: o.addH, half: o.half})
+		d.gemm(product{c: o.dh.window(lo, hi, 0, o.dh.cols), a: plain(z, false), b: operand{matrix: o.w, frozen: o.frozen}, add: o.addH, half: o.half})
 	}
 	if o.has[headDW] {
-		d.gemm(product{c: matrix{mat: o.dw}, a: plain(z, true), b: operand{hidden, false}, add: true, half: o.half})
+		d.gemm(product{c: matrix{mat: o.dw}, a: plain(z, true), b: operand{matrix: hidden}, add: true, half: o.half})
 	}
 	if o.has[headDBias] {
 		d.call.strips(v, func(x *call, w *worker, clo, chi int) {

@@ -76,6 +76,9 @@ func (w *worker) convert(dst []float32, s *side, lo, have, k, depth int) {
 func (w *worker) fetch(dst []float32, o *operand, row, col, n int) []float32 {
 	at := row*o.ld + col
 	switch {
+	case o.q != nil:
+		n = min(n, o.cols-col)
+		o.q.fetch(dst[:n], at, &w.nf4)
 	case o.half != nil:
 		n = min(n, len(o.half)-at)
 		w.widen(dst, o.half[at:at+n])

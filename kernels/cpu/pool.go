@@ -16,6 +16,7 @@ type pool struct {
 	fam    *family
 	mem    *memory
 	work   []*worker
+	kept   keep      // packed frozen weights
 	shared []float32 // logits of a chunk, made and read by all workers
 
 	// The job: what comes before next is written before it, which hands the job over; a worker that comes late finds

@@ -28,7 +28,7 @@ func (b *block) tileTask(w *worker, s, t int) {
 		count := min(b.each, b.words-word)
 		pl := b.strip(w, llo, lhi, word, count)
 		for at := slo; at < shi; at += b.short.tile {
-			ps := panels{p: b.short.packed[at*b.words:], unit: b.short.unit, words: b.words}
+			ps := b.panelsOf(b.short, at, 0)
 			x := b.rect(0, lhi-llo, at-slo, min(shi, at+b.short.tile)-slo)
 			pa, pb := ps, pl
 			if b.long == &b.rows {
@@ -55,8 +55,8 @@ func (b *block) rect(llo, lhi, slo, shi int) rect {
 // strip gives the panels of lines [lo, hi) of the long side, at least count words of them.
 func (b *block) strip(w *worker, lo, hi, word, count int) panels {
 	long := b.long
-	if !b.fused {
-		return panels{p: long.packed[(lo-b.lo)*b.words:], unit: long.unit, words: b.words}
+	if !b.fused || long.kept != nil {
+		return b.panelsOf(long, lo, b.lo)
 	}
 	k, deep := word*long.step, min(count*long.step, b.depth-word*long.step)
 	p := w.scratch(scratchStrip, long.tile*count)
@@ -64,6 +64,15 @@ func (b *block) strip(w *worker, lo, hi, word, count int) panels {
 		w.pack(p[(at-lo)*count:][:long.unit*count], long, at, b.k+k, deep)
 	}
 	return panels{p, long.unit, count, word}
+}
+
+// panelsOf gives the panels of a side from a line on; the packed ones start with line from.
+func (b *block) panelsOf(s *side, line, from int) panels {
+	if s.kept != nil {
+		words := parts(b.total, s.step)
+		return panels{s.kept[line*words:], s.unit, words, -b.k / s.step}
+	}
+	return panels{p: s.packed[(line-from)*b.words:], unit: s.unit, words: b.words}
 }
 
 // begin gives the sums of a tile and whether they hold what to start from, which is zero, bias or c itself.
@@ -100,28 +109,31 @@ func (b *block) sweep(w *worker, c mat[float32], pa, pb panels, word, count int,
 	}
 	for i := 0; i < c.rows; i += mr {
 		a, rows := pa.at(i, word), min(mr, c.rows-i)
-		v := b.mk.of(rows)
+		v, next := b.mk.of(rows), a
+		if i+mr < c.rows {
+			next = pa.at(i+mr, word)
+		}
 		for j := 0; j < c.cols; j += nr {
 			to, cols := c.p[i*c.ld+j:], min(nr, c.cols-j)
 			if rows == v.rows && cols == nr {
 				_ = to[(rows-1)*c.ld+nr-1] // assembly does not check
-				v.run(count, a, pb.at(j, word), &to[0], c.ld, add)
+				v.run(count, a, pb.at(j, word), &to[0], c.ld, add, next)
 			} else {
-				b.edge(v, w.full[:], a, pb.at(j, word), count, to, c.ld, rows, cols, add)
+				b.edge(v, w.full[:], a, pb.at(j, word), count, to, c.ld, rows, cols, add, next)
 			}
 		}
 	}
 }
 
 // edge computes a microkernel's tile that reaches over the border, through a full one.
-func (b *block) edge(v variant, full []float32, pa, pb *float32, count int, to []float32, ld, rows, cols, add int) {
+func (b *block) edge(v variant, full []float32, pa, pb *float32, count int, to []float32, ld, rows, cols, add int, next *float32) {
 	nr := b.mk.nr
 	if add != 0 { // what lies beyond the border is computed and dropped
 		for i := range rows {
 			copy(full[i*nr:i*nr+cols], to[i*ld:])
 		}
 	}
-	v.run(count, pa, pb, &full[0], nr, add)
+	v.run(count, pa, pb, &full[0], nr, add, next)
 	for i := range rows {
 		copy(to[i*ld:i*ld+cols], full[i*nr:])
 	}

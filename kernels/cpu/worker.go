@@ -1,6 +1,10 @@
 package cpu
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
+)
 
 // worker has what one goroutine needs to run kernels: their argument block and scratch memory.
 type worker struct {
@@ -10,6 +14,7 @@ type worker struct {
 	args args
 	tail [maxOperands][lanes]float32
 	buf  [numScratch][]float32
+	nf4  [16]float32            // what the codes of NF4 stand for
 	rows [maxOperands][]float32 // operands of an element-wise op
 
 	block     block              // of the product that this worker drives
@@ -18,7 +23,7 @@ type worker struct {
 }
 
 func newWorker(fam *family, mem *memory) *worker {
-	w := &worker{fam: fam, mem: mem, wake: make(chan struct{}, 1)}
+	w := &worker{fam: fam, mem: mem, wake: make(chan struct{}, 1), nf4: dtype.NF4Levels()}
 	w.blockTask = w.block.task
 	return w
 }

@@ -52,9 +52,9 @@ func declarations() string {
 
 func (t tile) declare(out *strings.Builder) {
 	fmt.Fprintf(out, "// c (%d, %d) (+)= aᵀ·b of packed panels, kc deep\n//\n", t.mr, t.nr)
-	fmt.Fprintf(out, "//go:noescape\nfunc %s(kc int, a, b, c *float32, ldc, add int)\n\n", t.function())
+	fmt.Fprintf(out, "//go:noescape\nfunc %s(kc int, a, b, c *float32, ldc, add int, next *float32)\n\n", t.function())
 	for _, f := range t.fewer() {
-		fmt.Fprintf(out, "// the first %d rows of panels of %d\n//\n//go:noescape\nfunc %s(kc int, a, b, c *float32, ldc, add int)\n\n", f.mr, f.panel, f.function())
+		fmt.Fprintf(out, "// the first %d rows of panels of %d\n//\n//go:noescape\nfunc %s(kc int, a, b, c *float32, ldc, add int, next *float32)\n\n", f.mr, f.panel, f.function())
 	}
 }
 

@@ -78,10 +78,11 @@ func gemmFile() string {
 	return out.String()
 }
 
-// emit writes the microkernel. Registers: AX a, BX b, CX c, DX bytes between rows of c, SI steps left.
+// emit writes the microkernel. Registers: AX a, BX b, CX c, DX bytes between rows of c, R8 what to fetch for the next
+// panel of a, SI steps left.
 func (t tile) emit(out *text) {
-	out.function(t.function(), fmt.Sprintf("func %s(kc int, a, b, c *float32, ldc, add int)", t.function()), 48)
-	for i, arg := range []string{"kc+0(FP), SI", "a+8(FP), AX", "b+16(FP), BX", "c+24(FP), CX", "ldc+32(FP), DX"} {
+	out.function(t.function(), fmt.Sprintf("func %s(kc int, a, b, c *float32, ldc, add int, next *float32)", t.function()), 56)
+	for i, arg := range []string{"kc+0(FP), SI", "a+8(FP), AX", "b+16(FP), BX", "c+24(FP), CX", "ldc+32(FP), DX", "next+48(FP), R8"} {
 		out.op("MOVQ", arg)
 		if i == 4 {
 			out.op("SHLQ", "$2", "DX")
@@ -91,6 +92,9 @@ func (t tile) emit(out *text) {
 	out.label("blocks")
 	out.op("CMPQ", "SI", imm(unroll))
 	out.op("JL", "steps")
+	for at := 0; at < unroll*t.panel*4; at += 64 {
+		out.op("PREFETCHT0", mem(at, "R8"))
+	}
 	for k := range unroll {
 		t.step(out, k)
 	}
@@ -152,6 +156,7 @@ func (t tile) step(out *text, k int) {
 func (t tile) advance(out *text, steps int) {
 	out.op("ADDQ", imm(steps*t.panel*4), "AX")
 	out.op("ADDQ", imm(steps*t.nr*4), "BX")
+	out.op("ADDQ", imm(steps*t.panel*4), "R8")
 	out.op("SUBQ", imm(steps), "SI")
 }
 
