@@ -34,14 +34,14 @@ func (s *Stream) AttentionBack(dq, dk, dv, do, q, k, v, o, lse Tensor, spec Attn
 }
 
 func (a *AttnSpec) ints() [12]int32 {
-	return [12]int32{int32(a.Heads), int32(a.KVHeads), int32(a.HeadDim), int32(a.Window), int32(a.Seqs.MaxQ), int32(a.Seqs.MaxK)}
+	return [12]int32{int32(a.Heads), int32(a.KVHeads), int32(a.HeadDim), int32(a.Window), int32(a.Seqs.MaxQ), int32(a.Seqs.MaxK), 0, int32(a.Compute)}
 }
 
 // matches reports whether the spec fits the operands. The starts and lengths themselves are in device memory; backends
 // check them when they read them.
 func (a *AttnSpec) matches(q, k, v, lse Tensor) bool {
 	n, d := a.Seqs.Count, a.HeadDim
-	return a.KVHeads > 0 && a.Heads%a.KVHeads == 0 && isF32(q, a.Seqs.N, a.Heads*d) && isF32(k, -1, a.KVHeads*d) && alike(k, v) &&
+	return computes(a.Compute) && a.Scale >= 0 && a.KVHeads > 0 && a.Heads%a.KVHeads == 0 && isF32(q, a.Seqs.N, a.Heads*d) && isF32(k, -1, a.KVHeads*d) && alike(k, v) &&
 		isF32(lse, a.Seqs.N, a.Heads) && is(a.Seqs.QStart, dtype.I32, n+1, 1) && is(a.Seqs.KStart, dtype.I32, n, 1) &&
 		is(a.Seqs.KLen, dtype.I32, n, 1) && a.PrefixK.None() == a.PrefixV.None() &&
 		(a.PrefixK.None() || isF32(a.PrefixK, -1, k.Cols) && alike(a.PrefixK, a.PrefixV))

@@ -6,7 +6,7 @@ type Op uint16
 // The operations, one for each method of Stream, with the places of their operands in Cmd.T, Cmd.I and Cmd.F.
 const (
 	OpNone           Op = iota
-	OpMatMul            // T c a b bias; I ta tb mode
+	OpMatMul            // T c a b bias absmax; I ta tb mode compute
 	OpFill              // T x; F v
 	OpCopy              // T dst src
 	OpCopyRows          // T dst src rows
@@ -23,11 +23,11 @@ const (
 	OpSwiGLUBack        // T dgate dup dy gate up; I mode
 	OpGELU              // T y x
 	OpGELUBack          // T dx dy x; I mode
-	OpAttention         // T o lse q k v qstart kstart klen prefixk prefixv; I heads kvheads headdim window maxq maxk; F scale softcap
-	OpAttentionBack     // T dq dk dv do q k v o lse qstart kstart klen prefixk prefixv dprefixk dprefixv; I as OpAttention, then mode; F as OpAttention
+	OpAttention         // T o lse q k v qstart kstart klen prefixk prefixv; I heads kvheads headdim window maxq maxk - compute; F scale softcap
+	OpAttentionBack     // T dq dk dv do q k v o lse qstart kstart klen prefixk prefixv dprefixk dprefixv; I as OpAttention, mode before compute; F as OpAttention
 	OpGatherRows        // T dst table ids
 	OpScatterAddRows    // T dtable dy ids order
-	OpHead              // T h w bias target logp lse entropy best coef dh dw dbias; I modeh; F softcap logitscale
+	OpHead              // T h w bias target logp lse entropy best coef dh dw dbias; I modeh compute; F softcap logitscale
 	OpDrop              // T y x step key; I mode seedlow seedhigh site; F rate
 	OpSumSq             // T dst x; I mode
 	OpWeightedSum       // T dst x; I mode; F f

@@ -1,5 +1,7 @@
 package kernels
 
+import "github.com/seed-7b27c88a/shoal/kernels/dtype"
+
 // Mode says whether an output is overwritten or added to. The tape gives Set to the first writer of a
 // gradient and Add to the rest.
 type Mode int32
@@ -25,9 +27,10 @@ type Seqs struct {
 
 // MatMul says how a GEMM reads its operands: c (M, N) = op(a) · op(b).
 type MatMul struct {
-	TA, TB bool   // a is stored (K, M); b is stored (N, K)
-	Mode   Mode   // Add: c += …
-	Bias   Tensor // (1, N), optional, added to each row
+	TA, TB  bool       // a is stored (K, M); b is stored (N, K)
+	Mode    Mode       // Add: c += …
+	Bias    Tensor     // F32 (1, N), optional, added to each row
+	Compute dtype.Type // what elements of a and b are multiplied as: F32, or BF16 (rounded to it first); sums are float32
 }
 
 // AttnSpec describes scaled dot-product attention over Seqs. q is (N, Heads·HeadDim), k and v are
@@ -36,10 +39,11 @@ type MatMul struct {
 type AttnSpec struct {
 	Seqs                    *Seqs
 	Heads, KVHeads, HeadDim int
-	Window                  int     // 0: all earlier keys
-	Scale, Softcap          float32 // Softcap 0: none
-	PrefixK, PrefixV        Tensor  // (P, KVHeads·HeadDim), optional: keys visible to every query, never masked
-	DPrefixK, DPrefixV      Tensor  // their gradients, optional outputs of AttentionBack; always added to
+	Window                  int        // 0: all earlier keys
+	Scale, Softcap          float32    // Softcap 0: none
+	PrefixK, PrefixV        Tensor     // (P, KVHeads·HeadDim), optional: keys visible to every query, never masked
+	DPrefixK, DPrefixV      Tensor     // their gradients, optional outputs of AttentionBack; always added to
+	Compute                 dtype.Type // of the products, as in MatMul; softmax and its sums are float32
 }
 
 // Dropout names a random choice by counters alone, never by node or order: the mask of an element is a hash of
@@ -67,12 +71,13 @@ type Rope struct {
 // Coef = d(loss)/d(LogP) and writes or adds DH and adds to DW. With both LogP and Coef the two phases share one pass
 // over the logits (plain cross-entropy: Coef is -1 on target tokens). A Target of -1 is ignored: LogP 0, no gradient.
 type Head struct {
-	H, W, Bias          Tensor
+	H, W, Bias          Tensor // H and W are F32 or BF16
 	Target              Tensor // I32 (N,1)
 	LogP, LSE, Entropy  Tensor // F32 (N,1), optional outputs; LSE is an input of a second phase run alone
 	Best                Tensor // I32 (N,1), optional output
 	Coef                Tensor // F32 (N,1), optional input
-	DH, DW, DBias       Tensor // optional outputs; DW and DBias are added to
+	DH, DW, DBias       Tensor // optional outputs; DH is F32 or BF16; DW and DBias are added to
 	ModeH               Mode
-	Softcap, LogitScale float32 // 0: none, 0 = 1
+	Compute             dtype.Type // of the three products, as in MatMul; everything else is float32
+	Softcap, LogitScale float32    // 0: none, 0 = 1
 }

@@ -145,6 +145,11 @@ func is(t Tensor, typ dtype.Type, rows, cols int) bool {
 // isF32 reports whether t is F32 and (rows, cols).
 func isF32(t Tensor, rows, cols int) bool { return is(t, dtype.F32, rows, cols) }
 
+// isReal reports whether t is F32 or BF16 and (rows, cols).
+func isReal(t Tensor, rows, cols int) bool {
+	return isF32(t, rows, cols) || is(t, dtype.BF16, rows, cols)
+}
+
 // optF32 is isF32 that also takes none.
 func optF32(t Tensor, rows, cols int) bool { return t.None() || isF32(t, rows, cols) }
 

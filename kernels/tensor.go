@@ -15,12 +15,21 @@ type Tensor struct {
 	Off, Rows, Cols, Ld int
 	Type                dtype.Type
 	Q                   *Quant // scales of int8 and nf4 storage, else nil
+	Frozen              bool   // nobody writes the contents until the buffer is freed: a device may keep copies in forms of its own
 }
 
-// Quant holds the scales of a quantized tensor: one absmax per Block elements, flattened row-major.
+// Quant holds the scales of quantized elements, as kernels/dtype makes them: one absmax per Block elements, counted from
+// element First of the buffer, where the whole tensor starts. Windows on a quantized tensor share its Quant.
 type Quant struct {
-	Absmax, Offset Tensor
-	Block          int
+	Absmax, Offset Tensor // Absmax F32 (1, blocks); Offset is none: scales are not quantized themselves
+	Block, First   int
+}
+
+// covers reports whether every element of the window t has a scale.
+func (q *Quant) covers(t Tensor) bool {
+	last := t.Off + (t.Rows-1)*t.Ld + t.Cols - 1
+	return q != nil && q.Block > 0 && t.Off >= q.First && q.Offset.None() && isF32(q.Absmax, 1, -1) &&
+		(t.Len() == 0 || (last-q.First)/q.Block < q.Absmax.Cols)
 }
 
 // None reports whether t is the zero Tensor, an optional operand left out.

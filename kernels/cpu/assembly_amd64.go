@@ -2,13 +2,19 @@
 
 package cpu
 
+import "unsafe"
+
 func newAVX512() *family {
 	return &family{
 		name:          "avx512",
-		gemm:          microkernel{mr: 12, nr: 32, run: gemm12x32AVX512},
-		narrow:        microkernel{mr: 6, nr: 16, run: gemm6x16AVX2},
-		pack:          packer{quads: packQuads, pair: packPair, rows: packRows},
+		gemm:          microkernel{mr: 12, nr: 32, step: 1, run: gemm12x32AVX512, fewer: []variant{{1, gemm1x32AVX512}, {2, gemm2x32AVX512}, {4, gemm4x32AVX512}, {8, gemm8x32AVX512}}},
+		slim:          []microkernel{microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2, fewer: []variant{{1, gemm1x16AVX2}, {2, gemm2x16AVX2}, {4, gemm4x16AVX2}}}, microkernel{mr: 12, nr: 16, step: 1, run: gemm12x16AVX512, fewer: []variant{{1, gemm1x16AVX512}, {2, gemm2x16AVX512}, {4, gemm4x16AVX512}, {8, gemm8x16AVX512}}}},
+		words:         packer{quads: packQuads, pair: packPair, rows: map[int]copier{6: packRows6, 12: packRows12, 16: packRows16, 32: packRows32}},
 		peak:          peakAVX512,
+		pairs:         microkernel{mr: 12, nr: 32, step: 2, run: gemm12x32BF16, fewer: []variant{{1, gemm1x32BF16}, {2, gemm2x32BF16}, {4, gemm4x32BF16}, {8, gemm8x32BF16}}},
+		slimPairs:     microkernel{mr: 12, nr: 16, step: 2, run: gemm12x16BF16, fewer: []variant{{1, gemm1x16BF16}, {2, gemm2x16BF16}, {4, gemm4x16BF16}, {8, gemm8x16BF16}}},
+		zip:           packer{quads: packQuadsSwap, pair: packPairSwap, zip: packZip},
+		peakPairs:     peakBF16,
 		add:           kernel{run: addAVX512, outs: 1},
 		mul:           kernel{run: mulAVX512, outs: 1},
 		mulAdd:        kernel{run: mulAddAVX512, outs: 1},
@@ -33,21 +39,25 @@ func newAVX512() *family {
 		lnWeight:      kernel{run: lnWeightAVX512, outs: 1},
 		softBack:      kernel{run: softBackAVX512, outs: 1},
 		expSum:        kernel{run: expSumAVX512, outs: 1, pad: negInf},
+		expScale:      kernel{run: expScaleAVX512, outs: 1, pad: negInf},
 		swiglu:        kernel{run: swigluAVX512, outs: 1},
 		swigluBack:    kernel{run: swigluBackAVX512, outs: 2},
 		swigluBackAdd: kernel{run: swigluBackAddAVX512, outs: 2},
 		gelu:          kernel{run: geluAVX512, outs: 1},
 		geluBack:      kernel{run: geluBackAVX512, outs: 1},
 		geluBackAdd:   kernel{run: geluBackAddAVX512, outs: 1},
+		widen:         kernel{run: widenAVX512, outs: 1},
+		narrow:        kernel{run: narrowAVX512, outs: 1},
+		round:         kernel{run: roundAVX512, outs: 1},
 	}
 }
 
 func newAVX2() *family {
 	return &family{
 		name:          "avx2",
-		gemm:          microkernel{mr: 6, nr: 16, run: gemm6x16AVX2},
-		narrow:        microkernel{mr: 6, nr: 16, run: gemm6x16AVX2},
-		pack:          packer{quads: packQuads, pair: packPair, rows: packRows},
+		gemm:          microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2, fewer: []variant{{1, gemm1x16AVX2}, {2, gemm2x16AVX2}, {4, gemm4x16AVX2}}},
+		slim:          []microkernel{microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2, fewer: []variant{{1, gemm1x16AVX2}, {2, gemm2x16AVX2}, {4, gemm4x16AVX2}}}},
+		words:         packer{quads: packQuads, pair: packPair, rows: map[int]copier{6: packRows6, 12: packRows12, 16: packRows16, 32: packRows32}},
 		peak:          peakAVX2,
 		add:           kernel{run: addAVX2, outs: 1},
 		mul:           kernel{run: mulAVX2, outs: 1},
@@ -73,19 +83,18 @@ func newAVX2() *family {
 		lnWeight:      kernel{run: lnWeightAVX2, outs: 1},
 		softBack:      kernel{run: softBackAVX2, outs: 1},
 		expSum:        kernel{run: expSumAVX2, outs: 1, pad: negInf},
+		expScale:      kernel{run: expScaleAVX2, outs: 1, pad: negInf},
 		swiglu:        kernel{run: swigluAVX2, outs: 1},
 		swigluBack:    kernel{run: swigluBackAVX2, outs: 2},
 		swigluBackAdd: kernel{run: swigluBackAddAVX2, outs: 2},
 		gelu:          kernel{run: geluAVX2, outs: 1},
 		geluBack:      kernel{run: geluBackAVX2, outs: 1},
 		geluBackAdd:   kernel{run: geluBackAddAVX2, outs: 1},
+		widen:         kernel{run: widenAVX2, outs: 1},
+		narrow:        kernel{run: narrowAVX2, outs: 1},
+		round:         kernel{run: roundAVX2, outs: 1},
 	}
 }
-
-// c (12, 32) (+)= aᵀ·b of packed panels, kc deep
-//
-//go:noescape
-func gemm12x32AVX512(kc int, a, b, c *float32, ldc, add int)
 
 // 24 multiply-adds of 16 lanes per round, on registers alone
 func peakAVX512(rounds int)
@@ -210,6 +219,11 @@ func softBackAVX512(a *args)
 //go:noescape
 func expSumAVX512(a *args)
 
+// x0 = exp(f1·x1-f0), acc += x0
+//
+//go:noescape
+func expScaleAVX512(a *args)
+
 // x0 = (x1·σ(x1))·x2
 //
 //go:noescape
@@ -240,10 +254,20 @@ func geluBackAVX512(a *args)
 //go:noescape
 func geluBackAddAVX512(a *args)
 
-// c (6, 16) (+)= aᵀ·b of packed panels, kc deep
+// x0 = x1, which is bfloat16
 //
 //go:noescape
-func gemm6x16AVX2(kc int, a, b, c *float32, ldc, add int)
+func widenAVX512(a *args)
+
+// x0, which is bfloat16, = x1 rounded
+//
+//go:noescape
+func narrowAVX512(a *args)
+
+// x0 = x1 rounded to bfloat16
+//
+//go:noescape
+func roundAVX512(a *args)
 
 // 12 multiply-adds of 8 lanes per round, on registers alone
 func peakAVX2(rounds int)
@@ -368,6 +392,11 @@ func softBackAVX2(a *args)
 //go:noescape
 func expSumAVX2(a *args)
 
+// x0 = exp(f1·x1-f0), acc += x0
+//
+//go:noescape
+func expScaleAVX2(a *args)
+
 // x0 = (x1·σ(x1))·x2
 //
 //go:noescape
@@ -398,11 +427,166 @@ func geluBackAVX2(a *args)
 //go:noescape
 func geluBackAddAVX2(a *args)
 
+// x0 = x1, which is bfloat16
+//
 //go:noescape
-func packQuads(dst, src *float32, ld, width, quads, blocks int)
+func widenAVX2(a *args)
+
+// x0, which is bfloat16, = x1 rounded
+//
+//go:noescape
+func narrowAVX2(a *args)
+
+// x0 = x1 rounded to bfloat16
+//
+//go:noescape
+func roundAVX2(a *args)
+
+// c (12, 32) (+)= aᵀ·b of packed panels, kc deep
+//
+//go:noescape
+func gemm12x32AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+
+// the first 1 rows of panels of 12
+//
+//go:noescape
+func gemm1x32AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+
+// the first 2 rows of panels of 12
+//
+//go:noescape
+func gemm2x32AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+
+// the first 4 rows of panels of 12
+//
+//go:noescape
+func gemm4x32AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+
+// the first 8 rows of panels of 12
+//
+//go:noescape
+func gemm8x32AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+
+// c (6, 16) (+)= aᵀ·b of packed panels, kc deep
+//
+//go:noescape
+func gemm6x16AVX2(kc int, a, b, c *float32, ldc, add int, next *float32)
+
+// the first 1 rows of panels of 6
+//
+//go:noescape
+func gemm1x16AVX2(kc int, a, b, c *float32, ldc, add int, next *float32)
+
+// the first 2 rows of panels of 6
+//
+//go:noescape
+func gemm2x16AVX2(kc int, a, b, c *float32, ldc, add int, next *float32)
+
+// the first 4 rows of panels of 6
+//
+//go:noescape
+func gemm4x16AVX2(kc int, a, b, c *float32, ldc, add int, next *float32)
+
+// c (12, 16) (+)= aᵀ·b of packed panels, kc deep
+//
+//go:noescape
+func gemm12x16AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+
+// the first 1 rows of panels of 12
+//
+//go:noescape
+func gemm1x16AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+
+// the first 2 rows of panels of 12
+//
+//go:noescape
+func gemm2x16AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+
+// the first 4 rows of panels of 12
+//
+//go:noescape
+func gemm4x16AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+
+// the first 8 rows of panels of 12
+//
+//go:noescape
+func gemm8x16AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+
+// c (12, 32) (+)= aᵀ·b of packed panels, kc deep
+//
+//go:noescape
+func gemm12x32BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+
+// the first 1 rows of panels of 12
+//
+//go:noescape
+func gemm1x32BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+
+// the first 2 rows of panels of 12
+//
+//go:noescape
+func gemm2x32BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+
+// the first 4 rows of panels of 12
+//
+//go:noescape
+func gemm4x32BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+
+// the first 8 rows of panels of 12
+//
+//go:noescape
+func gemm8x32BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+
+// c (12, 16) (+)= aᵀ·b of packed panels, kc deep
+//
+//go:noescape
+func gemm12x16BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+
+// the first 1 rows of panels of 12
+//
+//go:noescape
+func gemm1x16BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+
+// the first 2 rows of panels of 12
+//
+//go:noescape
+func gemm2x16BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+
+// the first 4 rows of panels of 12
+//
+//go:noescape
+func gemm4x16BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+
+// the first 8 rows of panels of 12
+//
+//go:noescape
+func gemm8x16BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+
+func peakBF16(rounds int)
 
 //go:noescape
-func packPair(dst, src *float32, ld, width, blocks int)
+func packQuads(dst, src unsafe.Pointer, ld, width, quads, blocks int)
 
 //go:noescape
-func packRows(dst, src *float32, ld, width, depth int)
+func packQuadsSwap(dst, src unsafe.Pointer, ld, width, quads, blocks int)
+
+//go:noescape
+func packPair(dst, src unsafe.Pointer, ld, width, blocks int)
+
+//go:noescape
+func packPairSwap(dst, src unsafe.Pointer, ld, width, blocks int)
+
+//go:noescape
+func packZip(dst, src unsafe.Pointer, ld, width, depth int)
+
+//go:noescape
+func packRows6(dst, src unsafe.Pointer, ld, depth int)
+
+//go:noescape
+func packRows12(dst, src unsafe.Pointer, ld, depth int)
+
+//go:noescape
+func packRows16(dst, src unsafe.Pointer, ld, depth int)
+
+//go:noescape
+func packRows32(dst, src unsafe.Pointer, ld, depth int)

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/seed-7b27c88a/shoal/kernels"
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
 )
 
 // queryBlock is how many queries share a tile of scores: the scores of one tile are all that is ever held of the
@@ -19,29 +20,43 @@ type attn struct {
 	heads, kvHeads, dim  int
 	window               int
 	scale, softcap       float32
-	prefix               int // rows of prefixK
+	prefix               int       // rows of prefixK
+	blocks               []queries // of all sequences
+	first                []int     // where those of each sequence start, and their number
+	half                 bool      // products are computed in bfloat16
 }
 
 // queries is a block of queries [lo, hi) of sequence s, as rows of q; first is the place of its first own key among the
 // sequence's keys.
 type queries struct{ s, lo, hi, first int }
 
-func newAttn(c *kernels.Cmd, ins [5]int, tables int) (*attn, error) {
+// open unpacks a command. The lists keep their memory from one command to the next.
+func (a *attn) open(x *call, ins [5]int, tables int) error {
+	c := x.cmd
 	t := &c.T
-	a := &attn{
-		o: f32(t[ins[0]]), lse: f32(t[ins[1]]), q: f32(t[ins[2]]), k: f32(t[ins[3]]), v: f32(t[ins[4]]),
-		qstart: column(i32(t[tables])), kstart: column(i32(t[tables+1])), klen: column(i32(t[tables+2])),
-		prefixK: f32(t[tables+3]), prefixV: f32(t[tables+4]),
-		heads: int(c.I[0]), kvHeads: int(c.I[1]), dim: int(c.I[2]), window: int(c.I[3]), scale: c.F[0], softcap: c.F[1],
-	}
+	a.o, a.lse, a.q, a.k, a.v = x.t[ins[0]], x.t[ins[1]], x.t[ins[2]], x.t[ins[3]], x.t[ins[4]]
+	a.qstart, a.kstart, a.klen = column(a.qstart, t[tables]), column(a.kstart, t[tables+1]), column(a.klen, t[tables+2])
+	a.prefixK, a.prefixV = x.t[tables+3], x.t[tables+4]
+	a.heads, a.kvHeads, a.dim, a.window = int(c.I[0]), int(c.I[1]), int(c.I[2]), int(c.I[3])
+	a.scale, a.softcap, a.half = c.F[0], c.F[1], dtype.Type(c.I[7]) == dtype.BF16
 	a.prefix = a.prefixK.rows
-	return a, a.check()
+	if err := a.check(); err != nil {
+		return err
+	}
+	a.blocks, a.first = a.blocks[:0], a.first[:0]
+	for s := range a.klen {
+		a.first = append(a.first, len(a.blocks))
+		a.cut(s)
+	}
+	a.first = append(a.first, len(a.blocks))
+	return nil
 }
 
-func column(m mat[int32]) []int32 {
-	out := make([]int32, m.rows)
-	for i := range out {
-		out[i] = m.row(i)[0]
+func column(out []int32, t kernels.Tensor) []int32 {
+	m := i32(t)
+	out = out[:0]
+	for i := range m.rows {
+		out = append(out, m.row(i)[0])
 	}
 	return out
 }
@@ -61,17 +76,13 @@ func (a *attn) check() error {
 	return nil
 }
 
-// blocks lists the query blocks of the sequences [lo, hi).
-func (a *attn) blocks(lo, hi int) []queries {
-	var out []queries
-	for s := lo; s < hi; s++ {
-		q, end := int(a.qstart[s]), int(a.qstart[s+1])
-		ahead := int(a.klen[s]) - (end - q) // keys before the first query's own
-		for at := q; at < end; at += queryBlock {
-			out = append(out, queries{s: s, lo: at, hi: min(end, at+queryBlock), first: ahead + at - q})
-		}
+// cut appends the query blocks of a sequence.
+func (a *attn) cut(s int) {
+	q, end := int(a.qstart[s]), int(a.qstart[s+1])
+	ahead := int(a.klen[s]) - (end - q) // keys before the first query's own
+	for at := q; at < end; at += queryBlock {
+		a.blocks = append(a.blocks, queries{s: s, lo: at, hi: min(end, at+queryBlock), first: ahead + at - q})
 	}
-	return out
 }
 
 // keys is the range of the sequence's keys that the block sees at all.
@@ -83,77 +94,103 @@ func (a *attn) keys(b queries) (lo, hi int) {
 	return lo, hi
 }
 
-func attention(d *Device, c *kernels.Cmd) error {
-	a, err := newAttn(c, [5]int{0, 1, 2, 3, 4}, 5)
-	if err != nil {
+func attention(_ *Device, x *call) error {
+	a := &x.attn.attn
+	if err := a.open(x, [5]int{0, 1, 2, 3, 4}, 5); err != nil {
 		return err
 	}
-	blocks := a.blocks(0, len(a.klen))
-	d.pool.each(len(blocks)*a.heads, func(w *worker, i int) { a.forward(w, blocks[i/a.heads], i%a.heads) })
+	x.tasks(len(a.blocks)*a.heads, func(x *call, w *worker, i int) {
+		a := &x.attn.attn
+		a.forward(w, a.blocks[i/a.heads], i%a.heads)
+	})
 	return nil
 }
 
-// head is the columns of head h, rows [lo, hi), of a matrix with heads side by side.
-func (a *attn) head(m mat[float32], lo, hi, h int) mat[float32] {
-	return m.window(lo, hi, h*a.dim, (h+1)*a.dim)
-}
-
-// forward computes one block of queries of one head.
+// forward computes one block of queries of one head. Rows of probabilities are normalized last, as rows of the output.
 func (a *attn) forward(w *worker, b queries, h int) {
 	s := a.scores(w, b, h)
+	norm := w.scratch(scratchRow, s.rows)
 	for i := range s.rows {
-		row := s.row(i)
-		m := w.max(row)
-		w.set(m)
-		sum := w.reduce(&w.fam.expSum, len(row), row, row)
-		w.set(1 / sum)
-		w.apply(&w.fam.scale, len(row), row, row)
+		x := a.seen(s.row(i), b, i)
+		m := float32(w.max(x) * a.factor())
+		w.set(m, a.factor())
+		sum := w.reduce(&w.fam.expScale, len(x), x, x)
 		a.lse.row(b.lo + i)[h] = m + float32(math.Log(float64(sum)))
+		norm[i] = 1 / sum
 	}
 	o := a.head(a.o, b.lo, b.hi, h)
 	klo, khi := a.keys(b)
 	kv, base := h/(a.heads/a.kvHeads), int(a.kstart[b.s])
 	if a.prefix > 0 {
-		w.gemm(product{c: o, a: operand{mat: s.window(0, s.rows, 0, a.prefix)}, b: operand{mat: a.head(a.prefixV, 0, a.prefix, kv)}})
+		a.multiply(w, product{c: matrix{mat: o}, a: plain(s.window(0, s.rows, 0, a.prefix), false), b: plain(a.head(a.prefixV, 0, a.prefix, kv), false)})
 	}
-	w.gemm(product{c: o, a: operand{mat: s.window(0, s.rows, a.prefix, s.cols)}, b: operand{mat: a.head(a.v, base+klo, base+khi, kv)},
+	a.multiply(w, product{c: matrix{mat: o}, a: plain(s.window(0, s.rows, a.prefix, s.cols), false), b: plain(a.head(a.v, base+klo, base+khi, kv), false),
 		add: a.prefix > 0})
+	for i := range o.rows {
+		w.set(norm[i])
+		w.apply(&w.fam.scale, o.cols, o.row(i), o.row(i))
+	}
 }
 
-// scores fills a tile with q·kᵀ·scale of the block: the prefix keys' columns first, then those of the keys in sight.
-// What a query does not see is -Inf.
+// factor is what scores are still to be multiplied by: the scale, unless a softcap has used it.
+func (a *attn) factor() float32 {
+	if a.softcap > 0 {
+		return 1
+	}
+	return a.scale
+}
+
+// scores fills a tile with q·kᵀ of the block, capped where there is a softcap: the prefix keys' columns first, then
+// those of the keys in sight.
 func (a *attn) scores(w *worker, b queries, h int) mat[float32] {
 	klo, khi := a.keys(b)
 	rows, cols := b.hi-b.lo, a.prefix+khi-klo
 	s := mat[float32]{w.scratch(scratchTile, rows*cols), rows, cols, cols}
 	kv, base := h/(a.heads/a.kvHeads), int(a.kstart[b.s])
-	q := operand{mat: a.head(a.q, b.lo, b.hi, h)}
+	q := plain(a.head(a.q, b.lo, b.hi, h), false)
 	if a.prefix > 0 {
-		w.gemm(product{c: s.window(0, rows, 0, a.prefix), a: q, b: operand{a.head(a.prefixK, 0, a.prefix, kv), true}})
+		a.multiply(w, product{c: matrix{mat: s.window(0, rows, 0, a.prefix)}, a: q, b: plain(a.head(a.prefixK, 0, a.prefix, kv), true)})
 	}
-	w.gemm(product{c: s.window(0, rows, a.prefix, cols), a: q, b: operand{a.head(a.k, base+klo, base+khi, kv), true}})
-	for i := range rows {
+	a.multiply(w, product{c: matrix{mat: s.window(0, rows, a.prefix, cols)}, a: q, b: plain(a.head(a.k, base+klo, base+khi, kv), true)})
+	for i := 0; i < rows && a.softcap > 0; i++ {
 		row := s.row(i)
 		w.set(a.scale)
 		w.apply(&w.fam.scale, cols, row, row)
-		if a.softcap > 0 {
-			capRow(row, a.softcap)
-		}
-		a.hide(row[a.prefix:], b.first+i, klo)
+		capRow(row, a.softcap)
 	}
 	return s
 }
 
-// hide masks the keys klo, klo+1, … that a query at place own among the sequence's keys does not see.
-func (a *attn) hide(row []float32, own, klo int) {
+// seen is the run of a row of scores that holds all that query i of the block sees; what it does not see inside is
+// -Inf, and outside 0, for the products that follow read whole rows.
+func (a *attn) seen(row []float32, b queries, i int) []float32 {
+	klo, _ := a.keys(b)
+	own := b.first + i
+	hi := a.prefix + own + 1 - klo
+	clear(row[hi:])
+	first := 0 // key in sight
 	if a.window > 0 {
-		for j := klo; j <= own-a.window; j++ {
-			row[j-klo] = negInf
-		}
+		first = max(0, own-a.window+1-klo)
 	}
-	for j := own + 1 - klo; j < len(row); j++ {
-		row[j] = negInf
+	if a.prefix == 0 {
+		clear(row[:first])
+		return row[first:hi]
 	}
+	for j := range first {
+		row[a.prefix+j] = negInf
+	}
+	return row[:hi]
+}
+
+// multiply runs a product on this worker in the type that the op computes in.
+func (a *attn) multiply(w *worker, p product) {
+	p.half = a.half
+	w.gemm(p)
+}
+
+// head is the columns of head h, rows [lo, hi), of a matrix with heads side by side.
+func (a *attn) head(m mat[float32], lo, hi, h int) mat[float32] {
+	return m.window(lo, hi, h*a.dim, (h+1)*a.dim)
 }
 
 // capRow squashes scores to limit·tanh(x/limit).

@@ -1,44 +1,48 @@
 package cpu
 
-import "github.com/seed-7b27c88a/shoal/kernels"
-
 // attnBack adds the gradients to an attn.
 type attnBack struct {
-	*attn
+	attn
 	dq, dk, dv, do     mat[float32]
 	dprefixK, dprefixV mat[float32]
-	mode               kernels.Mode
+	add                bool
+	groups             int // sequences that are tasks by themselves, or 1
 }
 
 // attentionBack recomputes the scores tile by tile (Dao et al. 2022, arXiv:2205.14135). A task owns the key head of a
 // sequence and walks its query heads and blocks in order, so that sums of dk and dv have one order.
-func attentionBack(d *Device, c *kernels.Cmd) error {
-	fwd, err := newAttn(c, [5]int{7, 8, 4, 5, 6}, 9)
-	if err != nil {
+func attentionBack(_ *Device, x *call) error {
+	a := &x.attn
+	if err := a.open(x, [5]int{7, 8, 4, 5, 6}, 9); err != nil {
 		return err
 	}
-	a := &attnBack{attn: fwd, dq: f32(c.T[0]), dk: f32(c.T[1]), dv: f32(c.T[2]), do: f32(c.T[3]),
-		dprefixK: f32(c.T[14]), dprefixV: f32(c.T[15]), mode: kernels.Mode(c.I[6])}
-	if a.mode == kernels.Set {
-		d.rows(a.dk.rows, 2*a.dk.cols, func(_ *worker, i int) { clear(a.dk.row(i)); clear(a.dv.row(i)) })
+	a.dq, a.dk, a.dv, a.do = x.t[0], x.t[1], x.t[2], x.t[3]
+	a.dprefixK, a.dprefixV, a.add = x.t[14], x.t[15], x.adds(6)
+	if !a.add {
+		x.rows(a.dk.rows, 2*a.dk.cols, func(x *call, _ *worker, i int) {
+			clear(x.attn.dk.row(i))
+			clear(x.attn.dv.row(i))
+		})
 	}
-	n, groups := len(a.klen), len(a.klen)
-	if n > 0 && (a.dprefixK.rows > 0 || a.shared()) {
-		groups = 1 // what sequences share is summed by one task, in order
+	a.groups = len(a.klen)
+	if a.groups > 0 && (a.dprefixK.rows > 0 || a.shared()) {
+		a.groups = 1 // what sequences share is summed by one task, in order
 	}
-	d.pool.each(groups*a.kvHeads, func(w *worker, i int) {
-		g, kv := i/a.kvHeads, i%a.kvHeads
-		lo, hi := g, g+1
-		if groups == 1 {
-			lo, hi = 0, n
-		}
-		for _, b := range a.blocks(lo, hi) {
-			for h := kv * (a.heads / a.kvHeads); h < (kv+1)*(a.heads/a.kvHeads); h++ {
-				a.backward(w, b, h, kv)
-			}
-		}
-	})
+	x.tasks(a.groups*a.kvHeads, func(x *call, w *worker, i int) { x.attn.group(w, i/x.attn.kvHeads, i%x.attn.kvHeads) })
 	return nil
+}
+
+// group walks the blocks of a sequence, or of all of them, for a key head.
+func (a *attnBack) group(w *worker, g, kv int) {
+	lo, hi := a.first[g], a.first[g+1]
+	if a.groups == 1 {
+		lo, hi = 0, len(a.blocks)
+	}
+	for _, b := range a.blocks[lo:hi] {
+		for h := kv * (a.heads / a.kvHeads); h < (kv+1)*(a.heads/a.kvHeads); h++ {
+			a.backward(w, b, h, kv)
+		}
+	}
 }
 
 // shared reports whether key rows of sequences may overlap.
@@ -58,13 +62,13 @@ func (a *attnBack) backward(w *worker, b queries, h, kv int) {
 	p := a.scores(w, b, h)
 	ds := mat[float32]{w.scratch(scratchTile2, p.rows*p.cols), p.rows, p.cols, p.cols}
 	do, q := a.head(a.do, b.lo, b.hi, h), a.head(a.q, b.lo, b.hi, h)
-	slopes := a.turnToProbabilities(w, p, b.lo, h)
+	slopes := a.turnToProbabilities(w, p, b, h)
 	both, n := a.parts(b, kv)
 	parts := both[:n]
 	for _, t := range parts {
-		w.gemm(product{c: ds.window(0, ds.rows, t.lo, t.hi), a: operand{mat: do}, b: operand{t.v, true}})
+		a.multiply(w, product{c: matrix{mat: ds.window(0, ds.rows, t.lo, t.hi)}, a: plain(do, false), b: plain(t.v, true)})
 		if t.dv.rows > 0 {
-			w.gemm(product{c: t.dv, a: operand{p.window(0, p.rows, t.lo, t.hi), true}, b: operand{mat: do}, add: true})
+			a.multiply(w, product{c: matrix{mat: t.dv}, a: plain(p.window(0, p.rows, t.lo, t.hi), true), b: plain(do, false), add: true})
 		}
 	}
 	o := a.head(a.o, b.lo, b.hi, h)
@@ -75,28 +79,28 @@ func (a *attnBack) backward(w *worker, b queries, h, kv int) {
 			w.apply(&w.fam.mul, p.cols, ds.row(i), ds.row(i), slopes.row(i))
 		}
 	}
-	add := a.mode == kernels.Add
+	add := a.add
 	for _, t := range parts {
 		part := ds.window(0, ds.rows, t.lo, t.hi)
-		w.gemm(product{c: a.head(a.dq, b.lo, b.hi, h), a: operand{mat: part}, b: operand{mat: t.k}, add: add})
+		a.multiply(w, product{c: matrix{mat: a.head(a.dq, b.lo, b.hi, h)}, a: plain(part, false), b: plain(t.k, false), add: add})
 		if add = true; t.dk.rows > 0 {
-			w.gemm(product{c: t.dk, a: operand{part, true}, b: operand{mat: q}, add: true})
+			a.multiply(w, product{c: matrix{mat: t.dk}, a: plain(part, true), b: plain(q, false), add: true})
 		}
 	}
 }
 
 // turnToProbabilities replaces scores by exp(score - lse). With a softcap it gives the cap's slopes at the scores.
-func (a *attn) turnToProbabilities(w *worker, p mat[float32], first, h int) (slopes mat[float32]) {
+func (a *attn) turnToProbabilities(w *worker, p mat[float32], b queries, h int) (slopes mat[float32]) {
 	if a.softcap > 0 {
 		slopes = mat[float32]{w.scratch(scratchTile3, p.rows*p.cols), p.rows, p.cols, p.cols}
 	}
 	for i := range p.rows {
-		row := p.row(i)
+		x := a.seen(p.row(i), b, i)
 		if a.softcap > 0 {
-			a.capSlope(slopes.row(i), row)
+			a.capSlope(slopes.row(i), p.row(i))
 		}
-		w.set(a.lse.row(first + i)[h])
-		w.apply(&w.fam.expSum, len(row), row, row)
+		w.set(a.lse.row(b.lo + i)[h], a.factor())
+		w.apply(&w.fam.expScale, len(x), x, x)
 	}
 	return slopes
 }

@@ -4,7 +4,6 @@ package cpu
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -32,22 +31,21 @@ var shapes = [][3]int{{256, 288, 288}, {1024, 768, 288}, {256, 768, 768}, {256, 
 
 // BenchmarkGEMM runs the product on one worker and on all.
 func BenchmarkGEMM(b *testing.B) {
-	r := rand.New(rand.NewPCG(1, 2))
 	for _, f := range families() {
 		for _, s := range shapes {
 			for _, v := range []struct {
 				name   string
 				ta, tb bool
 			}{{"nt", false, true}, {"nn", false, false}, {"tn", true, false}} {
-				d := &Device{fam: f, pool: newPool(f, newMemory())}
-				x, y := newMat(r, s[0], s[2]), newMat(r, s[2], s[1])
+				d := newDevice(f, newMemory())
+				x, y := ramp(s[0], s[2]), ramp(s[2], s[1])
 				if v.ta {
-					x = newMat(r, s[2], s[0])
+					x = ramp(s[2], s[0])
 				}
 				if v.tb {
-					y = newMat(r, s[1], s[2])
+					y = ramp(s[1], s[2])
 				}
-				job := product{c: newMat(r, s[0], s[1]), a: operand{x, v.ta}, b: operand{y, v.tb}}
+				job := product{c: matrix{mat: ramp(s[0], s[1])}, a: plain(x, v.ta), b: plain(y, v.tb)}
 				name := fmt.Sprintf("%s/%dx%dx%d/%s", f.name, s[0], s[1], s[2], v.name)
 				b.Run(name+"/one", func(b *testing.B) {
 					cpuTime(b, 2*s[0]*s[1]*s[2], func() { d.pool.work[0].gemm(job) })
@@ -77,6 +75,35 @@ func BenchmarkVector(b *testing.B) {
 			})
 		}
 	}
+}
+
+// BenchmarkMicrokernel runs the microkernels over packed panels as a tile does: one panel of a, four of b.
+func BenchmarkMicrokernel(b *testing.B) {
+	for _, f := range families() {
+		for _, m := range append(f.slim, f.gemm) {
+			for _, depth := range []int{48, 64, 256, 320} {
+				pa, pb, c := ramp(m.mr, depth), ramp(4*m.nr, depth), ramp(m.mr*12, 4*m.nr)
+				b.Run(fmt.Sprintf("%s/%dx%d/%d", f.name, m.mr, m.nr, depth), func(b *testing.B) {
+					cpuTime(b, 2*m.mr*12*m.nr*4*depth, func() {
+						for i := range 12 {
+							for j := range 4 {
+								m.run(depth, &pa.p[0], &pb.p[j*m.nr*depth], &c.p[i*m.mr*4*m.nr+j*m.nr], 4*m.nr, 1, &pa.p[0])
+							}
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// ramp is a matrix of numbers between -1 and 1.
+func ramp(rows, cols int) mat[float32] {
+	m := mat[float32]{make([]float32, rows*cols), rows, cols, cols}
+	for i := range m.p {
+		m.p[i] = float32(int32(uint32(i)*2654435769)) * 0x1p-31
+	}
+	return m
 }
 
 func gflops(b *testing.B, flop int) {

@@ -9,10 +9,10 @@ import (
 // side, and depth steps from k on.
 //
 // Its tasks stand in one queue: packing of the short side and of the first strip, then for each strip of the long side
-// the packing of the next one and its own tiles. A tile waits for its panels, which are tasks further ahead in the
+// the packing of the next one and its own tiles. If strips are fused, their tasks are one each. A tile waits for its panels, which are tasks further ahead in the
 // queue, done or being done; so nobody waits at a barrier, and a worker alone never waits.
 type block struct {
-	c           mat[float32]
+	c           matrix
 	bias        []float32
 	add         bool
 	mk          *microkernel
@@ -20,9 +20,13 @@ type block struct {
 	long, short *side
 	lo, hi      int
 	k, depth    int
+	total       int // length of the sums
+	words       int // of a line of a panel: depth, or half of it
+	each        int // words of a microkernel run: equal parts of words
 
 	shortPacks, stripPacks int            // packing tasks of the short side and of a strip
-	strips, across         int            // strips, and tiles of a strip
+	strips, across         int            // strips, and tasks that compute a strip
+	fused                  bool           // one task computes a strip, and packs its panels where and when it needs them
 	shortLeft              atomic.Int32   // packing tasks of the short side that have not ended
 	stripLeft              []atomic.Int32 // and of each strip
 }
@@ -31,25 +35,32 @@ type block struct {
 type side struct {
 	o      operand
 	stored bool // lines are rows of the stored matrix, else columns
+	step   int  // elements in a word of a panel
+	round  bool // elements are rounded to bfloat16 on their way into float32 panels
 	n      int  // lines
 	unit   int  // lines of a panel
 	most   int  // lines of a tile at most
 	tile   int  // lines of a tile, a multiple of unit
 
-	packed []float32 // panels, each (depth, unit), of all lines or of those from the block's lo
+	kept   []float32 // panels, each (all words of k, unit), of all lines, if the cache has them
+	packed []float32 // panels, each (words, unit), of all lines or of those from the block's lo
 }
 
-// cut chooses the size of tiles: equal parts, halved until there is enough for everybody.
+// cut chooses the size of tiles: equal parts, halved until there is enough for everybody. Strips that are enough are
+// tasks by themselves: their panels then need not be shared.
 func (b *block) cut(all *pool) {
 	want := 1
 	if all != nil && all.workers() > 1 {
 		want = perEach * all.workers()
 	}
-	for {
+	for b.fused = false; ; {
 		b.rows.tile, b.cols.tile = split(b.rows.n, b.rows.most, b.rows.unit), split(b.cols.n, b.cols.most, b.cols.unit)
 		wide := &b.rows
 		if b.cols.tile > wide.tile {
 			wide = &b.cols
+		}
+		if b.fused = parts(b.long.n, b.long.tile) >= want; b.fused {
+			return
 		}
 		if parts(b.rows.n, b.rows.tile)*parts(b.cols.n, b.cols.tile) >= want || wide.tile <= wide.unit {
 			return
@@ -69,14 +80,20 @@ func parts(n, size int) int { return (n + size - 1) / size }
 
 // run puts the tasks into the queue and works them off.
 func (b *block) run(w *worker, all *pool) {
-	b.strips, b.across = parts(b.hi-b.lo, b.long.tile), parts(b.short.n, b.short.tile)
+	b.strips, b.across = parts(b.hi-b.lo, b.long.tile), 1
+	b.each = split(max(b.words, 1), blockK, 4)
 	b.shortPacks, b.stripPacks = 0, 0
-	b.short.packed = w.scratch(scratchShort, parts(b.short.n, b.short.unit)*b.short.unit*b.depth)
-	if b.lo == 0 { // else they are still there
+	if b.short.kept == nil {
+		b.short.packed = w.scratch(scratchShort, parts(b.short.n, b.short.unit)*b.short.unit*b.words)
+	}
+	if b.lo == 0 && b.short.kept == nil { // else they are there
 		b.shortPacks = parts(parts(b.short.n, b.short.unit), b.perTask(b.short))
 	}
-	if b.across > 1 {
-		b.long.packed = w.scratch(scratchLong, b.strips*b.long.tile*b.depth)
+	if !b.fused {
+		b.across = parts(b.short.n, b.short.tile)
+	}
+	if !b.fused && b.long.kept == nil {
+		b.long.packed = w.scratch(scratchLong, b.strips*b.long.tile*b.words)
 		b.stripPacks = parts(b.long.tile/b.long.unit, b.perTask(b.long))
 	}
 	if len(b.stripLeft) < b.strips {
@@ -97,7 +114,7 @@ func (b *block) run(w *worker, all *pool) {
 }
 
 // perTask is how many panels of a side a packing task takes.
-func (b *block) perTask(s *side) int { return max(1, packMost/(s.unit*max(b.depth, 1))) }
+func (b *block) perTask(s *side) int { return max(1, packMost/(s.unit*max(b.words, 1))) }
 
 // task is the t'th task of the queue.
 func (b *block) task(w *worker, t int) {
@@ -136,8 +153,8 @@ func (b *block) packTask(w *worker, s *side, lo, hi, t int) {
 		from = b.lo
 	}
 	for at := lo + t*per; at < min(hi, lo+(t+1)*per); at += s.unit {
-		dst := s.packed[(at-from)*b.depth:]
-		w.pack(dst[:s.unit*b.depth], s, at, b.k, b.depth)
+		dst := s.packed[(at-from)*b.words:]
+		w.pack(dst[:s.unit*b.words], s, at, b.k, b.depth)
 	}
 }
 

@@ -30,6 +30,7 @@ type Device struct {
 
 	mu   sync.Mutex // held while commands run: one op at a time has the workers
 	pool *pool
+	call *call
 	mem  *memory
 
 	inUse atomic.Int64 // bytes of buffers of Alloc
@@ -42,9 +43,28 @@ func Open(option string) (*Device, error) {
 		return nil, err
 	}
 	mem := newMemory()
-	d := &Device{fam: fam, mem: mem, pool: newPool(fam, mem)}
+	d := newDevice(fam, mem)
+	d.pool.kept.budget = int(mem.limit / keepShare)
 	d.info = kernels.Info{Name: "cpu", Model: model(), Kernel: fam.name, Workers: d.pool.workers(), MemBytes: mem.limit}
 	return d, nil
+}
+
+func newDevice(fam *family, mem *memory) *Device {
+	p := newPool(fam, mem)
+	return &Device{fam: fam, mem: mem, pool: p, call: newCall(p)}
+}
+
+// keepShare is the share of memory that packed frozen weights take if nobody says otherwise: an eighth.
+const keepShare = 8
+
+// PackCache sets how many bytes of frozen weights may be kept packed; what is kept is dropped where it is more.
+func (d *Device) PackCache(bytes int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.pool.kept.budget = max(0, bytes)
+	if d.pool.kept.used > bytes {
+		d.pool.kept.drop(d.mem, nil)
+	}
 }
 
 // Info says what the device is.
@@ -67,6 +87,9 @@ func (d *Device) Alloc(bytes int) (*kernels.Buffer, error) {
 
 // Free takes back a buffer of Alloc for others. Tensors on it are dead: a stream refuses them.
 func (d *Device) Free(b *kernels.Buffer) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.pool.kept.drop(d.mem, b.Bytes)
 	d.mem.free(b.Bytes)
 	d.inUse.Add(-int64(b.Size))
 	b.Bytes, b.Size = nil, 0
@@ -87,7 +110,8 @@ func (d *Device) Run(cmds []kernels.Cmd) error {
 		if op == nil {
 			panic("kernels/cpu: no op " + c.Op.String())
 		}
-		if err := op(d, c); err != nil {
+		d.call.start(c)
+		if err := op(d, d.call); err != nil {
 			return fmt.Errorf("%v: %w", c.Op, err)
 		}
 	}

@@ -7,74 +7,59 @@ import (
 	"github.com/seed-7b27c88a/shoal/kernels/dtype"
 )
 
-func add(d *Device, c *kernels.Cmd) error {
-	return elementwise(d, &d.fam.add, f32(c.T[0]), f32(c.T[1]), f32(c.T[2]))
-}
-
-func scale(d *Device, c *kernels.Cmd) error {
-	k := pick(c.I[0], &d.fam.scale, &d.fam.axpy)
-	dst, src, f := f32(c.T[0]), f32(c.T[1]), c.F[0]
-	d.spread(dst.rows, dst.cols, func(w *worker, r span) {
-		w.set(f)
-		w.apply(k, r.n, r.of(dst), r.of(src))
-	}, dst, src)
+func add(d *Device, x *call) error {
+	x.elementwise(&d.fam.add, 0, 1, 2)
 	return nil
 }
 
-func mul(d *Device, c *kernels.Cmd) error {
-	k := pick(c.I[0], &d.fam.mul, &d.fam.mulAdd)
-	dst, a, b := f32(c.T[0]), f32(c.T[1]), f32(c.T[2])
-	if b.rows == a.rows {
-		return elementwise(d, k, dst, a, b)
+func scale(d *Device, x *call) error {
+	x.elementwise(pick(x.cmd.I[0], &d.fam.scale, &d.fam.axpy), 0, 1)
+	return nil
+}
+
+func mul(d *Device, x *call) error {
+	k := pick(x.cmd.I[0], &d.fam.mul, &d.fam.mulAdd)
+	if x.t[2].rows == x.t[1].rows {
+		x.elementwise(k, 0, 1, 2)
+		return nil
 	}
-	d.rows(dst.rows, dst.cols, func(w *worker, i int) {
-		w.apply(k, dst.cols, dst.row(i), a.row(i), b.row(0))
+	x.k = k
+	x.rows(x.t[0].rows, x.t[0].cols, func(x *call, w *worker, i int) {
+		w.apply(x.k, x.t[0].cols, x.t[0].row(i), x.t[1].row(i), x.t[2].row(0))
 	})
 	return nil
 }
 
-func sumRows(d *Device, c *kernels.Cmd) error {
-	dst, x := f32(c.T[0]), f32(c.T[1])
-	set := kernels.Mode(c.I[0]) == kernels.Set
-	d.cols(dst.cols, func(w *worker, lo, hi int) {
-		out := dst.row(0)[lo:hi]
-		if set {
+func sumRows(_ *Device, x *call) error {
+	x.strips(x.t[0].cols, func(x *call, w *worker, lo, hi int) {
+		out := x.t[0].row(0)[lo:hi]
+		if !x.adds(0) {
 			clear(out)
 		}
-		for i := range x.rows {
-			w.apply(&w.fam.add, hi-lo, out, out, x.row(i)[lo:hi])
+		for i := range x.t[1].rows {
+			w.apply(&w.fam.add, hi-lo, out, out, x.t[1].row(i)[lo:hi])
 		}
 	})
 	return nil
 }
 
-func swiGLU(d *Device, c *kernels.Cmd) error {
-	return elementwise(d, &d.fam.swiglu, f32(c.T[0]), f32(c.T[1]), f32(c.T[2]))
+func swiGLU(d *Device, x *call) error {
+	x.elementwise(&d.fam.swiglu, 0, 1, 2)
+	return nil
 }
 
-func swiGLUBack(d *Device, c *kernels.Cmd) error {
-	k := pick(c.I[0], &d.fam.swigluBack, &d.fam.swigluBackAdd)
-	return elementwise(d, k, f32(c.T[0]), f32(c.T[1]), f32(c.T[2]), f32(c.T[3]), f32(c.T[4]))
+func swiGLUBack(d *Device, x *call) error {
+	x.elementwise(pick(x.cmd.I[0], &d.fam.swigluBack, &d.fam.swigluBackAdd), 0, 1, 2, 3, 4)
+	return nil
 }
 
-func gelu(d *Device, c *kernels.Cmd) error {
-	return elementwise(d, &d.fam.gelu, f32(c.T[0]), f32(c.T[1]))
+func gelu(d *Device, x *call) error {
+	x.elementwise(&d.fam.gelu, 0, 1)
+	return nil
 }
 
-func geluBack(d *Device, c *kernels.Cmd) error {
-	k := pick(c.I[0], &d.fam.geluBack, &d.fam.geluBackAdd)
-	return elementwise(d, k, f32(c.T[0]), f32(c.T[1]), f32(c.T[2]))
-}
-
-// elementwise applies a kernel without scalars to matrices of one shape.
-func elementwise(d *Device, k *kernel, ms ...mat[float32]) error {
-	d.spread(ms[0].rows, ms[0].cols, func(w *worker, r span) {
-		var xs [maxOperands][]float32
-		for i, m := range ms {
-			xs[i] = r.of(m)
-		}
-		w.apply(k, r.n, xs[:len(ms)]...)
-	}, ms...)
+func geluBack(d *Device, x *call) error {
+	x.elementwise(pick(x.cmd.I[0], &d.fam.geluBack, &d.fam.geluBackAdd), 0, 1, 2)
 	return nil
 }
 
@@ -85,31 +70,54 @@ func pick(mode int32, set, add *kernel) *kernel {
 	return set
 }
 
-// fill and convert serve every plain type and are not hot: one element after the other.
-func fill(d *Device, c *kernels.Cmd) error {
-	dst := c.T[0]
-	d.rows(dst.Rows, dst.Cols, func(_ *worker, i int) {
-		put := writer(dst, i)
-		for j := range dst.Cols {
-			put(j, float64(c.F[0]))
+// fill writes float32 a span at a time, and the other plain types one element after the other.
+func fill(_ *Device, x *call) error {
+	dst := x.cmd.T[0]
+	if dst.Type == dtype.F32 {
+		x.spans(dst.Rows, dst.Cols, dst.Packed(), func(x *call, _ *worker, s span) {
+			to := s.of(x.t[0])
+			for i := range to {
+				to[i] = x.cmd.F[0]
+			}
+		})
+		return nil
+	}
+	x.rows(dst.Rows, dst.Cols, func(x *call, _ *worker, i int) {
+		put := writer(x.cmd.T[0], i)
+		for j := range x.cmd.T[0].Cols {
+			put(j, float64(x.cmd.F[0]))
 		}
 	})
 	return nil
 }
 
-func convert(d *Device, c *kernels.Cmd) error {
-	dst, src := c.T[0], c.T[1]
-	if dst.Type == dtype.F32 && src.Type == dtype.F32 {
-		to, from := f32(dst), f32(src)
-		d.rows(dst.Rows, dst.Cols, func(_ *worker, i int) { copy(to.row(i), from.row(i)) })
+// convert has vector code for float32 and bfloat16; the other types are not hot.
+func convert(_ *Device, x *call) error {
+	dst, src := x.cmd.T[0], x.cmd.T[1]
+	var task func(x *call, w *worker, s span)
+	switch {
+	case dst.Type == dtype.F32 && src.Type == dtype.F32:
+		task = func(x *call, _ *worker, s span) { copy(s.of(x.t[0]), s.of(x.t[1])) }
+	case dst.Type == dtype.BF16 && src.Type == dtype.F32:
+		task = func(x *call, w *worker, s span) {
+			to := view[uint16](x.cmd.T[0], dtype.BF16)
+			w.narrow(to.p[s.at(to.ld):], s.of(x.t[1]))
+		}
+	case dst.Type == dtype.F32 && src.Type == dtype.BF16:
+		task = func(x *call, w *worker, s span) {
+			from := view[uint16](x.cmd.T[1], dtype.BF16)
+			w.widen(s.of(x.t[0]), from.p[s.at(from.ld):][:s.n])
+		}
+	default:
+		x.rows(dst.Rows, dst.Cols, func(x *call, _ *worker, i int) {
+			put, get := writer(x.cmd.T[0], i), reader(x.cmd.T[1], i)
+			for j := range x.cmd.T[0].Cols {
+				put(j, get(j))
+			}
+		})
 		return nil
 	}
-	d.rows(dst.Rows, dst.Cols, func(_ *worker, i int) {
-		put, get := writer(dst, i), reader(src, i)
-		for j := range dst.Cols {
-			put(j, get(j))
-		}
-	})
+	x.spans(dst.Rows, dst.Cols, dst.Packed() && src.Packed(), task)
 	return nil
 }
 

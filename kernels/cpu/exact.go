@@ -1,13 +1,10 @@
 package cpu
 
-import "github.com/seed-7b27c88a/shoal/kernels"
-
 // sumSq keeps to one worker: the order is one chain per lane over the whole tensor.
-func sumSq(d *Device, c *kernels.Cmd) error {
-	dst, x := f64(c.T[0]), f32(c.T[1])
-	w := d.pool.work[0]
-	s := sumSqRows(w, x)
-	if kernels.Mode(c.I[0]) == kernels.Add {
+func sumSq(d *Device, x *call) error {
+	dst := f64(x.cmd.T[0])
+	s := sumSqRows(d.pool.work[0], x.t[1])
+	if x.adds(0) {
 		s += dst.p[0]
 	}
 	dst.p[0] = s
@@ -45,24 +42,19 @@ func sumSqRagged(w *worker, x mat[float32]) {
 	}
 }
 
-func weightedSum(d *Device, c *kernels.Cmd) error {
-	k := &d.fam.scale
-	if kernels.Mode(c.I[0]) == kernels.Add {
-		k = &d.fam.scaleAdd
-	}
-	dst, x, f := f32(c.T[0]), f32(c.T[1]), c.F[0]
-	d.spread(dst.rows, dst.cols, func(w *worker, r span) {
-		w.set(f)
-		w.apply(k, r.n, r.of(dst), r.of(x))
-	}, dst, x)
+func weightedSum(d *Device, x *call) error {
+	x.elementwise(pick(x.cmd.I[0], &d.fam.scale, &d.fam.scaleAdd), 0, 1)
 	return nil
 }
 
-func adamW(d *Device, c *kernels.Cmd) error {
-	wt, g, m, v, h := f32(c.T[0]), f32(c.T[1]), f32(c.T[2]), f32(c.T[3]), f32(c.T[4])
-	d.spread(wt.rows, wt.cols, func(w *worker, r span) {
-		w.set(h.p...)
-		w.apply(&w.fam.adamw, r.n, r.of(wt), r.of(m), r.of(v), r.of(g))
-	}, wt, g, m, v)
+func adamW(_ *Device, x *call) error {
+	flat := true
+	for _, m := range x.t[:4] {
+		flat = flat && m.packed()
+	}
+	x.spans(x.t[0].rows, x.t[0].cols, flat, func(x *call, w *worker, s span) {
+		w.set(x.t[4].p...)
+		w.apply(&w.fam.adamw, s.n, s.of(x.t[0]), s.of(x.t[2]), s.of(x.t[3]), s.of(x.t[1]))
+	})
 	return nil
 }

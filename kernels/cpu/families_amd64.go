@@ -7,7 +7,11 @@ func families() []*family {
 	var out []*family
 	x := &cpu.X86
 	if x.HasAVX512F && x.HasAVX512DQ && x.HasAVX512BW && x.HasAVX512VL {
-		out = append(out, newAVX512())
+		f := newAVX512()
+		if !x.HasAVX512BF16 {
+			f.pairs, f.slimPairs, f.peakPairs = microkernel{}, microkernel{}, nil
+		}
+		out = append(out, f)
 	}
 	if x.HasAVX2 && x.HasFMA {
 		out = append(out, newAVX2())

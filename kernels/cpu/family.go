@@ -4,14 +4,19 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // family is a complete set of kernels for one kind of processor. All families give the same bits.
 type family struct {
-	name         string
-	gemm, narrow microkernel // narrow has at most 16 columns
-	pack         packer
-	peak         func(rounds int) // as many multiply-adds per round as a GEMM tile has elements; nil in plain Go
+	name       string
+	gemm       microkernel
+	slim       []microkernel // for fewer columns; fastest keeps one
+	pairs      microkernel   // of words of two bfloat16; none where the processor has no instruction for it
+	slimPairs  microkernel
+	words, zip packer           // panels of float32 and of such words
+	peak       func(rounds int) // as many multiply-adds per round as a GEMM tile has elements; nil in plain Go
+	peakPairs  func(rounds int)
 
 	add, mul, mulAdd          kernel // x0 = x1+x2; x1·x2; x0 + x1·x2 fused
 	scale, axpy, scaleAdd     kernel // x0 = f0·x1; x0 + f0·x1 fused; x0 + f0·x1 rounded twice
@@ -24,34 +29,78 @@ type family struct {
 	lnWeight                  kernel // x0 += ((x1-f0)·f1)·x2 fused
 	dot, sum, max             kernel // acc += x0·x1 fused; += x0; = max(acc, x0)
 	expSum                    kernel // x0 = exp(x1-f0), acc += x0
+	expScale                  kernel // x0 = exp(f1·x1-f0), acc += x0
 	softBack                  kernel // x0 = x1·(x2-f0)·f1
 	swiglu                    kernel // x0 = (x1·σ(x1))·x2
 	swigluBack, swigluBackAdd kernel // x0, x1 (+)= gradients of gate and up; x2 dy, x3 gate, x4 up
 	gelu                      kernel // x0 = gelu(x1)
 	geluBack, geluBackAdd     kernel // x0 (+)= x1·gelu'(x2)
 	sumSq                     kernel // sum += x0² in double precision
+	widen, narrow             kernel // float32 x0 = bfloat16 x1; bfloat16 x0 = float32 x1
+	round                     kernel // x0 = x1 rounded to bfloat16
 	traffic                   kernel // x0, x1, x2 += x3
 	adamw                     kernel // x0 w, x1 m, x2 v, x3 g; f the hyper row
 }
 
 // microkernel multiplies packed panels: c (mr, nr) (+)= a (kc, mr)ᵀ · b (kc, nr), one fused multiply-add after the
-// other along k. c's rows are ldc elements apart.
+// other along k. c's rows are ldc elements apart. The panel of a at next is fetched into the cache on the way. Elements of panels are words of 32 bits: a float32, or two bfloat16 that
+// follow each other along k, the first in the upper half.
 type microkernel struct {
 	mr, nr int
-	run    func(kc int, a, b, c *float32, ldc, add int)
+	step   int // elements of k in a word
+	run    func(kc int, a, b, c *float32, ldc, add int, next *float32)
+	fewer  []variant // for the first rows of a panel, in rising order
+}
+
+// variant is a microkernel for fewer rows.
+type variant struct {
+	rows int
+	run  func(kc int, a, b, c *float32, ldc, add int, next *float32)
+}
+
+// of is the variant with the fewest rows, but at least so many.
+func (m *microkernel) of(rows int) variant {
+	for _, v := range m.fewer {
+		if v.rows >= rows {
+			return v
+		}
+	}
+	return variant{m.mr, m.run}
 }
 
 // chooseFamily finds a family by name, or the best that this processor runs.
 func chooseFamily(name string) (*family, error) {
 	have := families()
 	if name == "" {
-		return have[0], nil
+		return have[0].fastest(), nil
 	}
 	i := slices.IndexFunc(have, func(f *family) bool { return f.name == name })
 	if i < 0 {
 		return nil, fmt.Errorf("no kernels %q on this processor: it runs %s", name, strings.Join(names(have), ", "))
 	}
-	return have[i], nil
+	return have[i].fastest(), nil
+}
+
+// fastest keeps the slim microkernel that is fastest on this processor: some load wide vectors at half the rate. It takes
+// less than a millisecond, and all give the same bits.
+func (f *family) fastest() *family {
+	const depth, runs = 64, 40
+	best := time.Duration(1 << 62)
+	var keep microkernel
+	for _, m := range f.slim {
+		a, b, c := make([]float32, m.mr*depth), make([]float32, m.nr*depth), make([]float32, m.mr*m.nr)
+		for range runs {
+			start := time.Now()
+			for done := 0; done < maxTile; done += m.mr * m.nr {
+				m.run(depth, &a[0], &b[0], &c[0], m.nr, 1, &a[0])
+			}
+			if d := time.Since(start); d < best {
+				best, keep = d, m
+			}
+		}
+	}
+	f.slim = []microkernel{keep}
+	return f
 }
 
 func names(fs []*family) []string {

@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"testing"
 	"unsafe"
+
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
 )
 
 // TestArgsLayout: the offsets that the generated assembly has.
@@ -117,7 +119,7 @@ func TestGemmBits(t *testing.T) {
 			for _, f := range families() {
 				p := newPool(f, newMemory())
 				c := mat[float32]{append([]float32(nil), start.p...), m, n, n}
-				job := product{c: c, a: operand{a, variant&1 != 0}, b: operand{b, variant&2 != 0}, add: variant&4 != 0}
+				job := product{c: matrix{mat: c}, a: plain(a, variant&1 != 0), b: plain(b, variant&2 != 0), add: variant&4 != 0}
 				if variant%3 == 0 {
 					p.work[0].gemm(job)
 				} else {
@@ -135,6 +137,55 @@ func TestGemmBits(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestGemmHalfBits: products of bfloat16 have the same bits with instructions for pairs and without, for all types of the
+// operands.
+func TestGemmHalfBits(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	for _, d := range [][3]int{{1, 1, 1}, {7, 33, 301}, {20, 64, 1030}, {131, 290, 70}} {
+		for variant := range 16 {
+			m, n, k := d[0], d[1], d[2]
+			a, b := newHalf(r, m, k, variant&1 != 0), newHalf(r, k, n, variant&2 != 0)
+			c := mat[float32]{make([]float32, m*n), m, n, n}
+			job := product{c: matrix{mat: c}, a: a, b: b, half: true}
+			want := chain(job, c)
+			if variant&4 != 0 {
+				job.a.half = nil
+			} else {
+				job.a.p = nil
+			}
+			if variant&8 != 0 {
+				job.b.half = nil
+			} else {
+				job.b.p = nil
+			}
+			for _, f := range families() {
+				d := newDevice(f, newMemory())
+				clear(c.p)
+				d.gemm(job)
+				d.pool.close()
+				for i, w := range want {
+					if c.p[i] != w {
+						t.Fatalf("%s (%d,%d,%d) variant %d: element %d is %v, want %v", f.name, m, n, k, variant, i, c.p[i], w)
+					}
+				}
+			}
+		}
+	}
+}
+
+// newHalf is an operand in both types.
+func newHalf(r *rand.Rand, rows, cols int, trans bool) operand {
+	if trans {
+		rows, cols = cols, rows
+	}
+	o := operand{matrix: matrix{mat: newMat(r, rows, cols), half: make([]uint16, rows*cols)}, trans: trans}
+	for i, v := range o.p {
+		o.half[i] = dtype.ToBF16(v)
+		o.p[i] = dtype.FromBF16(o.half[i])
+	}
+	return o
 }
 
 // chain is the definition: fused multiply-adds in rising k.

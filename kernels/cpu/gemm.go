@@ -1,16 +1,18 @@
 package cpu
 
-import "github.com/seed-7b27c88a/shoal/kernels"
+import (
+	"github.com/seed-7b27c88a/shoal/kernels"
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
+)
 
 // A product is cut into tiles of c, one task each, and its operands into panels that the microkernel reads in order
 // (Goto & van de Geijn 2008, Van Zee & van de Geijn 2015; tasks of one queue take the place of their loops). The longer
 // side of c is walked in strips. Results do not depend on any of these sizes: a tile belongs to one task, which walks
 // k in order and goes on with the sums that c holds.
 const (
-	blockK   = 256     // depth of a microkernel run: an (mr, blockK) panel stays in the first-level cache
+	blockK   = 320     // words of k of a microkernel run at most: an (mr, blockK) panel stays in the first-level cache
 	tileM    = 144     // rows of a tile at most
 	tileN    = 128     // columns of a tile at most: its (blockK, tileN) part of b stays in the second-level cache
-	narrow   = 16      // products of at most so many columns take the narrow microkernel
 	keepMost = 4 << 20 // elements of the shorter side that are packed at a time: half of a last-level cache
 	runMost  = 2 << 20 // elements of the longer side that are packed at a time
 	packMost = 1 << 13 // elements that a task packs, about
@@ -21,21 +23,33 @@ const (
 // product is c (m, n) (+)= op(a) · op(b), with bias added to every row first.
 type product struct {
 	a, b operand
-	c    mat[float32]
+	c    matrix
 	bias []float32 // n, or nil
 	add  bool
+	half bool // operands are rounded to bfloat16
 }
 
 // operand is a matrix read as stored or transposed.
 type operand struct {
-	mat[float32]
-	trans bool
+	matrix
+	trans  bool
+	frozen bool // never written again
 }
 
-func matMul(d *Device, c *kernels.Cmd) error {
+// plain is an operand of float32.
+func plain(m mat[float32], trans bool) operand { return operand{matrix: matrix{mat: m}, trans: trans} }
+
+func matMul(d *Device, x *call) error {
+	c := x.cmd
+	b := operand{trans: c.I[1] != 0, frozen: c.T[2].Frozen}
+	if c.T[2].Q != nil {
+		b.matrix = quantizedOf(&x.scales, c.T[2])
+	} else {
+		b.matrix = matrixOf(c.T[2])
+	}
 	p := product{
-		c: f32(c.T[0]), a: operand{f32(c.T[1]), c.I[0] != 0}, b: operand{f32(c.T[2]), c.I[1] != 0},
-		add: kernels.Mode(c.I[2]) == kernels.Add,
+		c: matrixOf(c.T[0]), a: operand{matrix: matrixOf(c.T[1]), trans: c.I[0] != 0}, b: b,
+		add: kernels.Mode(c.I[2]) == kernels.Add, half: dtype.Type(c.I[3]) == dtype.BF16,
 	}
 	if !c.T[3].None() {
 		p.bias = f32(c.T[3]).row(0)
@@ -60,24 +74,44 @@ func (w *worker) multiply(p product, all *pool) {
 		return
 	}
 	b := &w.block
-	b.c, b.bias, b.add, b.mk = p.c, p.bias, p.add, &w.fam.gemm
-	if n <= narrow {
-		b.mk = &w.fam.narrow
+	b.c, b.bias, b.add, b.total, b.mk = p.c, p.bias, p.add, k, w.fam.choose(n, p.half)
+	b.rows = side{o: p.a, stored: !p.a.trans, n: m, unit: b.mk.mr, most: tileM, step: b.mk.step}
+	b.cols = side{o: p.b, stored: p.b.trans, n: n, unit: b.mk.nr, most: tileN, step: b.mk.step}
+	if p.half && b.mk.step == 1 {
+		b.rows.round, b.cols.round = p.a.half == nil, p.b.half == nil
 	}
-	b.rows = side{o: p.a, stored: !p.a.trans, n: m, unit: b.mk.mr, most: tileM}
-	b.cols = side{o: p.b, stored: p.b.trans, n: n, unit: b.mk.nr, most: tileN}
+	if all != nil && p.b.frozen {
+		b.cols.kept = all.kept.get(all, &b.cols, k)
+	}
 	b.long, b.short = &b.cols, &b.rows
 	if m > n {
 		b.long, b.short = b.short, b.long
 	}
 	b.cut(all)
-	deep := max(blockK, keepMost/b.short.n/blockK*blockK)
+	deep := max(1, keepMost/b.short.n/blockK) * blockK * b.mk.step
+	if p.c.half != nil {
+		deep = max(k, 1) // sums are rounded once, at their end
+	}
 	for b.k = 0; b.k == 0 || b.k < k; b.k += deep {
 		b.depth = min(deep, k-b.k)
-		run := max(1, runMost/(max(b.depth, 1)*b.long.tile)) * b.long.tile
+		b.words = parts(b.depth, b.mk.step)
+		run := max(1, runMost/(max(b.words, 1)*b.long.tile)) * b.long.tile
 		for b.lo = 0; b.lo < b.long.n; b.lo += run {
 			b.hi = min(b.long.n, b.lo+run)
 			b.run(w, all)
 		}
 	}
+}
+
+// choose is the microkernel for a product with n columns: the slim one where the other would compute many that do not
+// exist.
+func (f *family) choose(n int, half bool) *microkernel {
+	wide, slim := &f.gemm, &f.slim[0]
+	if half && f.pairs.run != nil {
+		wide, slim = &f.pairs, &f.slimPairs
+	}
+	if 8*parts(n, slim.nr)*slim.nr < 7*parts(n, wide.nr)*wide.nr {
+		return slim
+	}
+	return wide
 }

@@ -1,15 +1,19 @@
 package cpu
 
-import "math"
+import (
+	"math"
+
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
+)
 
 // newGeneric is the family in plain Go. It says what each kernel computes, rounding by rounding; the assembly
 // families are tested against it bit for bit. The conversions to float32 around products keep the compiler from
 // fusing them with a sum, which the language allows.
 func newGeneric() *family {
 	return &family{
-		name:   "generic",
-		gemm:   microkernel{mr: 4, nr: 4, run: gemm4x4},
-		narrow: microkernel{mr: 4, nr: 4, run: gemm4x4},
+		name: "generic",
+		gemm: microkernel{mr: 4, nr: 4, step: 1, run: gemm4x4},
+		slim: []microkernel{{mr: 4, nr: 4, step: 1, run: gemm4x4}},
 
 		add:    map2(func(_ *args, x, y float32) float32 { return x + y }),
 		mul:    map2(func(_ *args, x, y float32) float32 { return x * y }),
@@ -34,6 +38,7 @@ func newGeneric() *family {
 		sum:      kernel{run: sumLanes},
 		max:      kernel{run: maxLanes, pad: negInf},
 		expSum:   kernel{run: expSum, outs: 1, pad: negInf},
+		expScale: kernel{run: expScale, outs: 1, pad: negInf},
 		softBack: map2(func(a *args, p, d float32) float32 { return float32(p*(d-a.f[0])) * a.f[1] }),
 
 		swiglu:        map2(func(_ *args, g, u float32) float32 { return float32(g*sigmoid(g)) * u }),
@@ -42,6 +47,10 @@ func newGeneric() *family {
 		gelu:          map1(func(_ *args, x float32) float32 { return x * sigmoid(geluInner(x)) }),
 		geluBack:      map2(func(_ *args, dy, x float32) float32 { return dy * geluSlope(x) }),
 		geluBackAdd:   update2(func(_ *args, z, dy, x float32) float32 { return z + float32(dy*geluSlope(x)) }),
+
+		widen:  kernel{run: widenHalves, outs: 1},
+		narrow: kernel{run: narrowToHalves, outs: 1},
+		round:  map1(func(_ *args, x float32) float32 { return dtype.FromBF16(dtype.ToBF16(x)) }),
 
 		sumSq:   kernel{run: sumSqLanes},
 		traffic: kernel{run: addToThree, outs: 3},
@@ -152,6 +161,14 @@ func expSum(a *args) {
 	}
 }
 
+func expScale(a *args) {
+	z, x := a.operand(0), a.operand(1)
+	for i := range z {
+		z[i] = exp(float32(x[i]*a.f[1]) - a.f[0])
+		a.acc[i%lanes] += z[i]
+	}
+}
+
 func swigluBack(a *args) {
 	dg, du := a.operand(0), a.operand(1)
 	dy, g, u := a.operand(2), a.operand(3), a.operand(4)
@@ -190,6 +207,20 @@ func geluSlope(x float32) float32 {
 func sumSqLanes(a *args) {
 	for i, x := range a.operand(0) {
 		a.sum[i%lanes] += float64(x) * float64(x) // exact product: fusing would change nothing
+	}
+}
+
+func widenHalves(a *args) {
+	x := a.halves(1)
+	for i, z := 0, a.operand(0); i < len(z); i++ {
+		z[i] = dtype.FromBF16(x[i])
+	}
+}
+
+func narrowToHalves(a *args) {
+	z := a.halves(0)
+	for i, x := range a.operand(1) {
+		z[i] = dtype.ToBF16(x)
 	}
 }
 

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/seed-7b27c88a/shoal/kernels"
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
 )
 
 // Logits are made for chunkTokens tokens at a time, or fewer so that a chunk stays below chunkFloats; both are the
@@ -16,14 +16,18 @@ const (
 
 // lmHead is one Head command, unpacked.
 type lmHead struct {
-	h, w, bias               mat[float32]
+	h, w, dh                 matrix
+	bias                     mat[float32]
 	target                   mat[int32]
 	logp, lse, entropy, coef mat[float32]
 	best                     mat[int32]
-	dh, dw, dbias            mat[float32]
+	dw, dbias                mat[float32]
 	cap, scale               float32
-	addH                     bool
+	addH, half, frozen       bool
 	has                      [12]bool // which operands are given, by their place in the command
+
+	z  mat[float32] // logits of the chunk, whose first token is lo
+	lo int
 }
 
 const (
@@ -38,13 +42,16 @@ const (
 	headDBias   = 11
 )
 
-func head(d *Device, c *kernels.Cmd) error {
+func head(d *Device, x *call) error {
+	c := x.cmd
 	t := &c.T
-	o := &lmHead{h: f32(t[0]), w: f32(t[1]), bias: f32(t[headBias]), target: i32(t[3]), logp: f32(t[headLogP]), lse: f32(t[headLSE]),
-		entropy: f32(t[headEntropy]), best: i32(t[headBest]), coef: f32(t[headCoef]), dh: f32(t[headDH]), dw: f32(t[headDW]),
-		dbias: f32(t[headDBias]), cap: c.F[0], scale: c.F[1], addH: kernels.Mode(c.I[0]) == kernels.Add}
+	o := &x.head
+	*o = lmHead{h: matrixOf(t[0]), w: matrixOf(t[1]), bias: x.t[headBias], target: i32(t[3]), logp: x.t[headLogP], lse: x.t[headLSE],
+		entropy: x.t[headEntropy], best: i32(t[headBest]), coef: x.t[headCoef], dh: matrixOf(t[headDH]), dw: x.t[headDW],
+		dbias: x.t[headDBias], cap: c.F[0], scale: c.F[1], addH: x.adds(0), half: dtype.Type(c.I[1]) == dtype.BF16,
+		frozen: t[1].Frozen}
 	for i := range o.has {
-		o.has[i] = !t[i].None()
+		o.has[i] = x.has(i)
 	}
 	if err := o.check(); err != nil {
 		return err
@@ -70,25 +77,27 @@ func (o *lmHead) chunk(d *Device, lo, hi int) {
 	v := o.w.rows
 	z := mat[float32]{d.pool.logits((hi - lo) * v), hi - lo, v, v}
 	hidden := o.h.window(lo, hi, 0, o.h.cols)
-	p := product{c: z, a: operand{mat: hidden}, b: operand{o.w, true}}
+	p := product{c: matrix{mat: z}, a: operand{matrix: hidden}, b: operand{matrix: o.w, trans: true, frozen: o.frozen}, half: o.half}
 	if o.has[headBias] {
 		p.bias = o.bias.row(0)
 	}
 	d.gemm(p)
-	d.pool.each(hi-lo, func(w *worker, i int) { o.token(w, lo+i, z.row(i)) })
+	o.z, o.lo = z, lo
+	d.call.rows(hi-lo, v, func(x *call, w *worker, i int) { x.head.token(w, x.head.lo+i, x.head.z.row(i)) })
 	if !o.has[headCoef] {
 		return
 	}
 	if o.has[headDH] {
-		d.gemm(product{c: o.dh.window(lo, hi, 0, o.dh.cols), a: operand{mat: z}, b: operand{mat: o.w}, add: o.addH})
+		d.gemm(product{c: o.dh.window(lo, hi, 0, o.dh.cols), a: plain(z, false), b: operand{matrix: o.w, frozen: o.frozen}, add: o.addH, half: o.half})
 	}
 	if o.has[headDW] {
-		d.gemm(product{c: o.dw, a: operand{z, true}, b: operand{mat: hidden}, add: true})
+		d.gemm(product{c: matrix{mat: o.dw}, a: plain(z, true), b: operand{matrix: hidden}, add: true, half: o.half})
 	}
 	if o.has[headDBias] {
-		d.cols(v, func(w *worker, clo, chi int) {
-			for i := range z.rows {
-				w.apply(&w.fam.add, chi-clo, o.dbias.row(0)[clo:chi], o.dbias.row(0)[clo:chi], z.row(i)[clo:chi])
+		d.call.strips(v, func(x *call, w *worker, clo, chi int) {
+			sum := x.head.dbias.row(0)[clo:chi]
+			for i := range x.head.z.rows {
+				w.apply(&w.fam.add, chi-clo, sum, sum, x.head.z.row(i)[clo:chi])
 			}
 		})
 	}

@@ -11,12 +11,16 @@ func (d *Device) Peak(t dtype.Type, rounds int) (flop int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.pool.follow()
-	if t != dtype.F32 || d.fam.peak == nil {
+	run, mk := d.fam.peak, &d.fam.gemm
+	if t == dtype.BF16 {
+		run, mk = d.fam.peakPairs, &d.fam.pairs
+	}
+	if run == nil {
 		return 0
 	}
 	n := d.pool.workers()
-	d.pool.each(n, func(w *worker, _ int) { d.fam.peak(rounds) })
-	return 2 * rounds * d.fam.gemm.mr * d.fam.gemm.nr * n
+	d.pool.each(n, func(*worker, int) { run(rounds) })
+	return 2 * rounds * mk.mr * mk.nr * mk.step * n
 }
 
 // Traffic is the plainest loop with the memory traffic of an AdamW step: it adds g to w, m and v. It is for
@@ -25,5 +29,6 @@ func (d *Device) Traffic(w, m, v, g kernels.Tensor) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.pool.follow()
-	elementwise(d, &d.fam.traffic, f32(w), f32(m), f32(v), f32(g))
+	d.call.start(&kernels.Cmd{T: [16]kernels.Tensor{w, m, v, g}})
+	d.call.elementwise(&d.fam.traffic, 0, 1, 2, 3)
 }

@@ -2,8 +2,8 @@ package cpu
 
 import "github.com/seed-7b27c88a/shoal/kernels"
 
-// op carries out one command with the whole device.
-type op func(d *Device, c *kernels.Cmd) error
+// op carries out one command, of which the call has the views, with the whole device.
+type op func(d *Device, x *call) error
 
 var ops = [kernels.NumOps]op{
 	kernels.OpMatMul:         matMul,

@@ -1,55 +1,165 @@
 package cpu
 
-// packer moves panels with vector instructions; in plain Go there is none. Lines of the source are ld elements apart,
-// rows of the panel width elements.
+import "unsafe"
+
+// packer moves panels with vector instructions; in plain Go there is none. Lines of the source are ld bytes apart, rows
+// of the panel width words. What it moves are words of 32 bits: float32, or two bfloat16 of the source that lie side
+// by side along k.
 type packer struct {
-	quads func(dst, src *float32, ld, width, quads, blocks int) // transposes 4·quads lines, 4·blocks elements of each
-	pair  func(dst, src *float32, ld, width, blocks int)        // transposes 2 lines
-	rows  func(dst, src *float32, ld, width, depth int)         // copies the first width elements, an even number, of depth lines
+	quads func(dst, src unsafe.Pointer, ld, width, quads, blocks int) // transposes 4·quads lines, 4·blocks words of each
+	pair  func(dst, src unsafe.Pointer, ld, width, blocks int)        // transposes 2 lines
+	rows  map[int]copier                                              // copy lines, by the width of the panel
+	zip   func(dst, src unsafe.Pointer, ld, width, depth int)         // makes words of depth pairs of lines
 }
 
-// pack packs the panel of a side that starts at line lo: dst[x*unit+y] is step (k+x) of line (lo+y), and zero for lines
-// that do not exist.
+// copier copies the first words of depth lines.
+type copier func(dst, src unsafe.Pointer, ld, depth int)
+
+// pack packs the panel of a side that starts at line lo: step x of line y is dst[x*unit+y], or one half of
+// dst[x/2*unit+y] where words are pairs. Lines and the odd half that do not exist are zero.
 func (w *worker) pack(dst []float32, s *side, lo, k, depth int) {
-	by, m, have := &w.fam.pack, s.o.mat, min(s.unit, s.n-lo)
+	have := min(s.unit, s.n-lo)
 	if depth == 0 {
 		return
 	}
 	if have < s.unit {
 		clear(dst)
 	}
+	row, col := k, lo
+	if s.stored {
+		row, col = lo, k
+	}
+	at := row*s.o.ld + col
 	switch {
-	case s.stored:
-		by.transpose(dst, m.p[lo*m.ld+k:], m.ld, s.unit, have, depth)
-	case have == s.unit && by.rows != nil:
-		by.rows(&dst[0], &m.p[k*m.ld+lo], m.ld, s.unit, depth)
+	case s.step == 1 && !s.round && s.o.p != nil:
+		packWords(&w.fam.words, dst, s.o.p[at:], s.o.ld, s, have, depth)
+	case s.step == 2 && s.o.half != nil:
+		packPairs(&w.fam.zip, dst, s.o.half[at:], s.o.ld, s, have, depth)
 	default:
-		for x := range depth {
-			copy(dst[x*s.unit:x*s.unit+have], m.p[(k+x)*m.ld+lo:])
+		for x := 0; x < depth; x += blockK { // a multiple of the step
+			w.convert(dst[x/s.step*s.unit:], s, lo, have, k+x, min(blockK, depth-x))
 		}
 	}
 }
 
-// transpose packs rows of depth elements: by vectors what it can, the rest one by one.
-func (by *packer) transpose(dst, src []float32, ld, width, lines, depth int) {
-	blocks, done := depth/4, 0
-	if by.quads != nil && blocks > 0 {
-		if quads := lines / 4; quads > 0 {
-			by.quads(&dst[0], &src[0], ld, width, quads, blocks)
-			done = 4 * quads
+// convert packs by way of scratch memory, where elements get the type of the panel.
+func (w *worker) convert(dst []float32, s *side, lo, have, k, depth int) {
+	lines, n, row, col := have, depth, lo, k
+	if !s.stored { // a few elements more than needed: vectors take 16
+		lines, n, row, col = depth, (have+lanes-1)&^(lanes-1), k, lo
+	}
+	ld := (n + lanes - 1) &^ (lanes - 1)
+	if s.step == 1 {
+		buf := w.scratch(scratchStage, lines*ld)
+		for i := range lines {
+			got := w.fetch(buf[i*ld:], &s.o, row+i, col, n)
+			if s.round {
+				w.apply(&w.fam.round, len(got), got, got)
+			}
 		}
-		if lines-done >= 2 {
-			by.pair(&dst[done], &src[done*ld], ld, width, blocks)
-			done += 2
+		packWords(&w.fam.words, dst, buf, ld, s, have, depth)
+		return
+	}
+	buf := w.halves(scratchStage, lines*ld)
+	for i := range lines {
+		if s.o.p != nil {
+			src := s.o.p[(row+i)*s.o.ld+col:]
+			w.narrow(buf[i*ld:], src[:min(n, len(src))])
+		} else {
+			w.narrow(buf[i*ld:], w.fetch(w.scratch(scratchFetch, n), &s.o, row+i, col, n))
 		}
 	}
-	for y := range lines {
-		from := 0
-		if y < done {
-			from = 4 * blocks
+	packPairs(&w.fam.zip, dst, buf, ld, s, have, depth)
+}
+
+// fetch copies n elements of a stored row from a column on, or fewer where memory ends, as float32.
+func (w *worker) fetch(dst []float32, o *operand, row, col, n int) []float32 {
+	at := row*o.ld + col
+	switch {
+	case o.q != nil:
+		n = min(n, o.cols-col)
+		o.q.fetch(dst[:n], at, &w.nf4)
+	case o.half != nil:
+		n = min(n, len(o.half)-at)
+		w.widen(dst, o.half[at:at+n])
+	default:
+		n = min(n, len(o.p)-at)
+		copy(dst[:n], o.p[at:])
+	}
+	return dst[:n]
+}
+
+// packWords packs float32 from src, whose lines are rows if they are so stored, else columns.
+func packWords(by *packer, dst, src []float32, ld int, s *side, have, depth int) {
+	if s.stored {
+		done, blocks := transpose(by, dst, unsafe.Pointer(&src[0]), 4*ld, s.unit, have, depth)
+		for y := range have {
+			from := 0
+			if y < done {
+				from = 4 * blocks
+			}
+			for x := from; x < depth; x++ {
+				dst[x*s.unit+y] = src[y*ld+x]
+			}
 		}
-		for x := from; x < depth; x++ {
-			dst[x*width+y] = src[y*ld+x]
+		return
+	}
+	if rows := by.rows[s.unit]; have == s.unit && rows != nil {
+		_ = src[(depth-1)*ld+have-1]
+		rows(unsafe.Pointer(&dst[0]), unsafe.Pointer(&src[0]), 4*ld, depth)
+		return
+	}
+	for x := range depth {
+		copy(dst[x*s.unit:x*s.unit+have], src[x*ld:])
+	}
+}
+
+// packPairs packs bfloat16 from src into words of pairs.
+func packPairs(by *packer, dst []float32, src []uint16, ld int, s *side, have, depth int) {
+	to := unsafe.Slice((*uint32)(unsafe.Pointer(&dst[0])), s.unit*parts(depth, 2))
+	along, across := ld, 1 // distances of steps and of lines
+	if s.stored {
+		along, across = 1, ld
+	}
+	word := func(x, y int) { // steps 2x and 2x+1 of line y
+		v := uint32(src[2*x*along+y*across]) << 16
+		if 2*x+1 < depth {
+			v |= uint32(src[(2*x+1)*along+y*across])
+		}
+		to[x*s.unit+y] = v
+	}
+	done, from := 0, 0
+	if s.stored {
+		lines, blocks := transpose(by, dst, unsafe.Pointer(&src[0]), 2*ld, s.unit, have, depth/2)
+		done, from = lines, 4*blocks
+	} else if have == s.unit && s.unit%4 == 0 && by.zip != nil && depth > 1 {
+		_ = src[(depth/2*2-1)*ld+have-1]
+		by.zip(unsafe.Pointer(&dst[0]), unsafe.Pointer(&src[0]), 2*ld, s.unit, depth/2)
+		done, from = have, depth/2
+	}
+	for x := range parts(depth, 2) {
+		first := 0
+		if x < from {
+			first = done
+		}
+		for y := first; y < have; y++ {
+			word(x, y)
 		}
 	}
+}
+
+// transpose packs rows of words, ld bytes apart, as far as vectors go: 4·blocks words of the first lines.
+func transpose(by *packer, dst []float32, src unsafe.Pointer, ld, width, have, words int) (lines, blocks int) {
+	if blocks = words / 4; by.quads == nil || blocks == 0 {
+		return 0, 0
+	}
+	if quads := have / 4; quads > 0 {
+		by.quads(unsafe.Pointer(&dst[0]), src, ld, width, quads, blocks)
+		lines = 4 * quads
+	}
+	if have-lines >= 2 {
+		by.pair(unsafe.Pointer(&dst[lines]), unsafe.Add(src, lines*ld), ld, width, blocks)
+		lines += 2
+	}
+	return lines, blocks
 }

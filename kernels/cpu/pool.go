@@ -16,10 +16,11 @@ type pool struct {
 	fam    *family
 	mem    *memory
 	work   []*worker
+	kept   keep      // packed frozen weights
 	shared []float32 // logits of a chunk, made and read by all workers
 
-	// The job: task and n are written before next, which hands it over; a worker that comes late finds next below zero or
-	// takes a task of the job after, and both are right.
+	// The job: what comes before next is written before it, which hands the job over; a worker that comes late finds
+	// next below zero or takes a task of the job after, and both are right.
 	task func(w *worker, i int)
 	n    int           // tasks, taken in rising order
 	next atomic.Int64  // how many nobody has taken

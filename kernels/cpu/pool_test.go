@@ -59,7 +59,7 @@ func TestGemmBlocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	d.gemm(product{a: operand{mat: a}, b: operand{b, true}, c: c, add: true})
+	d.gemm(product{a: plain(a, false), b: plain(b, true), c: matrix{mat: c}, add: true})
 	for range 5000 {
 		i, j := r.IntN(m), r.IntN(n)
 		want := start[i*n+j]

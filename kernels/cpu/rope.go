@@ -1,20 +1,16 @@
 package cpu
 
-import (
-	"math"
+import "math"
 
-	"github.com/seed-7b27c88a/shoal/kernels"
-)
-
-func rope(d *Device, c *kernels.Cmd) error {
-	y, x, pos, freq := f32(c.T[0]), f32(c.T[1]), i32(c.T[2]), f32(c.T[3])
-	heads, dim, inverse, mode := int(c.I[0]), int(c.I[1]), c.I[2] != 0, kernels.Mode(c.I[3])
-	d.rows(x.rows, x.cols, func(w *worker, i int) {
+func rope(_ *Device, x *call) error {
+	x.rows(x.t[1].rows, x.t[1].cols, func(x *call, w *worker, i int) {
+		heads, dim, inverse := int(x.cmd.I[0]), int(x.cmd.I[1]), x.cmd.I[2] != 0
 		row := w.scratch(scratchRow, dim)
 		cos, sin := row[:dim/2], row[dim/2:]
-		angles(cos, sin, pos.row(i)[0], freq.row(0), c.F[0], inverse)
+		angles(cos, sin, x.number(2, i), x.t[3].row(0), x.cmd.F[0], inverse)
+		y, in := x.t[0].row(i), x.t[1].row(i)
 		for h := range heads {
-			turn(y.row(i)[h*dim:(h+1)*dim], x.row(i)[h*dim:(h+1)*dim], cos, sin, mode)
+			turn(y[h*dim:(h+1)*dim], in[h*dim:(h+1)*dim], cos, sin, x.adds(3))
 		}
 	})
 	return nil
@@ -33,13 +29,13 @@ func angles(cos, sin []float32, pos int32, freq []float32, scale float32, invers
 }
 
 // turn rotates one head's pairs (i, i+half).
-func turn(y, x, cos, sin []float32, mode kernels.Mode) {
+func turn(y, x, cos, sin []float32, adding bool) {
 	half := len(cos)
 	for k := range half {
 		a, b := x[k], x[k+half]
 		p := float32(a*cos[k]) - float32(b*sin[k])
 		q := float32(b*cos[k]) + float32(a*sin[k])
-		if mode == kernels.Add {
+		if adding {
 			p, q = p+y[k], q+y[k+half]
 		}
 		y[k], y[k+half] = p, q

@@ -1,10 +1,6 @@
 package cpu
 
-import (
-	"fmt"
-
-	"github.com/seed-7b27c88a/shoal/kernels"
-)
+import "fmt"
 
 // checkRows refuses row numbers outside [0, limit) before anything is written.
 func checkRows(rows mat[int32], limit int) error {
@@ -16,50 +12,58 @@ func checkRows(rows mat[int32], limit int) error {
 	return nil
 }
 
-func copyRows(d *Device, c *kernels.Cmd) error {
-	dst, src, rows := f32(c.T[0]), f32(c.T[1]), i32(c.T[2])
-	if err := checkRows(rows, dst.rows); err != nil {
+func copyRows(_ *Device, x *call) error {
+	rows := i32(x.cmd.T[2])
+	if err := checkRows(rows, x.t[0].rows); err != nil {
 		return err
 	}
-	d.rows(src.rows, src.cols, func(_ *worker, i int) {
-		copy(dst.row(int(rows.row(i)[0])), src.row(i))
+	x.rows(x.t[1].rows, x.t[1].cols, func(x *call, _ *worker, i int) {
+		copy(x.t[0].row(int(x.number(2, i))), x.t[1].row(i))
 	})
 	return nil
 }
 
-func gatherRows(d *Device, c *kernels.Cmd) error {
-	dst, table, ids := f32(c.T[0]), f32(c.T[1]), i32(c.T[2])
-	if err := checkRows(ids, table.rows); err != nil {
+// number is the i'th of the column of integers at a place of the command, which was checked.
+func (x *call) number(place, i int) int32 {
+	m := i32(x.cmd.T[place])
+	return m.p[i*m.ld]
+}
+
+func gatherRows(_ *Device, x *call) error {
+	if err := checkRows(i32(x.cmd.T[2]), x.t[1].rows); err != nil {
 		return err
 	}
-	d.rows(dst.rows, dst.cols, func(_ *worker, i int) {
-		copy(dst.row(i), table.row(int(ids.row(i)[0])))
+	x.rows(x.t[0].rows, x.t[0].cols, func(x *call, _ *worker, i int) {
+		copy(x.t[0].row(i), x.t[1].row(int(x.number(2, i))))
 	})
 	return nil
 }
 
 // scatterAddRows splits columns, so that each element's sum keeps the given order.
-func scatterAddRows(d *Device, c *kernels.Cmd) error {
-	table, dy, ids, order := f32(c.T[0]), f32(c.T[1]), i32(c.T[2]), i32(c.T[3])
-	if err := checkRows(ids, table.rows); err != nil {
+func scatterAddRows(_ *Device, x *call) error {
+	ids, order := i32(x.cmd.T[2]), i32(x.cmd.T[3])
+	if err := checkRows(ids, x.t[0].rows); err != nil {
 		return err
 	}
-	if err := checkRows(order, dy.rows); err != nil {
+	if err := checkRows(order, x.t[1].rows); err != nil {
 		return fmt.Errorf("order: %w", err)
 	}
-	d.cols(dy.cols, func(w *worker, lo, hi int) {
+	x.strips(x.t[1].cols, func(x *call, w *worker, lo, hi int) {
+		ids, order := i32(x.cmd.T[2]), i32(x.cmd.T[3])
 		for i := range order.rows {
 			from := int(order.row(i)[0])
-			to := table.row(int(ids.row(from)[0]))[lo:hi]
-			w.apply(&w.fam.add, hi-lo, to, to, dy.row(from)[lo:hi])
+			to := x.t[0].row(int(ids.row(from)[0]))[lo:hi]
+			w.apply(&w.fam.add, hi-lo, to, to, x.t[1].row(from)[lo:hi])
 		}
 	})
 	return nil
 }
 
-func argMax(d *Device, c *kernels.Cmd) error {
-	dst, x := i32(c.T[0]), f32(c.T[1])
-	d.rows(x.rows, x.cols, func(_ *worker, i int) { dst.row(i)[0] = int32(largest(x.row(i))) })
+func argMax(_ *Device, x *call) error {
+	x.rows(x.t[1].rows, x.t[1].cols, func(x *call, _ *worker, i int) {
+		dst := i32(x.cmd.T[0])
+		dst.row(i)[0] = int32(largest(x.t[1].row(i)))
+	})
 	return nil
 }
 

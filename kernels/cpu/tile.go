@@ -6,94 +6,134 @@ type rect struct{ rlo, rhi, clo, chi int }
 // panels are packed panels that a tile reads, from the tile's first line on.
 type panels struct {
 	p           []float32
-	unit, depth int
-	skip        int // steps before the first
+	unit, words int
+	skip        int // words before the first
 }
 
-// at is where line, the first of a panel, starts at a step.
-func (p panels) at(line, step int) *float32 { return &p.p[line*p.depth+(step-p.skip)*p.unit] }
+// at is where line, the first of a panel, starts at a word.
+func (p panels) at(line, word int) *float32 { return &p.p[line*p.words+(word-p.skip)*p.unit] }
 
-// tileTask computes the t'th tile of strip s.
+// tileTask computes the t'th tile of strip s, or all its tiles if they are fused.
 func (b *block) tileTask(w *worker, s, t int) {
-	long, short := b.long, b.short
-	llo, slo := b.lo+s*long.tile, t*short.tile
-	lhi, shi := min(b.hi, llo+long.tile), min(short.n, slo+short.tile)
-	r := rect{slo, shi, llo, lhi}
-	if long == &b.rows {
-		r = rect{llo, lhi, slo, shi}
+	llo := b.lo + s*b.long.tile
+	lhi := min(b.hi, llo+b.long.tile)
+	slo, shi := t*b.short.tile, min(b.short.n, (t+1)*b.short.tile)
+	if b.fused {
+		slo, shi = 0, b.short.n
 	}
-	add := b.add || b.k > 0
-	if b.k == 0 && (b.bias != nil || b.depth == 0) {
-		b.prefill(r)
-		add = true
-	}
+	c, add := b.begin(w, b.rect(llo, lhi, slo, shi))
 	await(&b.shortLeft)
 	await(&b.stripLeft[s])
-	ps := panels{p: short.packed[slo*b.depth:], unit: short.unit, depth: b.depth}
-	for k := 0; k < b.depth; k += blockK {
-		deep := min(blockK, b.depth-k)
-		pl := panels{unit: long.unit, depth: b.depth}
-		if b.stripPacks > 0 {
-			pl.p = long.packed[(llo-b.lo)*b.depth:]
-		} else { // one tile to a strip: packed where and when it is needed
-			pl.p, pl.depth, pl.skip = w.scratch(scratchStrip, long.tile*blockK), deep, k
-			for at := llo; at < lhi; at += long.unit {
-				w.pack(pl.p[(at-llo)*deep:][:long.unit*deep], long, at, b.k+k, deep)
+	for word := 0; word < b.words; word += b.each {
+		count := min(b.each, b.words-word)
+		pl := b.strip(w, llo, lhi, word, count)
+		for at := slo; at < shi; at += b.short.tile {
+			ps := b.panelsOf(b.short, at, 0)
+			x := b.rect(0, lhi-llo, at-slo, min(shi, at+b.short.tile)-slo)
+			pa, pb := ps, pl
+			if b.long == &b.rows {
+				pa, pb = pl, ps
 			}
+			b.sweep(w, c.window(x.rlo, x.rhi, x.clo, x.chi), pa, pb, word, count, add || word > 0)
 		}
-		if long == &b.rows {
-			b.sweep(w, r, pl, ps, k, deep, add || k > 0)
-		} else {
-			b.sweep(w, r, ps, pl, k, deep, add || k > 0)
+	}
+	if r := b.rect(llo, lhi, slo, shi); b.c.half != nil {
+		for i := range c.rows {
+			w.narrow(b.c.half[(r.rlo+i)*b.c.ld+r.clo:], c.row(i))
 		}
 	}
 }
 
-// prefill writes what the sums of a tile start from where that is not zero or c itself.
-func (b *block) prefill(r rect) {
-	for i := r.rlo; i < r.rhi; i++ {
-		row := b.c.row(i)[r.clo:r.chi]
-		if !b.add {
-			clear(row)
+// rect is lines [llo, lhi) of the long side and [slo, shi) of the short side.
+func (b *block) rect(llo, lhi, slo, shi int) rect {
+	if b.long == &b.rows {
+		return rect{llo, lhi, slo, shi}
+	}
+	return rect{slo, shi, llo, lhi}
+}
+
+// strip gives the panels of lines [lo, hi) of the long side, at least count words of them.
+func (b *block) strip(w *worker, lo, hi, word, count int) panels {
+	long := b.long
+	if !b.fused || long.kept != nil {
+		return b.panelsOf(long, lo, b.lo)
+	}
+	k, deep := word*long.step, min(count*long.step, b.depth-word*long.step)
+	p := w.scratch(scratchStrip, long.tile*count)
+	for at := lo; at < hi; at += long.unit {
+		w.pack(p[(at-lo)*count:][:long.unit*count], long, at, b.k+k, deep)
+	}
+	return panels{p, long.unit, count, word}
+}
+
+// panelsOf gives the panels of a side from a line on; the packed ones start with line from.
+func (b *block) panelsOf(s *side, line, from int) panels {
+	if s.kept != nil {
+		words := parts(b.total, s.step)
+		return panels{s.kept[line*words:], s.unit, words, -b.k / s.step}
+	}
+	return panels{p: s.packed[(line-from)*b.words:], unit: s.unit, words: b.words}
+}
+
+// begin gives the sums of a tile and whether they hold what to start from, which is zero, bias or c itself.
+func (b *block) begin(w *worker, r rect) (c mat[float32], add bool) {
+	rows, cols := r.rhi-r.rlo, r.chi-r.clo
+	if b.c.half == nil {
+		c = b.c.mat.window(r.rlo, r.rhi, r.clo, r.chi)
+	} else {
+		c = mat[float32]{w.scratch(scratchSums, rows*cols), rows, cols, cols}
+	}
+	if b.k > 0 {
+		return c, true
+	}
+	for i := range rows {
+		if b.add && b.c.half != nil {
+			w.widen(c.row(i), b.c.half[(r.rlo+i)*b.c.ld+r.clo:][:cols])
+		}
+		if !b.add && (b.bias != nil || b.depth == 0) {
+			clear(c.row(i))
 		}
 		if b.bias != nil {
-			for j, v := range b.bias[r.clo:r.chi] {
-				row[j] += v
-			}
+			w.apply(&w.fam.add, cols, c.row(i), c.row(i), b.bias[r.clo:r.chi])
 		}
 	}
+	return c, b.add || b.bias != nil
 }
 
-// sweep goes on with the sums of a tile for deep steps from k. The panel of a stays in the first-level cache, those of
-// b in the second.
-func (b *block) sweep(w *worker, r rect, pa, pb panels, k, deep int, adding bool) {
-	mr, nr, ld, add := b.mk.mr, b.mk.nr, b.c.ld, 0
+// sweep goes on with the sums of a tile for count words. The panel of a stays in the first-level cache, those of b in
+// the second.
+func (b *block) sweep(w *worker, c mat[float32], pa, pb panels, word, count int, adding bool) {
+	mr, nr, add := b.mk.mr, b.mk.nr, 0
 	if adding {
 		add = 1
 	}
-	for i := r.rlo; i < r.rhi; i += mr {
-		a, rows := pa.at(i-r.rlo, k), min(mr, r.rhi-i)
-		for j := r.clo; j < r.chi; j += nr {
-			to, cols := b.c.p[i*ld+j:], min(nr, r.chi-j)
-			if rows == mr && cols == nr {
-				_ = to[(mr-1)*ld+nr-1] // assembly does not check
-				b.mk.run(deep, a, pb.at(j-r.clo, k), &to[0], ld, add)
+	for i := 0; i < c.rows; i += mr {
+		a, rows := pa.at(i, word), min(mr, c.rows-i)
+		v, next := b.mk.of(rows), a
+		if i+mr < c.rows {
+			next = pa.at(i+mr, word)
+		}
+		for j := 0; j < c.cols; j += nr {
+			to, cols := c.p[i*c.ld+j:], min(nr, c.cols-j)
+			if rows == v.rows && cols == nr {
+				_ = to[(rows-1)*c.ld+nr-1] // assembly does not check
+				v.run(count, a, pb.at(j, word), &to[0], c.ld, add, next)
 			} else {
-				b.edge(w.full[:], a, pb.at(j-r.clo, k), deep, to, rows, cols, add)
+				b.edge(v, w.full[:], a, pb.at(j, word), count, to, c.ld, rows, cols, add, next)
 			}
 		}
 	}
 }
 
 // edge computes a microkernel's tile that reaches over the border, through a full one.
-func (b *block) edge(full []float32, pa, pb *float32, deep int, to []float32, rows, cols, add int) {
-	nr, ld := b.mk.nr, b.c.ld
+func (b *block) edge(v variant, full []float32, pa, pb *float32, count int, to []float32, ld, rows, cols, add int, next *float32) {
+	nr := b.mk.nr
 	if add != 0 { // what lies beyond the border is computed and dropped
 		for i := range rows {
 			copy(full[i*nr:i*nr+cols], to[i*ld:])
 		}
 	}
-	b.mk.run(deep, pa, pb, &full[0], nr, add)
+	v.run(count, pa, pb, &full[0], nr, add, next)
 	for i := range rows {
 		copy(to[i*ld:i*ld+cols], full[i*nr:])
 	}

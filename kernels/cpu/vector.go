@@ -99,5 +99,7 @@ func (w *worker) max(a []float32) float32 {
 // set puts scalars for the next kernel.
 func (w *worker) set(f ...float32) { copy(w.args.f[:], f) }
 
-// operand is an operand of a generic kernel as a slice.
+// operand is an operand of a generic kernel as a slice; halves is one of bfloat16.
 func (a *args) operand(i int) []float32 { return unsafe.Slice(a.x[i], a.n) }
+
+func (a *args) halves(i int) []uint16 { return unsafe.Slice((*uint16)(unsafe.Pointer(a.x[i])), a.n) }

@@ -26,6 +26,41 @@ func (m mat[E]) window(rlo, rhi, clo, chi int) mat[E] {
 	return mat[E]{m.p[rlo*m.ld+clo:], rhi - rlo, chi - clo, m.ld}
 }
 
+// matrix is a mat of F32; p is nil where its elements are BF16 or quantized.
+type matrix struct {
+	mat[float32]
+	half []uint16   // of BF16
+	q    *quantized // of I8 and NF4
+}
+
+// quantized is the elements of an I8 or NF4 matrix.
+type quantized struct {
+	typ    dtype.Type
+	bytes  []byte // of the whole buffer
+	off    int    // element of the buffer that the matrix starts with
+	absmax []float32
+	block  int
+	first  int // element that the first block starts with
+}
+
+// window is the part of rows [rlo, rhi) and columns [clo, chi).
+func (m matrix) window(rlo, rhi, clo, chi int) matrix {
+	if m.half == nil {
+		return matrix{mat: m.mat.window(rlo, rhi, clo, chi)}
+	}
+	h := mat[uint16]{m.half, m.rows, m.cols, m.ld}.window(rlo, rhi, clo, chi)
+	return matrix{mat: mat[float32]{nil, h.rows, h.cols, h.ld}, half: h.p}
+}
+
+// matrixOf views a tensor of F32 or BF16.
+func matrixOf(t kernels.Tensor) matrix {
+	if t.Type == dtype.BF16 {
+		m := view[uint16](t, dtype.BF16)
+		return matrix{mat: mat[float32]{nil, m.rows, m.cols, m.ld}, half: m.p}
+	}
+	return matrix{mat: f32(t)}
+}
+
 // view checks the window against its buffer once; the type is the one that E stands for.
 func view[E float32 | int32 | float64 | uint16](t kernels.Tensor, typ dtype.Type) mat[E] {
 	if t.None() || t.Len() == 0 {

@@ -1,6 +1,10 @@
 package cpu
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
+)
 
 // worker has what one goroutine needs to run kernels: their argument block and scratch memory.
 type worker struct {
@@ -10,6 +14,8 @@ type worker struct {
 	args args
 	tail [maxOperands][lanes]float32
 	buf  [numScratch][]float32
+	nf4  [16]float32            // what the codes of NF4 stand for
+	rows [maxOperands][]float32 // operands of an element-wise op
 
 	block     block              // of the product that this worker drives
 	blockTask func(*worker, int) // its method, bound once
@@ -17,7 +23,7 @@ type worker struct {
 }
 
 func newWorker(fam *family, mem *memory) *worker {
-	w := &worker{fam: fam, mem: mem, wake: make(chan struct{}, 1)}
+	w := &worker{fam: fam, mem: mem, wake: make(chan struct{}, 1), nf4: dtype.NF4Levels()}
 	w.blockTask = w.block.task
 	return w
 }
@@ -27,6 +33,9 @@ const (
 	scratchShort = iota // packed panels of the short side of a product
 	scratchLong         // and of its long side
 	scratchStrip        // a part of the long side that nobody else needs
+	scratchSums         // a tile of a product whose result is bfloat16
+	scratchStage        // lines of an operand on their way into panels
+	scratchFetch        // one of them
 	scratchRow          // a row or two
 	scratchTile         // attention scores
 	scratchTile2        // their gradients
@@ -40,6 +49,12 @@ func (w *worker) scratch(which, n int) []float32 {
 		w.buf[which] = w.mem.floats(max(n, 2*len(w.buf[which])))
 	}
 	return w.buf[which][:n]
+}
+
+// halves is scratch memory of bfloat16.
+func (w *worker) halves(which, n int) []uint16 {
+	f := w.scratch(which, (n+1)/2)
+	return unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(f))), n)
 }
 
 // floats is scratch memory. It is small beside tensors and bounded by the shapes of an op; running out of it is fatal

@@ -56,12 +56,11 @@ type Bench struct {
 	s     *kernels.Stream
 	Least time.Duration // of repetitions of one measurement; 0: 100 ms
 	Most  int           // multiply-adds of a product; larger shapes are left out; 0: no limit
-	peaks map[string]float64
 }
 
 // New makes a bench on dev.
 func New(dev *cpu.Device) *Bench {
-	return &Bench{dev: dev, s: kernels.NewStream(dev), peaks: map[string]float64{}}
+	return &Bench{dev: dev, s: kernels.NewStream(dev)}
 }
 
 // Run makes all measurements with one worker and with all. It takes about a minute at the default Least.
@@ -95,15 +94,12 @@ func (b *Bench) Peaks(ctx context.Context, workers int) (out []Figure, err error
 	return out, ctx.Err()
 }
 
-// peak measures anew and remembers the best.
+// peak is what multiply-adds of the type reach now: processors change their clock.
 func (b *Bench) peak(t dtype.Type, workers int) float64 {
 	const rounds = 1 << 15
-	key := fmt.Sprint(t, workers)
 	flop := 0
 	d := b.best(workers, func() { flop = b.dev.Peak(t, rounds) })
-	v := float64(flop) / float64(d)
-	b.peaks[key] = max(b.peaks[key], v)
-	return b.peaks[key]
+	return float64(flop) / float64(d)
 }
 
 // GEMMs measures all shapes and layouts in F32.
@@ -134,7 +130,7 @@ func (b *Bench) GEMM(ctx context.Context, s Shape, l Layout, t dtype.Type, worke
 	defer arena.Free()
 	x, y, c := b.filled(arena, t, s.M, s.K, l.TA), b.filled(arena, t, s.K, s.N, l.TB), arena.Tensor(t, s.M, s.N)
 	d := b.best(workers, func() {
-		b.s.MatMul(c, x, y, kernels.MatMul{TA: l.TA, TB: l.TB})
+		b.s.MatMul(c, x, y, kernels.MatMul{TA: l.TA, TB: l.TB, Compute: t})
 		b.s.Flush()
 	})
 	f := Figure{Name: fmt.Sprintf("gemm %dx%dx%d %s %v", s.M, s.N, s.K, l.Name, t), Workers: workers,

@@ -15,6 +15,9 @@ var nf4Levels = [16]float32{-1, -0.6961928009986877, -0.5250730514526367, -0.394
 	-0.18477343022823334, -0.09105003625154495, 0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634,
 	0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1}
 
+// NF4Levels are the numbers that the codes stand for, before they are multiplied by the block's absmax.
+func NF4Levels() [16]float32 { return nf4Levels }
+
 const nf4Zero = 7 // the code of 0
 
 // Blocks is how many scales n elements have.

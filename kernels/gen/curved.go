@@ -35,6 +35,14 @@ func curved() []vectorKernel {
 			b.store(0, 0)
 			b.add(acc[0], acc[0], b.v(0))
 		}},
+		{field: "expScale", operands: 2, outs: 1, scalars: 2, acc: single, pad: "negInf", doc: "x0 = exp(f1·x1-f0), acc += x0", body: func(b *builder, acc []int) {
+			b.load(1, 0)
+			b.op("VMULPS", b.f(1), b.v(0), b.v(0))
+			b.sub(0, 0, b.f(0))
+			b.exp(0, 1, 2)
+			b.store(0, 0)
+			b.add(acc[0], acc[0], b.v(0))
+		}},
 		{field: "swiglu", operands: 3, outs: 1, doc: "x0 = (x1·σ(x1))·x2", body: func(b *builder, _ []int) {
 			b.load(1, 0)
 			b.sigmoid(3, 0, 1, 2)

@@ -6,14 +6,55 @@ import "fmt"
 type tile struct {
 	isa
 	mr, nr int
-	temps  int // registers that broadcast elements of a take turns in
+	panel  int  // rows of a's panels, of which the tile has the first mr
+	temps  int  // registers that broadcast elements of a take turns in
+	pairs  bool // words are two bfloat16
 }
 
 // The AVX-512 tile uses 24 registers for sums, 2 for a row of b and 6 for elements of a; the AVX2 tile 12, 2 and 2.
 // Both have enough independent sums to cover the latency of two multiply-adds per cycle.
-var tiles = []tile{{avx512, 12, 32, 6}, {avx2, 6, 16, 2}}
+var tiles = []tile{{isa: avx512, mr: 12, nr: 32, panel: 12, temps: 6}, {isa: avx2, mr: 6, nr: 16, panel: 6, temps: 2}}
+
+// slimTile is for c of few columns. Its 12 sums are enough to cover the latency too, but it loads twice as often.
+var slimTile = tile{isa: avx512, mr: 12, nr: 16, panel: 12, temps: 6}
+
+// pairTile and slimPairTile are the same of words of two bfloat16, with half the steps.
+var slimPairTile = tile{isa: isa{"BF16", "Z", 64, 32}, mr: 12, nr: 16, panel: 12, temps: 6, pairs: true}
+var pairTile = tile{isa: isa{"BF16", "Z", 64, 32}, mr: 12, nr: 32, panel: 12, temps: 6, pairs: true}
+
+func allTiles() []tile { return append(tiles, slimTile, pairTile, slimPairTile) }
 
 func (t tile) function() string { return fmt.Sprintf("gemm%dx%d%s", t.mr, t.nr, t.name) }
+
+// fewer are the tiles for the last panel of a, and for products of a few rows.
+func (t tile) fewer() (out []tile) {
+	for rows := 1; rows < t.mr; rows *= 2 {
+		f := t
+		f.mr = rows
+		out = append(out, f)
+	}
+	return out
+}
+
+// multiplyAdd is c += a·b, for words of pairs the upper product first.
+func (t tile) multiplyAdd(out *text, b, a, c int) {
+	if t.pairs {
+		out.dotPairs(b, a, c)
+		return
+	}
+	out.op("VFMADD231PS", t.v(b), t.v(a), t.v(c))
+}
+
+// dotPairs is VDPBF16PS, which the Go assembler does not know: EVEX.512.F3.0F38.W0 52 /r. Each product is added by a
+// fused multiply-add of its own.
+func (t *text) dotPairs(b, a, c int) {
+	bit := func(n, i, to int) uint32 { return uint32(^n>>i&1) << to } // EVEX has its high register bits inverted
+	p0 := 2 | bit(c, 3, 7) | bit(b, 4, 6) | bit(b, 3, 5) | bit(c, 4, 4)
+	p1 := 6 | uint32(^a&15)<<3
+	p2 := 0x40 | bit(a, 4, 3)
+	fmt.Fprintf(t, "\tLONG $0x%08x; WORD $0x%04x // VDPBF16PS Z%d, Z%d, Z%d\n",
+		0x62|p0<<8|p1<<16|p2<<24, 0x52|uint32(0xc0|c&7<<3|b&7)<<8, b, a, c)
+}
 
 // unroll is how many steps along k the main loop does at a time.
 const unroll = 4
@@ -21,19 +62,27 @@ const unroll = 4
 func gemmFile() string {
 	var out text
 	out.WriteString(header)
-	for _, t := range tiles {
+	for _, t := range allTiles() {
 		t.emit(&out)
+		for _, f := range t.fewer() {
+			f.emit(&out)
+		}
+	}
+	for _, t := range append(tiles, pairTile) {
 		t.emitPeak(&out)
 	}
-	packing(&out)
+	packing(&out, "", false)
+	packing(&out, "Swap", true)
 	packingRows(&out)
+	interleaving(&out)
 	return out.String()
 }
 
-// emit writes the microkernel. Registers: AX a, BX b, CX c, DX bytes between rows of c, SI steps left.
+// emit writes the microkernel. Registers: AX a, BX b, CX c, DX bytes between rows of c, R8 what to fetch for the next
+// panel of a, SI steps left.
 func (t tile) emit(out *text) {
-	out.function(t.function(), fmt.Sprintf("func %s(kc int, a, b, c *float32, ldc, add int)", t.function()), 48)
-	for i, arg := range []string{"kc+0(FP), SI", "a+8(FP), AX", "b+16(FP), BX", "c+24(FP), CX", "ldc+32(FP), DX"} {
+	out.function(t.function(), fmt.Sprintf("func %s(kc int, a, b, c *float32, ldc, add int, next *float32)", t.function()), 56)
+	for i, arg := range []string{"kc+0(FP), SI", "a+8(FP), AX", "b+16(FP), BX", "c+24(FP), CX", "ldc+32(FP), DX", "next+48(FP), R8"} {
 		out.op("MOVQ", arg)
 		if i == 4 {
 			out.op("SHLQ", "$2", "DX")
@@ -43,6 +92,9 @@ func (t tile) emit(out *text) {
 	out.label("blocks")
 	out.op("CMPQ", "SI", imm(unroll))
 	out.op("JL", "steps")
+	for at := 0; at < unroll*t.panel*4; at += 64 {
+		out.op("PREFETCHT0", mem(at, "R8"))
+	}
 	for k := range unroll {
 		t.step(out, k)
 	}
@@ -93,17 +145,18 @@ func (t tile) step(out *text, k int) {
 		out.op("VMOVUPS", mem(k*t.nr*4+j*t.bytes, "BX"), t.v(j))
 	}
 	for i := range t.mr {
-		a := t.v(t.across() + i%t.temps)
-		out.op("VBROADCASTSS", mem((k*t.mr+i)*4, "AX"), a)
+		a := t.across() + i%t.temps
+		out.op("VBROADCASTSS", mem((k*t.panel+i)*4, "AX"), t.v(a))
 		for j := range t.across() {
-			out.op("VFMADD231PS", t.v(j), a, t.v(t.sum(i, j)))
+			t.multiplyAdd(out, j, a, t.sum(i, j))
 		}
 	}
 }
 
 func (t tile) advance(out *text, steps int) {
-	out.op("ADDQ", imm(steps*t.mr*4), "AX")
+	out.op("ADDQ", imm(steps*t.panel*4), "AX")
 	out.op("ADDQ", imm(steps*t.nr*4), "BX")
+	out.op("ADDQ", imm(steps*t.panel*4), "R8")
 	out.op("SUBQ", imm(steps), "SI")
 }
 
@@ -124,7 +177,7 @@ func (t tile) emitPeak(out *text) {
 	out.label("round")
 	for i := range t.mr {
 		for j := range t.across() {
-			out.op("VFMADD231PS", t.v(j), t.v(t.across()), t.v(t.sum(i, j)))
+			t.multiplyAdd(out, j, t.across(), t.sum(i, j))
 		}
 	}
 	out.op("DECQ", "CX")

@@ -1,9 +1,11 @@
 package main
 
+import "slices"
+
 // vectorKernels describes every kernel of a family. kernels/cpu/family.go says what the operands are, and
 // kernels/cpu/generic.go has each as plain Go.
 func vectorKernels() []vectorKernel {
-	return append(append(linear(), rowKernels()...), curved()...)
+	return slices.Concat(linear(), rowKernels(), curved(), conversions())
 }
 
 func linear() []vectorKernel {

@@ -1,24 +1,35 @@
 package main
 
+import "fmt"
+
 // The packing routines move lines of a matrix into panels. They need nothing beyond AVX and serve both sets.
 
 const (
-	quadsDecl = "func packQuads(dst, src *float32, ld, width, quads, blocks int)"
-	pairDecl  = "func packPair(dst, src *float32, ld, width, blocks int)"
-	rowsDecl  = "func packRows(dst, src *float32, ld, width, depth int)"
+	quadsArgs = "(dst, src unsafe.Pointer, ld, width, quads, blocks int)"
+	pairArgs  = "(dst, src unsafe.Pointer, ld, width, blocks int)"
+	rowsArgs  = "(dst, src unsafe.Pointer, ld, width, depth int)"
 )
 
-// packing writes both routines. Registers: DI dst, SI src, DX and R13 one and three source lines, R8 and BX one and
+// packing writes the routines that transpose words: float32, or two bfloat16 that change places on their way, because
+// the multiply-add of pairs takes the upper one first. Registers: DI dst, SI src, DX and R13 one and three source lines, R8 and BX one and
 // three panel rows, R9 quads left, R10 blocks; R11, R12, CX walk.
-func packing(out *text) {
-	out.function("packQuads", quadsDecl+": 4 lines at a time, blocks of 4 elements", 48)
+func packing(out *text, suffix string, swap bool) {
+	load := func(i int, from string) {
+		out.op("VMOVUPS", from, x(i))
+		if swap {
+			out.op("VPSHUFLW", "$0xB1", x(i), x(i))
+			out.op("VPSHUFHW", "$0xB1", x(i), x(i))
+		}
+	}
+	out.function("packQuads"+suffix, "func packQuads"+suffix+quadsArgs+": 4 lines at a time, blocks of 4 words", 48)
 	loadPackArgs(out)
 	out.op("MOVQ", "quads+32(FP)", "R9")
 	out.op("MOVQ", "blocks+40(FP)", "R10")
 	out.label("quad")
 	walk(out, func() {
+		out.op("PREFETCHT0", "(R11)(DX*4)") // the line four ahead; those behind it follow from their own turns
 		for i, from := range []string{"(R11)", "(R11)(DX*1)", "(R11)(DX*2)", "(R11)(R13*1)"} {
-			out.op("VMOVUPS", from, x(i))
+			load(i, from)
 		}
 		out.op("VUNPCKLPS", x(1), x(0), x(4)) // a0 b0 a1 b1
 		out.op("VUNPCKHPS", x(1), x(0), x(5)) // a2 b2 a3 b3
@@ -38,12 +49,12 @@ func packing(out *text) {
 	out.op("JNZ", "quad")
 	out.end()
 
-	out.function("packPair", pairDecl+": 2 lines", 40)
+	out.function("packPair"+suffix, "func packPair"+suffix+pairArgs+": 2 lines", 40)
 	loadPackArgs(out)
 	out.op("MOVQ", "blocks+32(FP)", "R10")
 	walk(out, func() {
-		out.op("VMOVUPS", "(R11)", x(0))
-		out.op("VMOVUPS", "(R11)(DX*1)", x(1))
+		load(0, "(R11)")
+		load(1, "(R11)(DX*1)")
 		out.op("VUNPCKLPS", x(1), x(0), x(2))
 		out.op("VUNPCKHPS", x(1), x(0), x(3))
 		out.op("VMOVLPS", x(2), "(R12)")
@@ -54,32 +65,62 @@ func packing(out *text) {
 	out.end()
 }
 
-// packingRows writes the routine that copies.
+// packingRows writes the routines that copy, one for each width of panels. Lines ahead are fetched: they are too far
+// apart for the processor to guess.
 func packingRows(out *text) {
-	out.function("packRows", rowsDecl+": copies", 40)
+	for _, width := range copyWidths {
+		out.function(copyRows(width), "func "+copyRows(width)+copyArgs+": copies", 32)
+		for _, arg := range []string{"dst+0(FP), DI", "src+8(FP), SI", "ld+16(FP), DX", "depth+24(FP), R10"} {
+			out.op("MOVQ", arg)
+		}
+		out.label("line")
+		for at := 0; at < width*4; at += 64 {
+			out.op("PREFETCHT0", mem(at, "SI")+"(DX*8)")
+		}
+		n := 0
+		move := func(instruction string, r string, bytes int) {
+			for ; width*4-n >= bytes; n += bytes {
+				out.op(instruction, mem(n, "SI"), r)
+				out.op(instruction, r, mem(n, "DI"))
+			}
+		}
+		move("VMOVUPS", "Y0", 32)
+		move("VMOVUPS", "X0", 16)
+		move("MOVQ", "AX", 8)
+		out.op("ADDQ", imm(width*4), "DI")
+		out.op("ADDQ", "DX", "SI")
+		out.op("DECQ", "R10")
+		out.op("JNZ", "line")
+		out.end()
+	}
+}
+
+// copyWidths are those of the panels of all microkernels.
+var copyWidths = []int{6, 12, 16, 32}
+
+const copyArgs = "(dst, src unsafe.Pointer, ld, depth int)"
+
+func copyRows(width int) string { return fmt.Sprintf("packRows%d", width) }
+
+// interleaving writes the routine that makes words of two bfloat16 from two lines each, the first in the upper half.
+func interleaving(out *text) {
+	out.function("packZip", "func packZip"+rowsArgs+": pairs of lines, blocks of 4 elements", 40)
 	loadPackArgs(out)
 	out.op("MOVQ", "depth+32(FP)", "R10")
-	out.op("MOVQ", "width+24(FP)", "BX")
-	out.op("MOVQ", "BX", "R13")
-	out.op("SHRQ", "$2", "R13") // quads
-	out.op("ANDQ", "$2", "BX")  // a pair more
+	out.op("SHRQ", "$4", "R8") // blocks
 	out.label("line")
 	out.op("MOVQ", "SI", "R11")
-	out.op("MOVQ", "R13", "CX")
-	out.label("quad")
-	out.op("VMOVUPS", "(R11)", x(0))
+	out.op("MOVQ", "R8", "CX")
+	out.label("block")
+	out.op("VMOVQ", "(R11)", x(0))
+	out.op("VMOVQ", "(R11)(DX*1)", x(1))
+	out.op("VPUNPCKLWD", x(0), x(1), x(0))
 	out.op("VMOVUPS", x(0), "(DI)")
-	out.op("ADDQ", "$16", "R11")
+	out.op("ADDQ", "$8", "R11")
 	out.op("ADDQ", "$16", "DI")
 	out.op("DECQ", "CX")
-	out.op("JNZ", "quad")
-	out.op("TESTQ", "BX", "BX")
-	out.op("JZ", "next")
-	out.op("MOVQ", "(R11)", "AX")
-	out.op("MOVQ", "AX", "(DI)")
-	out.op("ADDQ", "$8", "DI")
-	out.label("next")
-	out.op("ADDQ", "DX", "SI")
+	out.op("JNZ", "block")
+	out.op("LEAQ", "(SI)(DX*2)", "SI")
 	out.op("DECQ", "R10")
 	out.op("JNZ", "line")
 	out.end()
@@ -89,7 +130,6 @@ func loadPackArgs(out *text) {
 	for _, arg := range []string{"dst+0(FP), DI", "src+8(FP), SI", "ld+16(FP), DX", "width+24(FP), R8"} {
 		out.op("MOVQ", arg)
 	}
-	out.op("SHLQ", "$2", "DX")
 	out.op("SHLQ", "$2", "R8")
 	out.op("LEAQ", "(DX)(DX*2)", "R13")
 	out.op("LEAQ", "(R8)(R8*2)", "BX")

@@ -16,7 +16,7 @@ var pointers = []string{"R8", "R9", "R10", "R11", "R12"}
 // builder writes one vector kernel for one instruction set. The body of a kernel is written for one register's worth
 // of lanes and emitted for both halves of a group of 16 where registers have 8.
 //
-// Registers: AX args, CX elements left, SI bytes done, pointers as above; vectors 0 up are the body's, the highest are
+// Registers: AX args, CX elements left, SI bytes done of 32 bit operands and DI of 16 bit ones, pointers as above; vectors 0 up are the body's, the highest are
 // scalars and accumulators.
 type builder struct {
 	isa
@@ -33,6 +33,11 @@ func (b *builder) groups() int { return 16 / b.floats() }
 // x is the memory operand of the body's lanes of operand i.
 func (b *builder) x(i int) string {
 	return fmt.Sprintf("%d(%s)(SI*1)", b.half*b.bytes, pointers[i])
+}
+
+// h is the memory operand of the body's lanes of operand i, which has 16 bit elements.
+func (b *builder) h(i int) string {
+	return fmt.Sprintf("%d(%s)(DI*1)", b.half*b.bytes/2, pointers[i])
 }
 
 func (b *builder) load(i, r int)  { b.op("VMOVUPS", b.x(i), b.v(r)) }
@@ -88,6 +93,7 @@ type vectorKernel struct {
 	scalars  int
 	acc      accumulator
 	pad      string // Go expression, empty for zero
+	halves   bool   // some operands have 16 bit elements
 	doc      string
 	body     func(b *builder, acc []int)
 }
@@ -127,6 +133,9 @@ func (k vectorKernel) emit(s isa, code *text, consts *pool) {
 		b.op("MOVQ", mem(argX+8*i, "AX"), pointers[i])
 	}
 	b.op("XORQ", "SI", "SI")
+	if k.halves {
+		b.op("XORQ", "DI", "DI")
+	}
 	accs := k.loadAccs(b)
 	b.preload(k.scalars)
 	b.label("group")
@@ -137,6 +146,9 @@ func (k vectorKernel) emit(s isa, code *text, consts *pool) {
 		k.body(b, accs[b.half*per:(b.half+1)*per])
 	}
 	b.op("ADDQ", "$64", "SI")
+	if k.halves {
+		b.op("ADDQ", "$32", "DI")
+	}
 	b.op("SUBQ", "$16", "CX")
 	b.op("JMP", "group")
 	b.label("done")

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/seed-7b27c88a/shoal/kernels"
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
 )
 
 // Run runs the suite on a device.
@@ -20,7 +21,8 @@ func Run(t *testing.T, dev kernels.Device) {
 		name string
 		test func(*bench)
 	}{
-		{"MatMul", testMatMul}, {"MatMulSpecial", testMatMulSpecial},
+		{"MatMul", testMatMul}, {"MatMulSpecial", testMatMulSpecial}, {"MatMulHalf", testMatMulHalf},
+		{"MatMulQuantized", testMatMulQuantized}, {"Frozen", testFrozen},
 		{"Elementwise", testElementwise}, {"Gated", testGated}, {"Special", testSpecial}, {"Convert", testConvert},
 		{"SumRows", testSumRows}, {"RMSNorm", testRMSNorm}, {"LayerNorm", testLayerNorm}, {"Rope", testRope},
 		{"Attention", testAttention}, {"AttentionCache", testAttentionCache}, {"Rows", testRows}, {"ArgMax", testArgMax},
@@ -98,6 +100,17 @@ func (b *bench) put(m mat, pad int) kernels.Tensor {
 	b.s.Upload(t, narrow(m.v))
 	b.made = append(b.made, placed{frame, t, pad})
 	return t
+}
+
+// putAs places m as another type, a window of a larger frame if pad is not 0.
+func (b *bench) putAs(typ dtype.Type, m mat, pad int) kernels.Tensor {
+	src := b.put(m, 0)
+	if typ == dtype.F32 && pad == 0 {
+		return src
+	}
+	dst := b.arena.Tensor(typ, m.rows, m.cols+pad).SliceCols(0, m.cols)
+	b.s.Copy(dst, src)
+	return dst
 }
 
 // ints places a column or matrix of integers.

@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"github.com/seed-7b27c88a/shoal/kernels"
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
 )
 
 func testMatMul(b *bench) {
@@ -78,4 +79,60 @@ func testMatMulSpecial(b *bench) {
 	b.s.MatMul(c, b.put(a, 3), b.put(w, 2), kernels.MatMul{})
 	b.close("matmul special", b.get(c), matMul(a, w, false, false), 1e-5)
 	b.done()
+}
+
+// testMatMulHalf: operands and results of bfloat16 in any mixture. The reference computes with the rounded operands, so
+// only the result's own rounding, 2⁻⁹, and float32 sums remain.
+func testMatMulHalf(b *bench) {
+	types := []dtype.Type{dtype.F32, dtype.BF16}
+	for _, d := range [][3]int{{1, 1, 1}, {3, 2, 7}, {13, 33, 17}, {65, 31, 300}, {4, 64, 33}, {150, 140, 64}, {25, 48, 531}} {
+		for variant := range 64 {
+			o := kernels.MatMul{TA: variant&1 != 0, TB: variant&2 != 0, Compute: types[variant>>2&1]}
+			if variant&8 != 0 {
+				o.Mode = kernels.Add
+			}
+			ta, tb := types[variant>>4&1], types[variant>>5&1]
+			if ta == dtype.F32 && tb == dtype.F32 && o.Compute == dtype.F32 {
+				continue
+			}
+			halfCase(b, d[0], d[1], d[2], o, ta, tb, types[(variant^variant>>1^variant>>4)&1], variant%3)
+		}
+	}
+}
+
+func halfCase(b *bench, m, n, k int, o kernels.MatMul, ta, tb, tc dtype.Type, pad int) {
+	b.Helper()
+	a, w, prev := b.rand(m, k), b.rand(k, n), b.base(m, n)
+	if o.TA {
+		a = b.rand(k, m)
+	}
+	if o.TB {
+		w = b.rand(n, k)
+	}
+	c, x, y := b.putAs(tc, prev, pad), b.putAs(ta, a, pad), b.putAs(tb, w, pad)
+	if o.Compute == dtype.BF16 || ta == dtype.BF16 {
+		a = rounded(a)
+	}
+	if o.Compute == dtype.BF16 || tb == dtype.BF16 {
+		w = rounded(w)
+	}
+	tol := 1e-6 * math.Sqrt(float64(k)+1)
+	if tc == dtype.BF16 {
+		tol, prev = 0x1p-8, rounded(prev)
+	}
+	b.s.MatMul(c, x, y, o)
+	got := b.put(zeros(m, n), 0)
+	b.s.Copy(got, c)
+	b.close(label("matmul ", m, n, k, o.TA, o.TB, modeName(o.Mode), " ", ta, tb, tc, " as ", o.Compute), b.get(got),
+		expect(o.Mode, prev, matMul(a, w, o.TA, o.TB)), tol)
+	b.done()
+}
+
+// rounded is m rounded to bfloat16.
+func rounded(m mat) mat {
+	out := m.clone()
+	for i, v := range out.v {
+		out.v[i] = float64(dtype.FromBF16(dtype.ToBF16(float32(v))))
+	}
+	return out
 }

@@ -3,6 +3,8 @@ package worker
 import (
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/seed-7b27c88a/shoal/node/coord"
@@ -114,6 +116,7 @@ func (j *Job) tell(e coord.Effect) {
 		j.note(e.Text)
 	case coord.End:
 		j.rounds.end()
+		j.dropKeeps(slices.Max(append(slices.Collect(maps.Keys(j.keeps)), 0))) // the last one is the result
 		select {
 		case j.over <- task.Ended{State: e.State, Why: e.Why}:
 		default: // it ended before

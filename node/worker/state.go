@@ -201,7 +201,9 @@ func (j *Job) performState(e coord.Effect) {
 	case coord.WriteCheckpoint:
 		j.work.Go(func() { j.writeCheckpoint(e) })
 	case coord.KeepCheckpoint:
-		j.work.Go(func() { j.keepCheckpoint(e) })
+		j.dropKeeps(e.DropBefore)
+		ctx := j.beginKeep(e.Round)
+		j.work.Go(func() { j.keepCheckpoint(ctx, e) })
 	}
 }
 
@@ -228,11 +230,35 @@ func (j *Job) writeCheckpoint(e coord.WriteCheckpoint) {
 	j.post(coord.Stored{Round: e.Round, Manifest: c})
 }
 
+// beginKeep is the context of fetching a settled checkpoint, which ends when that is not wanted any more. The loop alone
+// calls this and dropKeeps.
+func (j *Job) beginKeep(round uint64) context.Context {
+	ctx, cancel := context.WithCancel(j.ctx)
+	if old := j.keeps[round]; old != nil {
+		old()
+	}
+	j.keeps[round] = cancel
+	return ctx
+}
+
+// dropKeeps gives up checkpoints of rounds before the given one: others drop them too, so they might never come.
+func (j *Job) dropKeeps(before uint64) {
+	for round, cancel := range j.keeps {
+		if round < before {
+			cancel()
+			delete(j.keeps, round)
+		}
+	}
+}
+
 // keepCheckpoint makes a settled checkpoint durable here, and drops the pins of those before the last two.
-func (j *Job) keepCheckpoint(e coord.KeepCheckpoint) {
+func (j *Job) keepCheckpoint(ctx context.Context, e coord.KeepCheckpoint) {
 	err := j.pin(checkpointPin(e.Round), e.Manifest)
 	if err == nil {
-		_, err = j.fetchManifest(j.ctx, e.Manifest, e.Holders)
+		_, err = j.fetchManifest(ctx, e.Manifest, e.Holders)
+	}
+	if ctx.Err() != nil {
+		return // a newer one took its place, and drops this one's pin
 	}
 	if err != nil {
 		j.note(fmt.Sprintf("settled checkpoint of step %d is not complete here yet: %v", e.Round, err))

@@ -77,8 +77,9 @@ type Job struct {
 	over     chan task.Ended // the coordination's last word
 	hindered chan error      // why this node leaves for now
 
-	area    *store.KV // what the job keeps on disk besides blocks
-	logged  uint64    // entries of the stored log; belongs to the loop
+	area    *store.KV                     // what the job keeps on disk besides blocks
+	logged  uint64                        // entries of the stored log; belongs to the loop
+	keeps   map[uint64]context.CancelFunc // settled checkpoints being fetched, by round; belongs to the loop
 	group   *collective.Group
 	rounds  *rounds
 	trainer *trainer.Trainer
@@ -98,6 +99,7 @@ func (r *Runtime) Run(ctx context.Context, t task.Task, report func(task.Event))
 		events:   make(chan coord.Event, 64),
 		over:     make(chan task.Ended, 1),
 		hindered: make(chan error, 1),
+		keeps:    map[uint64]context.CancelFunc{},
 		area:     r.deps.Store.KV(areaPrefix + t.ID.String()),
 	}
 	// The job outlives ctx by the time that a clean leave takes, and lingers after its end.

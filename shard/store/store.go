@@ -11,7 +11,8 @@
 // a reserve, so that what is under way can be finished, and a part of that for the key-value areas. Should the disk
 // run full all the same, writes under way wait until there is room again and new ones return shard.ErrFull: nothing
 // crashes and nothing acknowledged is lost. A disk that fails, as when an fsync reports an error, ends the store's work
-// (see Failed).
+// (see Failed). So do files of the store that are gone or hold something else: a call that meets them returns a
+// shard.ErrCorrupt which says what to do, and so does Open. A block that alone is rotten ends nothing.
 //
 // A Store is safe for concurrent use. One process at a time may have it open.
 package store
@@ -103,10 +104,13 @@ func Open(dir string, o Options) (*Store, error) {
 	s.disk = newDisk(o.fs, dir, max(o.Reserve, 0), o.retry)
 	if err := s.open(dir, o); err != nil {
 		if s.db != nil {
-			err = errors.Join(err, s.db.Close())
+			err = errors.Join(err, s.closeDB())
 		}
 		if s.lock != nil {
 			err = errors.Join(err, s.lock.Close())
+		}
+		if damaged := (*damage)(nil); errors.As(err, &damaged) {
+			return nil, damaged
 		}
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
@@ -123,7 +127,26 @@ func (s *Store) open(dir string, o Options) (err error) {
 	if s.lock, err = lockDir(dir, o.fs); err != nil {
 		return err
 	}
-	if s.db, err = pebble.Open(dir, s.options(o)); err != nil {
+	if err = s.openDB(dir, o); isDamage(err) && !errors.Is(err, shard.ErrCorrupt) {
+		return &damage{dir, err}
+	}
+	return err
+}
+
+func (s *Store) openDB(dir string, o Options) (err error) {
+	defer s.guard(&err)
+	names, err := o.fs.List(dir)
+	if err != nil {
+		return err
+	}
+	if err := checkMarker(dir, names, o.fs); err != nil {
+		return err
+	}
+	fsys := &files{FS: o.fs, lost: s.damaged}
+	if s.db, err = pebble.Open(dir, s.options(o, fsys)); err != nil {
+		return err
+	}
+	if err := s.checkValueFiles(names, fsys); err != nil {
 		return err
 	}
 	if err := s.checkVersion(); err != nil {
@@ -143,9 +166,9 @@ func lockDir(dir string, fsys vfs.FS) (*pebble.Lock, error) {
 
 // options are the settings measured to suit blocks of up to 1 MiB that hardly compress: values are kept apart from keys,
 // so that compactions move keys alone (write amplification 2 instead of 4.6).
-func (s *Store) options(o Options) *pebble.Options {
+func (s *Store) options(o Options, fsys vfs.FS) *pebble.Options {
 	p := &pebble.Options{
-		FS:                 vfs.OnDiskFull(o.fs, s.disk.waitForRoom),
+		FS:                 vfs.OnDiskFull(fsys, s.disk.waitForRoom),
 		Lock:               s.lock,
 		FormatMajorVersion: pebble.FormatValueSeparation, // explicit: upgrades are one way
 		MemTableSize:       o.memTable,
@@ -166,14 +189,13 @@ func (s *Store) options(o Options) *pebble.Options {
 }
 
 func (s *Store) checkVersion() error {
-	v, closer, err := s.db.Get(versionKey)
+	v, err := s.copyOf(versionKey)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return s.db.Set(versionKey, []byte(formatVersion), pebble.Sync)
 	}
 	if err != nil {
 		return err
 	}
-	defer closer.Close()
 	if string(v) != formatVersion {
 		return fmt.Errorf("its format is version %.20q, this shoal knows %q", v, formatVersion)
 	}
@@ -228,10 +250,15 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.calls.Wait()
-	return errors.Join(s.db.Close(), s.lock.Close())
+	return errors.Join(s.closeDB(), s.lock.Close())
 }
 
-// enter is the beginning of every call; leave its end.
+func (s *Store) closeDB() (err error) {
+	defer s.guard(&err)
+	return s.db.Close()
+}
+
+// enter is the beginning of every call, leave its end, with what the call is about to return.
 func (s *Store) enter(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -248,10 +275,13 @@ func (s *Store) enter(ctx context.Context) error {
 	return nil
 }
 
-func (s *Store) leave() { s.calls.Done() }
+func (s *Store) leave(err *error) {
+	s.calls.Done()
+	s.settle(recover(), err)
+}
 
 // Failed is closed when the disk failed in a way that the database cannot survive, such as an fsync that reported an
-// error. All calls return the reason from then on, as Err does. Nothing acknowledged is lost; the process has to start
+// error, or files that are gone. All calls return the reason from then on, as Err does. Nothing acknowledged is lost; the process has to start
 // again to go on.
 func (s *Store) Failed() <-chan struct{} { return s.failed }
 
@@ -267,8 +297,12 @@ func (s *Store) Err() error {
 
 // fail records the first failure after which the database must not be used.
 func (s *Store) fail(err error) {
+	s.end(fmt.Errorf("the store's disk failed, look after it and start the node again: %w", err))
+}
+
+func (s *Store) end(err error) {
 	s.once.Do(func() {
-		s.err = fmt.Errorf("the store's disk failed, look after it and start the node again: %w", err)
+		s.err = err
 		close(s.failed)
 		s.log.Error("store", "err", s.err)
 	})

@@ -1,0 +1,143 @@
+package cpu
+
+import (
+	"github.com/seed-7b27c88a/shoal/kernels"
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
+)
+
+// span is a run of elements of one row of equally shaped matrices; with packed matrices the whole is one row.
+type span struct {
+	row, lo, n int
+	flat       bool
+}
+
+// of is the span's part of m.
+func (s span) of(m mat[float32]) []float32 { return m.p[s.at(m.ld):][:s.n] }
+
+// at is where the span starts in a matrix with rows ld apart.
+func (s span) at(ld int) int {
+	if s.flat {
+		return s.lo
+	}
+	return s.row*ld + s.lo
+}
+
+// grain is how many elements make a task of an element-wise op: a few microseconds, a multiple of all lane counts.
+const grain = 1 << 14
+
+// call is the command at work, for the tasks of its op: they are functions without variables of their own, so that ops
+// leave no garbage. A device has one call and runs one command at a time.
+type call struct {
+	cmd  *kernels.Cmd
+	pool *pool
+	t    [16]mat[float32] // the F32 operands, by their place in the command
+	k    *kernel          // of an element-wise op
+	on   [maxOperands]int // and the places of its operands
+	flat bool             // the operands of an element-wise op are packed
+
+	n, cols, step int // rows or elements or columns, elements of a row, and what a task takes of n
+	row           func(x *call, w *worker, i int)
+	span          func(x *call, w *worker, s span)
+	strip         func(x *call, w *worker, lo, hi int)
+
+	rowTask, spanTask, stripTask func(*worker, int) // bound once
+
+	scales quantized // of a product's weights
+	attn   attnBack
+	head   lmHead
+}
+
+func newCall(p *pool) *call {
+	x := &call{pool: p}
+	x.rowTask, x.spanTask, x.stripTask = x.rowsOf, x.spanOf, x.stripOf
+	return x
+}
+
+// start views the F32 operands of a command.
+func (x *call) start(c *kernels.Cmd) {
+	x.cmd = c
+	for i := range c.T {
+		x.t[i] = mat[float32]{}
+		if t := &c.T[i]; t.Buf != nil && t.Type == dtype.F32 {
+			x.t[i] = f32(*t)
+		}
+	}
+}
+
+// has reports whether an optional operand is given.
+func (x *call) has(place int) bool { return !x.cmd.T[place].None() }
+
+// adds reports whether the mode at a place of the command's integers is Add.
+func (x *call) adds(place int) bool { return kernels.Mode(x.cmd.I[place]) == kernels.Add }
+
+// rows runs a task for each of n rows, several rows to a worker's turn.
+func (x *call) rows(n, cols int, row func(x *call, w *worker, i int)) {
+	x.n, x.step, x.row = n, max(1, grain/max(cols, 1)), row
+	x.pool.each(parts(n, x.step), x.rowTask)
+}
+
+// tasks runs n tasks, each a worker's turn.
+func (x *call) tasks(n int, task func(x *call, w *worker, i int)) { x.rows(n, grain, task) }
+
+func (x *call) rowsOf(w *worker, t int) {
+	for i := t * x.step; i < min(x.n, (t+1)*x.step); i++ {
+		x.row(x, w, i)
+	}
+}
+
+// spans runs a task over all elements of matrices of one shape: over one flat row if all are packed, else over each row.
+func (x *call) spans(rows, cols int, flat bool, task func(x *call, w *worker, s span)) {
+	x.n, x.cols, x.step, x.flat, x.span = rows, cols, max(1, grain/max(cols, 1)), flat, task
+	if flat {
+		x.n, x.step = rows*cols, grain
+	}
+	if rows*cols > 0 {
+		x.pool.each(parts(x.n, x.step), x.spanTask)
+	}
+}
+
+func (x *call) spanOf(w *worker, t int) {
+	lo := t * x.step
+	hi := min(x.n, lo+x.step)
+	if x.flat {
+		x.span(x, w, span{lo: lo, n: hi - lo, flat: true})
+		return
+	}
+	for i := lo; i < hi; i++ {
+		x.span(x, w, span{row: i, n: x.cols})
+	}
+}
+
+// strips runs a task for ranges [lo, hi) of columns: for sums over rows, which must not be split.
+func (x *call) strips(cols int, task func(x *call, w *worker, lo, hi int)) {
+	x.n, x.step, x.strip = cols, 64, task
+	x.pool.each(parts(cols, x.step), x.stripTask)
+}
+
+func (x *call) stripOf(w *worker, t int) {
+	lo := t * x.step
+	x.strip(x, w, lo, min(x.n, lo+x.step))
+}
+
+// elementwise applies a kernel to operands, all of one shape, by their places in the command. Scalars are those given.
+func (x *call) elementwise(k *kernel, places ...int) {
+	x.k = k
+	first, flat := &x.t[places[0]], true
+	for i := range x.on {
+		x.on[i] = -1
+	}
+	for i, p := range places {
+		x.on[i] = p
+		flat = flat && x.t[p].packed()
+	}
+	x.spans(first.rows, first.cols, flat, applySpan)
+}
+
+func applySpan(x *call, w *worker, s span) {
+	w.set(x.cmd.F[:]...)
+	n := 0
+	for ; n < len(x.on) && x.on[n] >= 0; n++ {
+		w.rows[n] = s.of(x.t[x.on[n]])
+	}
+	w.apply(x.k, s.n, w.rows[:n]...)
+}

@@ -1,0 +1,82 @@
+package cpu
+
+import "unsafe"
+
+// keep is the cache of packed frozen weights. It fills up to its budget and keeps what it has: weights are used in
+// turn, so that throwing out the oldest would throw out the next. The device's lock guards it.
+type keep struct {
+	budget, used int // bytes
+	panels       map[keepKey]*kept
+}
+
+// keepKey names a weight and a form of it.
+type keepKey struct {
+	data           unsafe.Pointer
+	off, n, k, ld  int
+	stored, round  bool
+	unit, step     int
+	quant          unsafe.Pointer // of the scales
+	quantized, f16 bool
+}
+
+// kept is a packed weight.
+type kept struct {
+	panels []float32
+	bytes  []byte // whose memory it is
+}
+
+// get gives the packed panels of a side with sums of length k, packs them if there is room for them, or gives nil.
+func (c *keep) get(p *pool, s *side, k int) []float32 {
+	if c.budget == 0 || k == 0 {
+		return nil
+	}
+	key := keyOf(s, k)
+	if e := c.panels[key]; e != nil {
+		return e.panels
+	}
+	n := parts(s.n, s.unit) * s.unit * parts(k, s.step)
+	if 4*n > c.budget-c.used {
+		return nil
+	}
+	bytes, err := p.mem.alloc(4 * n)
+	if err != nil {
+		return nil // the product goes on without
+	}
+	e := &kept{panels: unsafe.Slice((*float32)(unsafe.Pointer(&bytes[0])), n), bytes: bytes}
+	from := *s
+	p.each(parts(s.n, s.unit), func(w *worker, q int) {
+		size := from.unit * parts(k, from.step)
+		w.pack(e.panels[q*size:(q+1)*size], &from, q*from.unit, 0, k)
+	})
+	if c.panels == nil {
+		c.panels = map[keepKey]*kept{}
+	}
+	c.panels[key], c.used = e, c.used+4*n
+	return e.panels
+}
+
+func keyOf(s *side, k int) keepKey {
+	key := keepKey{n: s.n, k: k, ld: s.o.ld, stored: s.stored, round: s.round, unit: s.unit, step: s.step}
+	switch {
+	case s.o.q != nil:
+		key.data, key.off, key.quantized = unsafe.Pointer(unsafe.SliceData(s.o.q.bytes)), s.o.q.off, true
+		key.quant = unsafe.Pointer(unsafe.SliceData(s.o.q.absmax))
+	case s.o.half != nil:
+		key.data, key.f16 = unsafe.Pointer(unsafe.SliceData(s.o.half)), true
+	default:
+		key.data = unsafe.Pointer(unsafe.SliceData(s.o.p))
+	}
+	return key
+}
+
+// drop gives back the panels made from memory within b, or all if b is nil.
+func (c *keep) drop(m *memory, b []byte) {
+	lo := uintptr(unsafe.Pointer(unsafe.SliceData(b)))
+	for key, e := range c.panels {
+		if at := uintptr(key.data); b == nil || at >= lo && at < lo+uintptr(len(b)) {
+			m.free(e.bytes)
+			c.used -= 4 * len(e.panels)
+			delete(c.panels, key)
+		}
+	}
+}
