@@ -137,22 +137,23 @@ func everyCall(t *testing.T, s *Store, blocks []cid.Cid) map[string]error {
 	return errs
 }
 
-// TestDamageInTheBackground has the database's own goroutines meet files of values that they must copy.
+// TestDamageInTheBackground has the database's own goroutines meet files of values that they must copy: it does so when
+// keys that lie side by side would have their values in too many files.
 func TestDamageInTheBackground(t *testing.T) {
 	for name, damage := range map[string]func(string) error{"gone": os.Remove, "garbled": garble, "cut": truncate} {
 		t.Run(name, func(t *testing.T) {
 			s, dir, _ := stored(t)
 			each(t, dir, "*.blob", damage)
-			for i := range 8 { // as many files over each other as make the database write the values anew
-				if _, err := s.Add(t.Context(), cid.Raw, noise(uint64(100+i), 6000)); err != nil {
-					saysDamaged(t, "Add", err)
+			for i := range 30 {
+				for j := range 4 {
+					if _, err := s.Deferred().Add(t.Context(), cid.Raw, noise(uint64(100+4*i+j), 6000)); err != nil {
+						saysDamaged(t, "Add", err)
+					}
 				}
 				s.db.Flush()
 			}
-			if _, err := s.GC(t.Context()); err != nil {
-				saysDamaged(t, "GC", err)
-			}
-			s.Close()
+			saysDamaged(t, "compact", s.compact(t.Context()))
+			saysDamaged(t, "the store", s.Err())
 		})
 	}
 }
