@@ -16,6 +16,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/node/web"
 	"github.com/seed-7b27c88a/shoal/p2p"
 	"github.com/seed-7b27c88a/shoal/p2p/discovery"
+	"github.com/seed-7b27c88a/shoal/shard"
 	"github.com/seed-7b27c88a/shoal/shard/store"
 )
 
@@ -169,7 +170,9 @@ func (n *Node) Run(ctx context.Context) error {
 		err = fmt.Errorf("API: %w", err)
 		cancel()
 	case <-n.store.Failed():
-		err = fmt.Errorf("the store in %s cannot go on: %w; check the disk and start again", n.cfg.Home, n.store.Err())
+		if err = n.store.Err(); !errors.Is(err, shard.ErrCorrupt) { // that says what to do
+			err = fmt.Errorf("the store in %s cannot go on: %w; check the disk and start again", n.cfg.Home, err)
+		}
 		cancel()
 	}
 	return errors.Join(err, n.shutdown(context.WithoutCancel(ctx), stopped))
