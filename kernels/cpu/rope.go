@@ -8,10 +8,11 @@ func rope(_ *Device, x *call) error {
 		row := w.scratch(scratchRow, dim)
 		cos, sin := row[:dim/2], row[dim/2:]
 		angles(cos, sin, x.number(2, i), x.t[3].row(0), x.cmd.F[0], inverse)
-		y, in := x.t[0].row(i), x.t[1].row(i)
+		y, in := x.rowOf(w, 0, i), x.rowOf(w, 1, i)
 		for h := range heads {
 			turn(y[h*dim:(h+1)*dim], in[h*dim:(h+1)*dim], cos, sin, x.adds(3))
 		}
+		x.put(w, 0, i, y)
 	})
 	return nil
 }

@@ -40,7 +40,12 @@ const (
 	scratchTile         // attention scores
 	scratchTile2        // their gradients
 	scratchTile3        // slopes of a softcap
-	numScratch
+	scratchOut          // rows of an output of attention
+	scratchSums2        // of the key and value gradients, by their place
+	_
+	_
+	scratchWide // bfloat16 operands as float32, one for each place of a command
+	numScratch  = scratchWide + 16
 )
 
 // scratch is n floats of undefined contents, valid until the worker asks for the same buffer again.
