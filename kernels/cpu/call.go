@@ -42,9 +42,12 @@ type call struct {
 
 	rowTask, spanTask, stripTask func(*worker, int) // bound once
 
-	scales quantized // of a product's weights
-	attn   attnBack
-	head   lmHead
+	scales  quantized // of a product's weights
+	turns   []*turns  // of rotations, the latest last
+	turning *turns    // the one in use
+	from    int       // its first position that is not filled in
+	attn    attnBack
+	head    lmHead
 }
 
 func newCall(p *pool) *call {

@@ -71,3 +71,10 @@ func (m *memory) floats(n int) []float32 {
 	}
 	return unsafe.Slice((*float32)(unsafe.Pointer(&b[0])), n)
 }
+
+// release gives back memory of floats.
+func (m *memory) release(f []float32) {
+	if cap(f) > 0 {
+		m.free(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(f))), 1))
+	}
+}
