@@ -16,50 +16,50 @@ func (s *Stream) Copy(dst, src Tensor) {
 
 // Add is dst = a + b. dst may be a or b.
 func (s *Stream) Add(dst, a, b Tensor) {
-	must(alike(dst, a, b), OpAdd, dst, a, b)
+	must(alikeReal(dst, a, b), OpAdd, dst, a, b)
 	s.put(Cmd{Op: OpAdd, T: [16]Tensor{dst, a, b}})
 }
 
 // Mul is dst = a * b element by element; a (1, C) b is used for every row. Add mode fuses the multiply and the add.
 // dst may be a or b.
 func (s *Stream) Mul(dst, a, b Tensor, mode Mode) {
-	must(alike(dst, a) && (isF32(b, 1, a.Cols) || alike(a, b)), OpMul, dst, a, b)
+	must(alikeReal(dst, a) && (isReal(b, 1, a.Cols) || alikeReal(a, b)), OpMul, dst, a, b)
 	s.put(Cmd{Op: OpMul, T: [16]Tensor{dst, a, b}, I: [12]int32{int32(mode)}})
 }
 
 // Scale is dst = f * src. Add mode fuses the multiply and the add. dst may be src.
 func (s *Stream) Scale(dst, src Tensor, f float32, mode Mode) {
-	must(alike(dst, src), OpScale, dst, src)
+	must(alikeReal(dst, src), OpScale, dst, src)
 	s.put(Cmd{Op: OpScale, T: [16]Tensor{dst, src}, I: [12]int32{int32(mode)}, F: [4]float32{f}})
 }
 
 // SumRows is dst (1, C) = the sum of the rows of x, first row first.
 func (s *Stream) SumRows(dst, x Tensor, mode Mode) {
-	must(isF32(x, -1, -1) && isF32(dst, 1, x.Cols), OpSumRows, dst, x)
+	must(isReal(x, -1, -1) && isF32(dst, 1, x.Cols), OpSumRows, dst, x)
 	s.put(Cmd{Op: OpSumRows, T: [16]Tensor{dst, x}, I: [12]int32{int32(mode)}})
 }
 
 // SwiGLU is y = gate·sigmoid(gate)·up (Shazeer 2020, arXiv:2002.05202). y may be gate or up.
 func (s *Stream) SwiGLU(y, gate, up Tensor) {
-	must(alike(y, gate, up), OpSwiGLU, y, gate, up)
+	must(alikeReal(y, gate, up), OpSwiGLU, y, gate, up)
 	s.put(Cmd{Op: OpSwiGLU, T: [16]Tensor{y, gate, up}})
 }
 
 // SwiGLUBack gives the gradients of SwiGLU's inputs. dgate and dup may be dy, gate or up.
 func (s *Stream) SwiGLUBack(dgate, dup, dy, gate, up Tensor, mode Mode) {
-	must(alike(dgate, dup, dy, gate, up), OpSwiGLUBack, dgate, dup, dy, gate, up)
+	must(alikeReal(dgate, dup, dy, gate, up), OpSwiGLUBack, dgate, dup, dy, gate, up)
 	s.put(Cmd{Op: OpSwiGLUBack, T: [16]Tensor{dgate, dup, dy, gate, up}, I: [12]int32{int32(mode)}})
 }
 
 // GELU is y = x/2·(1+tanh(√(2/π)(x+0.044715x³))) (Hendrycks & Gimpel 2016, arXiv:1606.08415). y may be x.
 func (s *Stream) GELU(y, x Tensor) {
-	must(alike(y, x), OpGELU, y, x)
+	must(alikeReal(y, x), OpGELU, y, x)
 	s.put(Cmd{Op: OpGELU, T: [16]Tensor{y, x}})
 }
 
 // GELUBack gives the gradient of GELU's input. dx may be dy or x.
 func (s *Stream) GELUBack(dx, dy, x Tensor, mode Mode) {
-	must(alike(dx, dy, x), OpGELUBack, dx, dy, x)
+	must(alikeReal(dx, dy, x), OpGELUBack, dx, dy, x)
 	s.put(Cmd{Op: OpGELUBack, T: [16]Tensor{dx, dy, x}, I: [12]int32{int32(mode)}})
 }
 
@@ -72,7 +72,7 @@ func (s *Stream) GELUBack(dx, dy, x Tensor, mode Mode) {
 //	u = mix(h + column·0x9E3779B97F4A7C15) >> 40        // 24 bits
 //	keep = u >= round(Rate·2²⁴)
 func (s *Stream) Drop(y, x Tensor, o Dropout, mode Mode) {
-	must(alike(y, x) && is(o.Step, dtype.I32, 1, 1) && is(o.Key, dtype.I32, x.Rows, 2) && o.Rate >= 0 && o.Rate < 1,
+	must(alikeReal(y, x) && is(o.Step, dtype.I32, 1, 1) && is(o.Key, dtype.I32, x.Rows, 2) && o.Rate >= 0 && o.Rate < 1,
 		OpDrop, y, x, o.Step, o.Key)
 	s.put(Cmd{Op: OpDrop, T: [16]Tensor{y, x, o.Step, o.Key},
 		I: [12]int32{int32(mode), int32(uint32(o.Seed)), int32(uint32(o.Seed >> 32)), o.Site}, F: [4]float32{o.Rate}})

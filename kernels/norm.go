@@ -3,14 +3,14 @@ package kernels
 // RMSNorm is y = x·rstd·(offset+w) with rstd = 1/√(mean(x²)+eps) per row (Zhang & Sennrich 2019, arXiv:1910.07467);
 // rstd (N, 1) is kept for backward. offset is 0, or 1 for models that store w-1. y may be x.
 func (s *Stream) RMSNorm(y, rstd, x, w Tensor, eps, offset float32) {
-	must(alike(y, x) && isF32(rstd, x.Rows, 1) && isF32(w, 1, x.Cols), OpRMSNorm, y, rstd, x, w)
+	must(alikeReal(y, x) && isF32(rstd, x.Rows, 1) && isF32(w, 1, x.Cols), OpRMSNorm, y, rstd, x, w)
 	s.put(Cmd{Op: OpRMSNorm, T: [16]Tensor{y, rstd, x, w}, F: [4]float32{eps, offset}})
 }
 
 // RMSNormBack gives the gradients of x in mode mx and of w, which is optional and always added to. dx may be dy in
 // Set mode.
 func (s *Stream) RMSNormBack(dx, dw, dy, x, w, rstd Tensor, offset float32, mx Mode) {
-	must(alike(dx, dy, x) && optF32(dw, 1, x.Cols) && isF32(w, 1, x.Cols) && isF32(rstd, x.Rows, 1),
+	must(alikeReal(dx, dy, x) && optF32(dw, 1, x.Cols) && isF32(w, 1, x.Cols) && isF32(rstd, x.Rows, 1),
 		OpRMSNormBack, dx, dw, dy, x, w, rstd)
 	s.put(Cmd{Op: OpRMSNormBack, T: [16]Tensor{dx, dw, dy, x, w, rstd}, I: [12]int32{int32(mx)}, F: [4]float32{offset}})
 }
@@ -18,14 +18,14 @@ func (s *Stream) RMSNormBack(dx, dw, dy, x, w, rstd Tensor, offset float32, mx M
 // LayerNorm is y = (x-mean)·rstd·w + b per row (Ba et al. 2016, arXiv:1607.06450); stat (N, 2) keeps mean and rstd.
 // b is optional. y may be x.
 func (s *Stream) LayerNorm(y, stat, x, w, b Tensor, eps float32) {
-	must(alike(y, x) && isF32(stat, x.Rows, 2) && isF32(w, 1, x.Cols) && optF32(b, 1, x.Cols), OpLayerNorm, y, stat, x, w, b)
+	must(alikeReal(y, x) && isF32(stat, x.Rows, 2) && isF32(w, 1, x.Cols) && optF32(b, 1, x.Cols), OpLayerNorm, y, stat, x, w, b)
 	s.put(Cmd{Op: OpLayerNorm, T: [16]Tensor{y, stat, x, w, b}, F: [4]float32{eps}})
 }
 
 // LayerNormBack gives the gradients of x in mode mx and of w and b, which are optional and always added to. dx may be
 // dy in Set mode.
 func (s *Stream) LayerNormBack(dx, dw, db, dy, x, w, stat Tensor, mx Mode) {
-	must(alike(dx, dy, x) && optF32(dw, 1, x.Cols) && optF32(db, 1, x.Cols) && isF32(w, 1, x.Cols) && isF32(stat, x.Rows, 2),
+	must(alikeReal(dx, dy, x) && optF32(dw, 1, x.Cols) && optF32(db, 1, x.Cols) && isF32(w, 1, x.Cols) && isF32(stat, x.Rows, 2),
 		OpLayerNormBack, dx, dw, db, dy, x, w, stat)
 	s.put(Cmd{Op: OpLayerNormBack, T: [16]Tensor{dx, dw, db, dy, x, w, stat}, I: [12]int32{int32(mx)}})
 }

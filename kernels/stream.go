@@ -17,6 +17,12 @@ const batch = 64
 // stick, later commands are dropped, and Err and Sync report the first.
 //
 // Operands do not overlap unless the comment of the method allows it. Every method takes strided tensors.
+//
+// Types. Activations and their gradients are F32 or BF16, in any mixture: the inputs and outputs of Add, Mul, Scale,
+// SumRows (x), the gated functions, Drop, the norms (x, y and their gradients), Rope, Attention (but lse), GatherRows,
+// ScatterAddRows (dy), CopyRows, and what MatMul and Head say. BF16 inputs are widened, which is exact, the op computes
+// in float32, and BF16 outputs are rounded once: the result is that of F32 tensors, rounded. Everything else is F32:
+// weights of norms, statistics, gradients of parameters, exact operations; or as the method says.
 type Stream struct {
 	dev  Device
 	cmds []Cmd
@@ -152,6 +158,16 @@ func isReal(t Tensor, rows, cols int) bool {
 
 // optF32 is isF32 that also takes none.
 func optF32(t Tensor, rows, cols int) bool { return t.None() || isF32(t, rows, cols) }
+
+// alikeReal reports whether all are F32 or BF16, in any mixture, and of the shape of the first.
+func alikeReal(a Tensor, more ...Tensor) bool {
+	for _, t := range more {
+		if !isReal(t, a.Rows, a.Cols) {
+			return false
+		}
+	}
+	return isReal(a, -1, -1)
+}
 
 // alike reports whether all are F32 and of the shape of the first.
 func alike(a Tensor, more ...Tensor) bool {

@@ -8,6 +8,7 @@
 # machine must be quiet. OpenBLAS of Debian 12 does not know newer processors and takes AVX2 kernels, so its core type
 # is set here; override it with OPENBLAS_CORETYPE.
 set -eu
+python=${PYTHON:-/usr/bin/python3} # the one that Debian packages belong to
 threads=${1:-1} rounds=${2:-3} most=${3:-0}
 here=$(cd "$(dirname "$0")" && pwd)
 root=$here/../..
@@ -52,9 +53,9 @@ ratio "AVX2 products / OpenBLAS Haswell" "$(median avx2 f32)" "$(median haswell 
 ratio "bf16 products / f32 products" "$(median shoal bf16)" "$shoal"
 "$work/measure" -only attention,memory -workers "$threads"
 
-if python3 -c 'import torch' 2>/dev/null; then
+if "$python" -c 'import torch' 2>/dev/null; then
 	for step in "llama15m 4 256" "gpt2 4 64" "gpt2 4 256"; do
-		python3 "$here/peers/step.py" $step 4 # split into words on purpose
+		"$python" "$here/peers/step.py" $step 4 # split into words on purpose
 	done
 else
 	echo "no PyTorch: its training steps are left out"

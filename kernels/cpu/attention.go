@@ -14,7 +14,8 @@ const queryBlock = 64
 
 // attn is one attention command, unpacked.
 type attn struct {
-	o, lse, q, k, v      mat[float32]
+	o, q, k, v           matrix
+	lse                  mat[float32]
 	prefixK, prefixV     mat[float32]
 	qstart, kstart, klen []int32
 	heads, kvHeads, dim  int
@@ -34,9 +35,9 @@ type queries struct{ s, lo, hi, first int }
 func (a *attn) open(x *call, ins [5]int, tables int) error {
 	c := x.cmd
 	t := &c.T
-	a.o, a.lse, a.q, a.k, a.v = x.t[ins[0]], x.t[ins[1]], x.t[ins[2]], x.t[ins[3]], x.t[ins[4]]
+	a.o, a.lse, a.q, a.k, a.v = x.t[ins[0]], x.t[ins[1]].mat, x.t[ins[2]], x.t[ins[3]], x.t[ins[4]]
 	a.qstart, a.kstart, a.klen = column(a.qstart, t[tables]), column(a.kstart, t[tables+1]), column(a.klen, t[tables+2])
-	a.prefixK, a.prefixV = x.t[tables+3], x.t[tables+4]
+	a.prefixK, a.prefixV = x.t[tables+3].mat, x.t[tables+4].mat
 	a.heads, a.kvHeads, a.dim, a.window = int(c.I[0]), int(c.I[1]), int(c.I[2]), int(c.I[3])
 	a.scale, a.softcap, a.half = c.F[0], c.F[1], dtype.Type(c.I[7]) == dtype.BF16
 	a.prefix = a.prefixK.rows
@@ -118,17 +119,19 @@ func (a *attn) forward(w *worker, b queries, h int) {
 		a.lse.row(b.lo + i)[h] = m + float32(math.Log(float64(sum)))
 		norm[i] = 1 / sum
 	}
-	o := a.head(a.o, b.lo, b.hi, h)
+	to := a.head(a.o, b.lo, b.hi, h)
+	o := w.sums(scratchOut, &to)
 	klo, khi := a.keys(b)
 	kv, base := h/(a.heads/a.kvHeads), int(a.kstart[b.s])
 	if a.prefix > 0 {
-		a.multiply(w, product{c: matrix{mat: o}, a: plain(s.window(0, s.rows, 0, a.prefix), false), b: plain(a.head(a.prefixV, 0, a.prefix, kv), false)})
+		a.multiply(w, product{c: matrix{mat: o}, a: plain(s.window(0, s.rows, 0, a.prefix), false), b: plain(a.prefixHead(a.prefixV, kv), false)})
 	}
-	a.multiply(w, product{c: matrix{mat: o}, a: plain(s.window(0, s.rows, a.prefix, s.cols), false), b: plain(a.head(a.v, base+klo, base+khi, kv), false),
-		add: a.prefix > 0})
+	a.multiply(w, product{c: matrix{mat: o}, a: plain(s.window(0, s.rows, a.prefix, s.cols), false),
+		b: operand{matrix: a.head(a.v, base+klo, base+khi, kv)}, add: a.prefix > 0})
 	for i := range o.rows {
 		w.set(norm[i])
 		w.apply(&w.fam.scale, o.cols, o.row(i), o.row(i))
+		w.close(&to, i*to.ld, o.row(i))
 	}
 }
 
@@ -147,11 +150,11 @@ func (a *attn) scores(w *worker, b queries, h int) mat[float32] {
 	rows, cols := b.hi-b.lo, a.prefix+khi-klo
 	s := mat[float32]{w.scratch(scratchTile, rows*cols), rows, cols, cols}
 	kv, base := h/(a.heads/a.kvHeads), int(a.kstart[b.s])
-	q := plain(a.head(a.q, b.lo, b.hi, h), false)
+	q := operand{matrix: a.head(a.q, b.lo, b.hi, h)}
 	if a.prefix > 0 {
-		a.multiply(w, product{c: matrix{mat: s.window(0, rows, 0, a.prefix)}, a: q, b: plain(a.head(a.prefixK, 0, a.prefix, kv), true)})
+		a.multiply(w, product{c: matrix{mat: s.window(0, rows, 0, a.prefix)}, a: q, b: plain(a.prefixHead(a.prefixK, kv), true)})
 	}
-	a.multiply(w, product{c: matrix{mat: s.window(0, rows, a.prefix, cols)}, a: q, b: plain(a.head(a.k, base+klo, base+khi, kv), true)})
+	a.multiply(w, product{c: matrix{mat: s.window(0, rows, a.prefix, cols)}, a: q, b: operand{matrix: a.head(a.k, base+klo, base+khi, kv), trans: true}})
 	for i := 0; i < rows && a.softcap > 0; i++ {
 		row := s.row(i)
 		w.set(a.scale)
@@ -189,8 +192,19 @@ func (a *attn) multiply(w *worker, p product) {
 }
 
 // head is the columns of head h, rows [lo, hi), of a matrix with heads side by side.
-func (a *attn) head(m mat[float32], lo, hi, h int) mat[float32] {
-	return m.window(lo, hi, h*a.dim, (h+1)*a.dim)
+func (a *attn) head(m matrix, lo, hi, h int) matrix { return m.window(lo, hi, h*a.dim, (h+1)*a.dim) }
+
+// prefixHead is the same of a prefix, which is float32, with all its rows.
+func (a *attn) prefixHead(m mat[float32], h int) mat[float32] {
+	return m.window(0, m.rows, h*a.dim, (h+1)*a.dim)
+}
+
+// sums is a float32 result itself, or scratch memory of its shape in place of bfloat16.
+func (w *worker) sums(which int, m *matrix) mat[float32] {
+	if m.half == nil {
+		return m.mat
+	}
+	return mat[float32]{w.scratch(which, m.rows*m.cols), m.rows, m.cols, m.cols}
 }
 
 // capRow squashes scores to limit·tanh(x/limit).

@@ -30,7 +30,7 @@ const grain = 1 << 14
 type call struct {
 	cmd  *kernels.Cmd
 	pool *pool
-	t    [16]mat[float32] // the F32 operands, by their place in the command
+	t    [16]matrix       // the F32 and BF16 operands, by their place in the command
 	k    *kernel          // of an element-wise op
 	on   [maxOperands]int // and the places of its operands
 	flat bool             // the operands of an element-wise op are packed
@@ -42,9 +42,12 @@ type call struct {
 
 	rowTask, spanTask, stripTask func(*worker, int) // bound once
 
-	scales quantized // of a product's weights
-	attn   attnBack
-	head   lmHead
+	scales  quantized // of a product's weights
+	turns   []*turns  // of rotations, the latest last
+	turning *turns    // the one in use
+	from    int       // its first position that is not filled in
+	attn    attnBack
+	head    lmHead
 }
 
 func newCall(p *pool) *call {
@@ -53,13 +56,13 @@ func newCall(p *pool) *call {
 	return x
 }
 
-// start views the F32 operands of a command.
+// start views the operands of a command.
 func (x *call) start(c *kernels.Cmd) {
 	x.cmd = c
 	for i := range c.T {
-		x.t[i] = mat[float32]{}
-		if t := &c.T[i]; t.Buf != nil && t.Type == dtype.F32 {
-			x.t[i] = f32(*t)
+		x.t[i] = matrix{}
+		if t := &c.T[i]; t.Buf != nil && (t.Type == dtype.F32 || t.Type == dtype.BF16) {
+			x.t[i] = matrixOf(*t)
 		}
 	}
 }
@@ -137,7 +140,47 @@ func applySpan(x *call, w *worker, s span) {
 	w.set(x.cmd.F[:]...)
 	n := 0
 	for ; n < len(x.on) && x.on[n] >= 0; n++ {
-		w.rows[n] = s.of(x.t[x.on[n]])
+		m := &x.t[x.on[n]]
+		w.rows[n] = w.open(m, x.on[n], s.at(m.ld), s.n)
 	}
 	w.apply(x.k, s.n, w.rows[:n]...)
+	for i := range x.k.outs {
+		m := &x.t[x.on[i]]
+		w.close(m, s.at(m.ld), w.rows[i])
+	}
+}
+
+// open gives n elements of a matrix from the at'th of its memory on as float32: themselves, or a copy in the worker's
+// memory for an operand's place.
+func (w *worker) open(m *matrix, place, at, n int) []float32 {
+	if m.half == nil {
+		return m.p[at : at+n]
+	}
+	buf := w.scratch(scratchWide+place, n)
+	w.widen(buf, m.half[at:at+n])
+	return buf
+}
+
+// close stores what was written to an opened output.
+func (w *worker) close(m *matrix, at int, row []float32) {
+	if m.half != nil {
+		w.narrow(m.half[at:at+len(row)], row)
+	}
+}
+
+// get is columns [lo, hi) of row i of an operand, opened.
+func (x *call) get(w *worker, place, i, lo, hi int) []float32 {
+	m := &x.t[place]
+	return w.open(m, place, i*m.ld+lo, hi-lo)
+}
+
+// rowOf is row i of an operand, opened.
+func (x *call) rowOf(w *worker, place, i int) []float32 {
+	return x.get(w, place, i, 0, x.t[place].cols)
+}
+
+// put stores row i of an output.
+func (x *call) put(w *worker, place, i int, row []float32) {
+	m := &x.t[place]
+	w.close(m, i*m.ld, row)
 }

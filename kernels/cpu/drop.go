@@ -4,14 +4,16 @@ import "math"
 
 // drop follows the comment of Stream.Drop.
 func drop(_ *Device, x *call) error {
-	x.rows(x.t[1].rows, x.t[1].cols, func(x *call, _ *worker, i int) {
+	x.rows(x.t[1].rows, x.t[1].cols, func(x *call, w *worker, i int) {
 		c := x.cmd
 		seed := uint64(uint32(c.I[1])) | uint64(uint32(c.I[2]))<<32
 		base, site := mix(seed+uint64(uint32(x.number(2, 0)))), uint64(uint32(c.I[3]))
 		key := i32(c.T[3])
 		k := key.row(i)
 		h := mix(mix(base^(uint64(uint32(k[0]))<<32|uint64(uint32(k[1])))) ^ site)
-		dropRow(x.t[0].row(i), x.t[1].row(i), h, c.F[0], x.adds(0))
+		out := x.rowOf(w, 0, i)
+		dropRow(out, x.rowOf(w, 1, i), h, c.F[0], x.adds(0))
+		x.put(w, 0, i, out)
 	})
 	return nil
 }

@@ -25,7 +25,9 @@ func mul(d *Device, x *call) error {
 	}
 	x.k = k
 	x.rows(x.t[0].rows, x.t[0].cols, func(x *call, w *worker, i int) {
-		w.apply(x.k, x.t[0].cols, x.t[0].row(i), x.t[1].row(i), x.t[2].row(0))
+		out := x.rowOf(w, 0, i)
+		w.apply(x.k, x.t[0].cols, out, x.rowOf(w, 1, i), x.rowOf(w, 2, 0))
+		x.put(w, 0, i, out)
 	})
 	return nil
 }
@@ -37,7 +39,7 @@ func sumRows(_ *Device, x *call) error {
 			clear(out)
 		}
 		for i := range x.t[1].rows {
-			w.apply(&w.fam.add, hi-lo, out, out, x.t[1].row(i)[lo:hi])
+			w.apply(&w.fam.add, hi-lo, out, out, x.get(w, 1, i, lo, hi))
 		}
 	})
 	return nil
@@ -75,7 +77,7 @@ func fill(_ *Device, x *call) error {
 	dst := x.cmd.T[0]
 	if dst.Type == dtype.F32 {
 		x.spans(dst.Rows, dst.Cols, dst.Packed(), func(x *call, _ *worker, s span) {
-			to := s.of(x.t[0])
+			to := s.of(x.t[0].mat)
 			for i := range to {
 				to[i] = x.cmd.F[0]
 			}
@@ -97,16 +99,16 @@ func convert(_ *Device, x *call) error {
 	var task func(x *call, w *worker, s span)
 	switch {
 	case dst.Type == dtype.F32 && src.Type == dtype.F32:
-		task = func(x *call, _ *worker, s span) { copy(s.of(x.t[0]), s.of(x.t[1])) }
+		task = func(x *call, _ *worker, s span) { copy(s.of(x.t[0].mat), s.of(x.t[1].mat)) }
 	case dst.Type == dtype.BF16 && src.Type == dtype.F32:
 		task = func(x *call, w *worker, s span) {
 			to := view[uint16](x.cmd.T[0], dtype.BF16)
-			w.narrow(to.p[s.at(to.ld):], s.of(x.t[1]))
+			w.narrow(to.p[s.at(to.ld):], s.of(x.t[1].mat))
 		}
 	case dst.Type == dtype.F32 && src.Type == dtype.BF16:
 		task = func(x *call, w *worker, s span) {
 			from := view[uint16](x.cmd.T[1], dtype.BF16)
-			w.widen(s.of(x.t[0]), from.p[s.at(from.ld):][:s.n])
+			w.widen(s.of(x.t[0].mat), from.p[s.at(from.ld):][:s.n])
 		}
 	default:
 		x.rows(dst.Rows, dst.Cols, func(x *call, _ *worker, i int) {

@@ -3,7 +3,7 @@ package cpu
 // sumSq keeps to one worker: the order is one chain per lane over the whole tensor.
 func sumSq(d *Device, x *call) error {
 	dst := f64(x.cmd.T[0])
-	s := sumSqRows(d.pool.work[0], x.t[1])
+	s := sumSqRows(d.pool.work[0], x.t[1].mat)
 	if x.adds(0) {
 		s += dst.p[0]
 	}
@@ -54,7 +54,7 @@ func adamW(_ *Device, x *call) error {
 	}
 	x.spans(x.t[0].rows, x.t[0].cols, flat, func(x *call, w *worker, s span) {
 		w.set(x.t[4].p...)
-		w.apply(&w.fam.adamw, s.n, s.of(x.t[0]), s.of(x.t[2]), s.of(x.t[3]), s.of(x.t[1]))
+		w.apply(&w.fam.adamw, s.n, s.of(x.t[0].mat), s.of(x.t[2].mat), s.of(x.t[3].mat), s.of(x.t[1].mat))
 	})
 	return nil
 }

@@ -46,9 +46,9 @@ func head(d *Device, x *call) error {
 	c := x.cmd
 	t := &c.T
 	o := &x.head
-	*o = lmHead{h: matrixOf(t[0]), w: matrixOf(t[1]), bias: x.t[headBias], target: i32(t[3]), logp: x.t[headLogP], lse: x.t[headLSE],
-		entropy: x.t[headEntropy], best: i32(t[headBest]), coef: x.t[headCoef], dh: matrixOf(t[headDH]), dw: x.t[headDW],
-		dbias: x.t[headDBias], cap: c.F[0], scale: c.F[1], addH: x.adds(0), half: dtype.Type(c.I[1]) == dtype.BF16,
+	*o = lmHead{h: matrixOf(t[0]), w: matrixOf(t[1]), bias: x.t[headBias].mat, target: i32(t[3]), logp: x.t[headLogP].mat, lse: x.t[headLSE].mat,
+		entropy: x.t[headEntropy].mat, best: i32(t[headBest]), coef: x.t[headCoef].mat, dh: matrixOf(t[headDH]), dw: x.t[headDW].mat,
+		dbias: x.t[headDBias].mat, cap: c.F[0], scale: c.F[1], addH: x.adds(0), half: dtype.Type(c.I[1]) == dtype.BF16,
 		frozen: t[1].Frozen}
 	for i := range o.has {
 		o.has[i] = x.has(i)

@@ -5,11 +5,13 @@ import "math"
 func rmsNorm(_ *Device, x *call) error {
 	in := &x.t[2]
 	x.rows(in.rows, in.cols, func(x *call, w *worker, i int) {
-		y, rstd, in, wt, eps, offset := &x.t[0], &x.t[1], &x.t[2], &x.t[3], x.cmd.F[0], x.cmd.F[1]
-		r := invRoot(w.dot(in.row(i), in.row(i)), in.cols, eps)
+		rstd, in, wt, eps, offset := &x.t[1], &x.t[2], &x.t[3], x.cmd.F[0], x.cmd.F[1]
+		row, out := x.rowOf(w, 2, i), x.rowOf(w, 0, i)
+		r := invRoot(w.dot(row, row), in.cols, eps)
 		rstd.row(i)[0] = r
 		w.set(r, offset)
-		w.apply(&w.fam.normScale, in.cols, y.row(i), in.row(i), wt.row(0))
+		w.apply(&w.fam.normScale, in.cols, out, row, wt.row(0))
+		x.put(w, 0, i, out)
 	})
 	return nil
 }
@@ -25,21 +27,23 @@ func rmsNormBack(d *Device, x *call) error {
 	in := &x.t[3]
 	if x.has(1) {
 		x.strips(in.cols, func(x *call, w *worker, lo, hi int) {
-			dw, dy, in, rstd := &x.t[1], &x.t[2], &x.t[3], &x.t[5]
-			for i := range in.rows {
+			dw, rstd := &x.t[1], &x.t[5]
+			for i := range x.t[3].rows {
 				w.set(rstd.row(i)[0])
-				w.apply(&w.fam.rmsWeight, hi-lo, dw.row(0)[lo:hi], in.row(i)[lo:hi], dy.row(i)[lo:hi])
+				w.apply(&w.fam.rmsWeight, hi-lo, dw.row(0)[lo:hi], x.get(w, 3, i, lo, hi), x.get(w, 2, i, lo, hi))
 			}
 		})
 	}
 	x.k = pick(x.cmd.I[0], &d.fam.rmsBack, &d.fam.rmsBackAdd)
 	x.rows(in.rows, in.cols, func(x *call, w *worker, i int) {
-		dx, dy, in, wt, rstd, offset := &x.t[0], &x.t[2], &x.t[3], &x.t[4], &x.t[5], x.cmd.F[0]
+		wt, rstd, offset, n := &x.t[4], &x.t[5], x.cmd.F[0], x.t[3].cols
+		dx, dy, row := x.rowOf(w, 0, i), x.rowOf(w, 2, i), x.rowOf(w, 3, i)
 		r := rstd.row(i)[0]
 		w.set(offset)
-		s := w.reduce(&w.fam.rmsDot, in.cols, dy.row(i), in.row(i), wt.row(0))
-		w.set(r, offset, float32(float32(float32(r*r)*r)*s)/float32(in.cols))
-		w.apply(x.k, in.cols, dx.row(i), dy.row(i), in.row(i), wt.row(0))
+		s := w.reduce(&w.fam.rmsDot, n, dy, row, wt.row(0))
+		w.set(r, offset, float32(float32(float32(r*r)*r)*s)/float32(n))
+		w.apply(x.k, n, dx, dy, row, wt.row(0))
+		x.put(w, 0, i, dx)
 	})
 	return nil
 }
@@ -47,7 +51,8 @@ func rmsNormBack(d *Device, x *call) error {
 func layerNorm(_ *Device, x *call) error {
 	in := &x.t[2]
 	x.rows(in.rows, in.cols, func(x *call, w *worker, i int) {
-		y, stat, in, wt, eps := &x.t[0], &x.t[1], &x.t[2], &x.t[3], x.cmd.F[0]
+		stat, in, wt, eps := &x.t[1], &x.t[2], &x.t[3], x.cmd.F[0]
+		out, src := x.rowOf(w, 0, i), x.rowOf(w, 2, i)
 		row := w.scratch(scratchRow, 2*in.cols)
 		centered, b := row[:in.cols], row[in.cols:]
 		if x.has(4) {
@@ -55,13 +60,14 @@ func layerNorm(_ *Device, x *call) error {
 		} else {
 			clear(b)
 		}
-		mean := w.sum(in.row(i)) / float32(in.cols)
+		mean := w.sum(src) / float32(in.cols)
 		w.set(mean, 1)
-		w.apply(&w.fam.affine, in.cols, centered, in.row(i))
+		w.apply(&w.fam.affine, in.cols, centered, src)
 		r := invRoot(w.dot(centered, centered), in.cols, eps)
 		stat.row(i)[0], stat.row(i)[1] = mean, r
 		w.set(mean, r)
-		w.apply(&w.fam.normScaleBias, in.cols, y.row(i), in.row(i), wt.row(0), b)
+		w.apply(&w.fam.normScaleBias, in.cols, out, src, wt.row(0), b)
+		x.put(w, 0, i, out)
 	})
 	return nil
 }
@@ -71,25 +77,27 @@ func layerNorm(_ *Device, x *call) error {
 func layerNormBack(d *Device, x *call) error {
 	in := &x.t[4]
 	x.strips(in.cols, func(x *call, w *worker, lo, hi int) {
-		dw, db, dy, in, stat := &x.t[1], &x.t[2], &x.t[3], &x.t[4], &x.t[6]
-		for i := 0; i < in.rows && x.has(1); i++ {
+		dw, db, rows, stat := &x.t[1], &x.t[2], x.t[4].rows, &x.t[6]
+		for i := 0; i < rows && x.has(1); i++ {
 			w.set(stat.row(i)...)
-			w.apply(&w.fam.lnWeight, hi-lo, dw.row(0)[lo:hi], in.row(i)[lo:hi], dy.row(i)[lo:hi])
+			w.apply(&w.fam.lnWeight, hi-lo, dw.row(0)[lo:hi], x.get(w, 4, i, lo, hi), x.get(w, 3, i, lo, hi))
 		}
-		for i := 0; i < in.rows && x.has(2); i++ {
-			w.apply(&w.fam.add, hi-lo, db.row(0)[lo:hi], db.row(0)[lo:hi], dy.row(i)[lo:hi])
+		for i := 0; i < rows && x.has(2); i++ {
+			w.apply(&w.fam.add, hi-lo, db.row(0)[lo:hi], db.row(0)[lo:hi], x.get(w, 3, i, lo, hi))
 		}
 	})
 	x.k = pick(x.cmd.I[0], &d.fam.lnBack, &d.fam.lnBackAdd)
 	x.rows(in.rows, in.cols, func(x *call, w *worker, i int) {
-		dx, dy, in, wt, stat := &x.t[0], &x.t[3], &x.t[4], &x.t[5], &x.t[6]
-		row := w.scratch(scratchRow, 2*in.cols)
-		t, h, n := row[:in.cols], row[in.cols:], float32(in.cols)
-		w.apply(&w.fam.mul, in.cols, t, dy.row(i), wt.row(0))
+		wt, stat, cols := &x.t[5], &x.t[6], x.t[4].cols
+		row := w.scratch(scratchRow, 2*cols)
+		t, h, n := row[:cols], row[cols:], float32(cols)
+		w.apply(&w.fam.mul, cols, t, x.rowOf(w, 3, i), wt.row(0))
 		w.set(stat.row(i)...)
-		w.apply(&w.fam.affine, in.cols, h, in.row(i))
+		w.apply(&w.fam.affine, cols, h, x.rowOf(w, 4, i))
 		w.set(w.sum(t)/n, w.dot(t, h)/n, stat.row(i)[1])
-		w.apply(x.k, in.cols, dx.row(i), t, h)
+		dx := x.rowOf(w, 0, i)
+		w.apply(x.k, cols, dx, t, h)
+		x.put(w, 0, i, dx)
 	})
 	return nil
 }

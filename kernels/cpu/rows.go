@@ -17,10 +17,19 @@ func copyRows(_ *Device, x *call) error {
 	if err := checkRows(rows, x.t[0].rows); err != nil {
 		return err
 	}
-	x.rows(x.t[1].rows, x.t[1].cols, func(x *call, _ *worker, i int) {
-		copy(x.t[0].row(int(x.number(2, i))), x.t[1].row(i))
+	x.rows(x.t[1].rows, x.t[1].cols, func(x *call, w *worker, i int) {
+		x.move(w, int(x.number(2, i)), i)
 	})
 	return nil
+}
+
+// move copies row j of operand 1 to row i of operand 0.
+func (x *call) move(w *worker, i, j int) {
+	if to := &x.t[0]; to.half != nil {
+		w.narrow(to.half[i*to.ld:i*to.ld+to.cols], x.rowOf(w, 1, j))
+		return
+	}
+	copy(x.t[0].row(i), x.rowOf(w, 1, j))
 }
 
 // number is the i'th of the column of integers at a place of the command, which was checked.
@@ -33,8 +42,8 @@ func gatherRows(_ *Device, x *call) error {
 	if err := checkRows(i32(x.cmd.T[2]), x.t[1].rows); err != nil {
 		return err
 	}
-	x.rows(x.t[0].rows, x.t[0].cols, func(x *call, _ *worker, i int) {
-		copy(x.t[0].row(i), x.t[1].row(int(x.number(2, i))))
+	x.rows(x.t[0].rows, x.t[0].cols, func(x *call, w *worker, i int) {
+		x.move(w, i, int(x.number(2, i)))
 	})
 	return nil
 }
@@ -53,7 +62,7 @@ func scatterAddRows(_ *Device, x *call) error {
 		for i := range order.rows {
 			from := int(order.row(i)[0])
 			to := x.t[0].row(int(ids.row(from)[0]))[lo:hi]
-			w.apply(&w.fam.add, hi-lo, to, to, x.t[1].row(from)[lo:hi])
+			w.apply(&w.fam.add, hi-lo, to, to, x.get(w, 1, from, lo, hi))
 		}
 	})
 	return nil

@@ -40,7 +40,12 @@ const (
 	scratchTile         // attention scores
 	scratchTile2        // their gradients
 	scratchTile3        // slopes of a softcap
-	numScratch
+	scratchOut          // rows of an output of attention
+	scratchSums2        // of the key and value gradients, by their place
+	_
+	_
+	scratchWide // bfloat16 operands as float32, one for each place of a command
+	numScratch  = scratchWide + 16
 )
 
 // scratch is n floats of undefined contents, valid until the worker asks for the same buffer again.
@@ -65,4 +70,11 @@ func (m *memory) floats(n int) []float32 {
 		panic("kernels/cpu: scratch: " + err.Error())
 	}
 	return unsafe.Slice((*float32)(unsafe.Pointer(&b[0])), n)
+}
+
+// release gives back memory of floats.
+func (m *memory) release(f []float32) {
+	if cap(f) > 0 {
+		m.free(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(f))), 1))
+	}
 }

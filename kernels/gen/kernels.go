@@ -68,7 +68,7 @@ func linear() []vectorKernel {
 				b.store(1, i)
 			}
 		}},
-		{field: "adamw", operands: 4, outs: 3, scalars: 9, doc: "one step of AdamW; x0 w, x1 m, x2 v, x3 g", body: adamw},
+		{field: "adamw", operands: 4, outs: 3, scalars: 9, ahead: 384, doc: "one step of AdamW; x0 w, x1 m, x2 v, x3 g", body: adamw},
 	}
 }
 

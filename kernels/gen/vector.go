@@ -94,6 +94,7 @@ type vectorKernel struct {
 	acc      accumulator
 	pad      string // Go expression, empty for zero
 	halves   bool   // some operands have 16 bit elements
+	ahead    int    // bytes ahead that operands are fetched (384 was the best of 256 to 2048); 0: left to the processor
 	doc      string
 	body     func(b *builder, acc []int)
 }
@@ -141,6 +142,11 @@ func (k vectorKernel) emit(s isa, code *text, consts *pool) {
 	b.label("group")
 	b.op("CMPQ", "CX", "$16")
 	b.op("JL", "done")
+	for i := range k.operands {
+		if k.ahead > 0 {
+			b.op("PREFETCHT0", mem(k.ahead, pointers[i])+"(SI*1)")
+		}
+	}
 	for b.half = range b.groups() {
 		per := len(accs) / b.groups()
 		k.body(b, accs[b.half*per:(b.half+1)*per])

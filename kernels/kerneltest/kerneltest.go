@@ -22,7 +22,7 @@ func Run(t *testing.T, dev kernels.Device) {
 		test func(*bench)
 	}{
 		{"MatMul", testMatMul}, {"MatMulSpecial", testMatMulSpecial}, {"MatMulHalf", testMatMulHalf},
-		{"MatMulQuantized", testMatMulQuantized}, {"Frozen", testFrozen},
+		{"MatMulQuantized", testMatMulQuantized}, {"Frozen", testFrozen}, {"HalfOps", testHalfOps}, {"HalfProducts", testHalfProducts},
 		{"Elementwise", testElementwise}, {"Gated", testGated}, {"Special", testSpecial}, {"Convert", testConvert},
 		{"SumRows", testSumRows}, {"RMSNorm", testRMSNorm}, {"LayerNorm", testLayerNorm}, {"Rope", testRope},
 		{"Attention", testAttention}, {"AttentionCache", testAttentionCache}, {"Rows", testRows}, {"ArgMax", testArgMax},

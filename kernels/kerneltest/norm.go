@@ -97,7 +97,7 @@ func testLayerNorm(b *bench) {
 
 // testRope: the rotation against complex numbers, and its gradient as the inverse rotation.
 func testRope(b *bench) {
-	for _, d := range [][3]int{{1, 2, 0}, {3, 8, 5}, {2, 64, 0}} {
+	for _, d := range [][3]int{{1, 2, 0}, {3, 8, 5}, {2, 64, 0}, {1, 4, 0}, {2, 6, 1}, {1, 10, 0}} {
 		for _, mode := range modes {
 			heads, dim, pad := d[0], d[1], d[2]
 			pos := []int32{0, 1, 5, 2047, 100000}
