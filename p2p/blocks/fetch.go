@@ -225,7 +225,7 @@ func (f *fetch) keep(ctx context.Context, d *donor, block int, data []byte) erro
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.plan.release(d, block)
+	f.plan.failed(d, block)
 	if err != errWrong && ctx.Err() == nil && f.fatal == nil {
 		f.fatal = fmt.Errorf("store block %s: %w", c, err)
 		f.end()

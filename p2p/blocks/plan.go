@@ -16,6 +16,7 @@ type plan struct {
 	start   int // word of the first block given out; nodes that start apart can give to each other
 	pending bitset
 	isDone  bitset
+	storing bitset // delivered, being stored
 	holders map[int][]*donor
 }
 
@@ -44,7 +45,7 @@ func (b bitset) set(i int)      { b[i/64] |= 1 << (i % 64) }
 func (b bitset) clear(i int)    { b[i/64] &^= 1 << (i % 64) }
 
 func newPlan(total int, seed uint64) *plan {
-	p := &plan{total: total, pending: newBitset(total), isDone: newBitset(total), holders: map[int][]*donor{}}
+	p := &plan{total: total, pending: newBitset(total), isDone: newBitset(total), storing: newBitset(total), holders: map[int][]*donor{}}
 	if total > 0 {
 		p.start = int(seed % uint64(len(p.pending)))
 	}
@@ -123,7 +124,7 @@ func (p *plan) theft(d *donor, now time.Duration) (victim *donor, seq uint32, bl
 	mine := d.pace * time.Duration(len(d.queue)+1)
 	best := mine / 2 // taking over must pay by half
 	for b, hs := range p.holders {
-		if len(hs) != 1 || hs[0] == d || !d.has.get(b) || p.isDone.get(b) {
+		if len(hs) != 1 || hs[0] == d || !d.has.get(b) || p.isDone.get(b) || p.storing.get(b) {
 			continue
 		}
 		v := hs[0]
@@ -182,7 +183,21 @@ func (p *plan) answered(d *donor, seq uint32, delivered bool, now time.Duration)
 		p.release(d, a.block)
 		return a.block, false, true
 	}
-	return a.block, !p.isDone.get(a.block), true
+	switch {
+	case p.isDone.get(a.block):
+		return a.block, false, true
+	case p.storing.get(a.block): // a copy of it was faster; should that not match, somebody is asked again
+		p.release(d, a.block)
+		return a.block, false, true
+	}
+	p.storing.set(a.block)
+	return a.block, true, true
+}
+
+// failed says that a useful answer of d could not be stored.
+func (p *plan) failed(d *donor, block int) {
+	p.storing.clear(block)
+	p.release(d, block)
 }
 
 // release ends d's hold on a block; without another holder it is pending again.
@@ -214,6 +229,7 @@ func (p *plan) finish(block int) (cancel []theftOf) {
 	}
 	delete(p.holders, block)
 	p.pending.clear(block)
+	p.storing.clear(block)
 	if !p.isDone.get(block) {
 		p.isDone.set(block)
 		p.done++
