@@ -1,6 +1,7 @@
 # shoal: `make demo` shows the main job, `make test` passes the tests. Both need only Go.
 GO ?= go
 export CGO_ENABLED ?= 0
+SHELL := bash
 
 .PHONY: build demo test race lint bench generate clean
 
@@ -11,8 +12,16 @@ demo: ## four nodes fine-tune a small model, one is killed in mid-run
 	@echo "building shoal…"; start=$$(date +%s); $(GO) build -trimpath -o bin/shoal ./cmd/shoal && echo "built in $$(( $$(date +%s) - start )) s"
 	@bin/shoal demo
 
-test: ## everything; suites that cannot run here say why
-	$(GO) test -timeout 9m ./...
+# Prints a line per package, every skipped test with its reason, and what failed with its output.
+report = awk '\
+	/^(ok|FAIL|panic:)/ || /^ *--- FAIL/ { print; fflush() } \
+	/^ +[^ ]+_test\.go:[0-9]+: / { why = $$0; sub(/^ +[^ ]+ /, "", why) } \
+	/^ *--- SKIP/ { sub(/^ */, ""); print $$0 ": " why; fflush() }'
+
+test: ## everything; tests that cannot run here say why
+	@mkdir -p build
+	@set -o pipefail; $(GO) test -timeout 9m -v ./... 2>&1 | tee build/test.log | $(report) || \
+		{ echo; grep -v '^=== ' build/test.log | grep -B40 -E '^ *--- FAIL|^panic:|^FAIL'; echo "the whole output is in build/test.log"; exit 1; }
 
 race: ## the protocol rooms under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race -timeout 9m ./p2p/... ./node/... ./shard/...
@@ -28,4 +37,4 @@ generate:
 	cd kernels/gen && $(GO) run . -out ../cpu
 
 clean:
-	rm -rf bin
+	rm -rf bin build

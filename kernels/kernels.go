@@ -42,6 +42,7 @@ type Info struct {
 	Kernel   string // microkernel family in use: "avx512", "avx2", "neon", "generic", …
 	Workers  int    // parallel workers of a CPU device
 	MemBytes int64  // memory that tensors may use, 0: unknown
+	InUse    int64  // bytes of the buffers that were allocated and not freed; a device's own scratch memory comes on top
 }
 
 // Device owns memory and runs commands on it. An error that Run finds at once belongs to the stream whose commands
@@ -51,7 +52,7 @@ type Device interface {
 	Alloc(bytes int) (*Buffer, error)   // zeroed, 64-byte aligned, outside the Go heap
 	Host(bytes int) ([]byte, error)     // pinned or mapped host memory; lives as long as the device
 	Run(cmds []Cmd) error               // enqueue in order
-	Write(dst Tensor, src []byte) error // host → device, in stream order; src in dst.Type, row-major, packed
+	Write(dst Tensor, src []byte) error // host → device, in stream order; src in dst.Type, row-major, packed, the caller's again on return
 	Read(dst []byte, src Tensor) error  // device → host; waits for what was enqueued before
 	Sync(ctx context.Context) error     // waits; reports the first error found since the last Sync
 	Close() error

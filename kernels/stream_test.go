@@ -87,7 +87,11 @@ func TestFree(t *testing.T) {
 	if err := s.Sync(context.Background()); err != nil {
 		t.Fatal(err)
 	}
+	held := dev.Info().InUse
 	a.Free()
+	if freed := held - dev.Info().InUse; freed != 1<<16 {
+		t.Errorf("%d bytes are in use less after a slab of %d was freed", freed, 1<<16)
+	}
 	got := make([]float32, 100)
 	if err := s.Download(got, a.F32(10, 10)); err != nil || got[0] != 0 || a.Bytes() != 1<<16 {
 		t.Errorf("new memory starts with %v, arena holds %d bytes, %v", got[0], a.Bytes(), err)
@@ -98,6 +102,25 @@ func TestFree(t *testing.T) {
 		}
 	}()
 	s.Fill(x, 1)
+}
+
+// TestFreeAfterClose: an owner that comes late to a closed device does no harm, and gets no memory.
+func TestFreeAfterClose(t *testing.T) {
+	dev, err := kernels.Open("cpu")
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := kernels.Alloc(dev, dtype.F32, 10, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := dev.Close(); err != nil {
+		t.Fatal(err)
+	}
+	kernels.Free(dev, x.Buf)
+	if _, err := kernels.Alloc(dev, dtype.F32, 1, 1); err == nil {
+		t.Error("a closed device gave memory")
+	}
 }
 
 // full is a device whose memory has run out.

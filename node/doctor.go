@@ -2,7 +2,11 @@ package node
 
 import (
 	"context"
+	"crypto/ed25519"
+	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -11,6 +15,8 @@ import (
 
 	"github.com/seed-7b27c88a/shoal/node/api"
 	"github.com/seed-7b27c88a/shoal/node/config"
+	"github.com/seed-7b27c88a/shoal/p2p"
+	"github.com/seed-7b27c88a/shoal/p2p/record"
 )
 
 // minFree is the disk space below which the doctor warns, bytes.
@@ -18,10 +24,12 @@ const minFree = 1 << 30
 
 // Doctor checks what can be checked without a daemon.
 func Doctor(_ context.Context, cfg config.Config) []api.Check {
-	return []api.Check{
-		{Name: "daemon", OK: true, Detail: "not running in " + cfg.Home},
-		checkHome(cfg), checkDisk(cfg), checkDevice(cfg), checkPort(cfg),
+	home := checkHome(cfg)
+	checks := []api.Check{{Name: "daemon", OK: true, Detail: "not running in " + cfg.Home}, home}
+	if home.OK { // else they would only say so again
+		checks = append(checks, checkIdentity(cfg), checkToken(cfg), checkStore(cfg))
 	}
+	return append(checks, checkDisk(cfg), checkDevice(cfg), checkPort(cfg))
 }
 
 func checkHome(cfg config.Config) api.Check {
@@ -49,23 +57,108 @@ func checkHome(cfg config.Config) api.Check {
 	return c
 }
 
+// checkIdentity reads the key as the daemon would; it makes none.
+func checkIdentity(cfg config.Config) api.Check {
+	c := api.Check{Name: "identity"}
+	path := filepath.Join(cfg.Home, identityFile)
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		c.Detail, c.Fix = path+" is not there yet", "shoal init"
+		return c
+	}
+	key, err := p2p.LoadIdentity(path)
+	if err != nil {
+		c.Detail, c.Fix = err.Error(), "mend or move away the file, then \"shoal init\"; a new identity is a new peer to others"
+		return c
+	}
+	c.OK, c.Detail = true, string(record.IDOf(key.Public().(ed25519.PublicKey)))
+	return c
+}
+
+// checkToken: whoever reads the token may run jobs on this node.
+func checkToken(cfg config.Config) api.Check {
+	c := api.Check{Name: "token"}
+	path := filepath.Join(cfg.Home, api.TokenFile)
+	st, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		c.Detail, c.Fix = path+" is not there yet", "shoal init"
+		return c
+	case err != nil:
+		c.Detail, c.Fix = err.Error(), "make it readable for this user"
+		return c
+	case !st.Mode().IsRegular():
+		c.Detail, c.Fix = path+" is not a regular file", "move it away, then \"shoal init\""
+		return c
+	case st.Mode().Perm()&0o077 != 0:
+		c.Detail, c.Fix = fmt.Sprintf("%s is open to other users (mode %04o)", path, st.Mode().Perm()), "chmod 600 "+path
+		return c
+	}
+	if _, err := loadToken(cfg.Home); err != nil {
+		c.Detail, c.Fix = err.Error(), "remove it, then \"shoal init\""
+		return c
+	}
+	c.OK, c.Detail = true, path
+	return c
+}
+
+// checkStore opens the store, which repairs what a crash left, and closes it again.
+func checkStore(cfg config.Config) api.Check {
+	c := api.Check{Name: "store", Detail: filepath.Join(cfg.Home, storeDir)}
+	if !HasStore(cfg) {
+		c.OK, c.Detail = true, "none yet"
+		return c
+	}
+	s, err := openStore(cfg)
+	if err == nil {
+		err = s.Close()
+	}
+	switch {
+	case errors.Is(err, ErrBusy):
+		c.Detail, c.Fix = c.Detail+" is open in another process, but no daemon answers", "wait for that process, or stop it"
+	case err != nil:
+		c.Detail, c.Fix = err.Error(), "check the disk; if the store cannot be mended, move it away: models and data have to be imported again"
+	default:
+		c.OK = true
+	}
+	return c
+}
+
 func checkDisk(cfg config.Config) api.Check {
 	c := api.Check{Name: "disk"}
 	dir := cfg.Home
 	if _, err := os.Stat(dir); err != nil {
 		dir = filepath.Dir(dir)
 	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
+	free, err := diskFree(dir)
+	if err != nil {
 		c.Detail, c.Fix = err.Error(), "choose a home on another file system"
 		return c
 	}
-	free := config.Bytes(uint64(st.Bsize) * st.Bavail)
 	c.OK, c.Detail = free >= minFree, fmt.Sprintf("%v free", free)
 	if !c.OK {
 		c.Fix = fmt.Sprintf("free some space; below %v models and checkpoints may not fit", config.Bytes(minFree))
 	}
 	return c
+}
+
+// diskFree is what this user may still write to the file system of dir.
+func diskFree(dir string) (config.Bytes, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, err
+	}
+	return config.Bytes(uint64(st.Bsize) * st.Bavail), nil
+}
+
+// diskReserve is what the store leaves free, bytes: below it, it takes no blocks.
+const diskReserve = 256 << 20
+
+// warnDisk says what a disk with free bytes means for a daemon that starts on it.
+func warnDisk(log *slog.Logger, home string, free config.Bytes) {
+	if free < diskReserve {
+		log.Warn("the disk is nearly full: this node takes no jobs, models or data until there is room; free some space, or move the home",
+			"home", home, "free", free, "needed", config.Bytes(diskReserve))
+	}
 }
 
 func checkDevice(cfg config.Config) api.Check {

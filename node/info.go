@@ -68,7 +68,8 @@ func (n *Node) Doctor(ctx context.Context) ([]api.Check, error) {
 func (n *Node) cfgChecks() []api.Check {
 	d := n.dev.Info()
 	return []api.Check{
-		checkHome(n.cfg), checkDisk(n.cfg),
+		checkHome(n.cfg), checkIdentity(n.cfg), checkToken(n.cfg),
+		{Name: "store", OK: true, Detail: "open in this daemon"}, checkDisk(n.cfg),
 		{Name: "device", OK: true, Detail: fmt.Sprintf("%s: %s, %s, %d workers", d.Name, d.Model, d.Kernel, d.Workers)},
 	}
 }
@@ -76,7 +77,7 @@ func (n *Node) cfgChecks() []api.Check {
 func (n *Node) networkCheck() api.Check {
 	c := api.Check{Name: "network", OK: true}
 	peers, _ := n.Peers(context.Background())
-	c.Detail = fmt.Sprintf("%d peers, listening on %s", len(peers), strings.Join(n.host.Addrs(), " "))
+	c.Detail = fmt.Sprintf("connected to %d, listening on %s", len(peers), strings.Join(n.host.Addrs(), " "))
 	if len(peers) > 0 {
 		return c
 	}

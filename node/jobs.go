@@ -21,6 +21,10 @@ import (
 // retryFull is how long a job rests after the disk was full.
 const retryFull = 30 * time.Second
 
+// keepForeign is how long the blocks of a job of others stay after its end: members that were away fetch its last
+// checkpoint from whoever still has it.
+const keepForeign = 48 * time.Hour
+
 // maxForeign bounds the jobs of others in the table; the oldest that are over make room.
 const maxForeign = 1000
 
@@ -32,14 +36,15 @@ type jobs struct {
 	log     *slog.Logger
 	runtime task.Runtime
 	policy  policy
-	tmp     string          // directory for exports on their way out
-	drop    func(task.Task) // told once a job is over here
+	tmp     string                // directory for exports on their way out
+	idle    func(context.Context) // told when the last running job ended
 
 	ctx context.Context // ends when the node stops; what runs then leaves cleanly. Set by load
 	wg  sync.WaitGroup  // running jobs
 
 	mu    sync.Mutex // guards the rest and every entry's mutable fields
 	table map[cid.Cid]*entry
+	ready bool // resume was called
 }
 
 // entry is one job in the table.
@@ -51,6 +56,7 @@ type entry struct {
 
 	state, why string
 	settled    uint64
+	ended      time.Time
 	bits       string             // hash of weights and moments as of the last step seen here
 	stop       context.CancelFunc // while it runs
 }
@@ -64,12 +70,13 @@ type stored struct {
 	Why     string         `json:"why,omitempty"`
 	Settled uint64         `json:"settled,omitempty"`
 	Created time.Time      `json:"created"`
+	Ended   time.Time      `json:"ended,omitzero"`
 	Base    string         `json:"base,omitempty"`
 }
 
 func jobKey(id cid.Cid) string { return "jobs/" + id.String() }
 
-// load reads the table and starts what was not over.
+// load reads the table; nothing runs before resume.
 func (js *jobs) load(ctx context.Context) error {
 	js.mu.Lock()
 	defer js.mu.Unlock()
@@ -83,8 +90,29 @@ func (js *jobs) load(ctx context.Context) error {
 			return fmt.Errorf("job table: %w", err)
 		}
 	}
-	js.schedule()
 	return nil
+}
+
+// resume frees what earlier jobs left, while nothing runs, and starts what was not over.
+func (js *jobs) resume(free func(context.Context)) {
+	free(js.ctx)
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	js.ready = true
+	js.schedule()
+}
+
+// forgotten lists jobs of others that were over for so long that nobody comes back for their blocks.
+func (js *jobs) forgotten(now time.Time) []task.Task {
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	var out []task.Task
+	for _, e := range js.table {
+		if !e.task.Mine && api.Final(e.state) && now.Sub(e.ended) > keepForeign {
+			out = append(out, e.task)
+		}
+	}
+	return out
 }
 
 func (js *jobs) revive(s stored) error {
@@ -100,7 +128,7 @@ func (js *jobs) revive(s stored) error {
 	if err != nil {
 		return err
 	}
-	e := &entry{task: t, journal: j, created: s.Created, base: s.Base, state: s.State, why: s.Why, settled: s.Settled}
+	e := &entry{task: t, journal: j, created: s.Created, base: s.Base, state: s.State, why: s.Why, settled: s.Settled, ended: s.Ended}
 	if api.Final(e.state) {
 		j.over = true
 	} else {
@@ -162,7 +190,7 @@ func (js *jobs) makeRoom() error {
 
 // schedule starts waiting jobs, own ones always, others while there is room, oldest first. The caller holds mu.
 func (js *jobs) schedule() {
-	if js.ctx.Err() != nil {
+	if js.ctx.Err() != nil || !js.ready {
 		return
 	}
 	running := 0 // of others
@@ -216,6 +244,19 @@ func (js *jobs) finish(e *entry, err error) {
 		js.become(e, api.Left, "")
 	}
 	js.schedule()
+	if !js.busy() {
+		js.wg.Go(func() { js.idle(js.ctx) })
+	}
+}
+
+// busy tells that a job runs. The caller holds mu.
+func (js *jobs) busy() bool {
+	for _, e := range js.table {
+		if e.stop != nil {
+			return true
+		}
+	}
+	return false
 }
 
 func (js *jobs) retry(e *entry) {
@@ -239,6 +280,8 @@ func (js *jobs) report(e *entry, ev task.Event) {
 		err = e.journal.step(ev.StepReport)
 	case task.Back:
 		err = e.journal.back(ev.Step)
+	case task.Evaluated:
+		err = e.journal.eval(ev.EvalReport)
 	case task.Note:
 		err = e.journal.note(ev.Text)
 	case task.Round:
@@ -264,17 +307,17 @@ func (js *jobs) become(e *entry, state, why string) {
 		return
 	}
 	e.state, e.why = state, why
+	if api.Final(state) {
+		e.ended = time.Now()
+	}
 	if err := errors.Join(js.save(e), e.journal.state(state, why)); err != nil {
 		js.log.Error("job table", "job", e.task.ID, "err", err)
-	}
-	if api.Final(state) {
-		js.drop(e.task)
 	}
 	js.log.Info("job", "job", e.task.ID, "name", e.task.Spec.Name, "state", state, "why", why)
 }
 
 func (js *jobs) save(e *entry) error {
-	return js.t.write(put(jobKey(e.task.ID), stored{1, e.task.Signed, e.task.Mine, e.state, e.why, e.settled, e.created, e.base}))
+	return js.t.write(put(jobKey(e.task.ID), stored{1, e.task.Signed, e.task.Mine, e.state, e.why, e.settled, e.created, e.ended, e.base}))
 }
 
 // wait returns when everything that ran has left, or ctx ends.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -155,20 +154,23 @@ func (js *jobs) Result(ctx context.Context, id string, r api.ResultRequest, w io
 	if err := js.runtime.Export(ctx, t, as, dir); err != nil {
 		return err
 	}
-	if err := e.journal.writeMetrics(filepath.Join(dir, api.MetricsFile)); err != nil {
+	if err := e.journal.writeMetrics(dir); err != nil {
 		return err
 	}
 	return writeTar(w, dir)
 }
 
-// exportable refuses a job that is still under way, unless its newest checkpoint will do.
+// exportable refuses a job that is not at its end, unless its newest checkpoint will do.
 func (js *jobs) exportable(e *entry, partial bool) error {
 	js.mu.Lock()
 	defer js.mu.Unlock()
-	if partial || api.Final(e.state) {
+	if partial || e.state == api.Done {
 		return nil
 	}
 	v := e.show()
+	if api.Final(e.state) {
+		return api.Conflict("the job was %s at step %d of %d, so there is no final result; take its newest settled checkpoint with --partial", v.State, v.Step, v.Steps)
+	}
 	return api.Conflict("the job is at step %d of %d; follow it with \"shoal job logs -f\", or take its newest settled checkpoint with --partial", v.Step, v.Steps)
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -97,12 +98,20 @@ func (j *journal) back(step uint64) error {
 	}
 	steps := dropRange(j.key("step", step+1), after(j.prefix+"step/"))
 	rounds := dropRange(j.key("round", step+1), after(j.prefix+"round/"))
-	if err := j.add(api.Event{Kind: api.EventBack, To: step}, steps, rounds); err != nil {
+	evals := dropRange(j.key("eval", step+1), after(j.prefix+"eval/"))
+	if err := j.add(api.Event{Kind: api.EventBack, To: step}, steps, rounds, evals); err != nil {
 		return err
 	}
 	j.last = trainer.StepReport{}
 	_, err := j.t.last(j.prefix+"step/", &j.last)
 	return err
+}
+
+// eval records a measurement on the held-out rows.
+func (j *journal) eval(r trainer.EvalReport) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.add(api.Event{Kind: api.EventEval, Eval: &r}, put(j.key("eval", r.Step), r))
 }
 
 func (j *journal) note(text string) error {
@@ -131,16 +140,27 @@ func (j *journal) metrics(since uint64) ([]trainer.StepReport, error) {
 	return scan[trainer.StepReport](j.t, j.prefix+"step/", j.key("step", since+1), math.MaxInt)
 }
 
-// writeMetrics writes metrics.jsonl: a line per committed step.
-func (j *journal) writeMetrics(path string) error {
+// writeMetrics writes metrics.jsonl, a line per committed step, and eval.jsonl if anything was held out.
+func (j *journal) writeMetrics(dir string) error {
 	steps, err := j.metrics(0)
 	if err != nil {
 		return err
 	}
+	evals, err := scan[trainer.EvalReport](j.t, j.prefix+"eval/", "", math.MaxInt)
+	if err != nil {
+		return err
+	}
+	if err := writeLines(filepath.Join(dir, api.MetricsFile), steps); err != nil || len(evals) == 0 {
+		return err
+	}
+	return writeLines(filepath.Join(dir, api.EvalFile), evals)
+}
+
+func writeLines[T any](path string, lines []T) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
-	for _, s := range steps {
-		if err := enc.Encode(s); err != nil {
+	for _, v := range lines {
+		if err := enc.Encode(v); err != nil {
 			return err
 		}
 	}

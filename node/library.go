@@ -125,6 +125,7 @@ func (l *Library) keep(ctx context.Context, item api.Item) (api.Item, error) {
 		return item, err
 	}
 	if old.Defined() && old != c {
+		item.Replaced = old.String() // told once, not stored
 		err = l.store.Unpin(ctx, pin, old)
 	}
 	return item, err

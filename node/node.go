@@ -55,6 +55,9 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger, r task.Runti
 	if _, err := Init(cfg.Home); err != nil {
 		return nil, err
 	}
+	if free, err := diskFree(cfg.Home); err == nil {
+		warnDisk(log, cfg.Home, free)
+	}
 	n := &Node{cfg: cfg, log: log, start: time.Now(), runtime: r}
 	for _, step := range []func(context.Context) error{n.openStore, n.openDevice, n.openHost, n.openRuntime, n.openJobs, n.openAPI} {
 		if err := step(ctx); err != nil {

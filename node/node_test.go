@@ -275,6 +275,19 @@ func TestLibrary(t *testing.T) {
 	if err != nil || in.Built.Stats.Rows != 8 || in.Params == 0 || in.MemBytes < in.Params {
 		t.Errorf("inputs by name: %+v, %v", in, err)
 	}
+	// Memory is asked for the rows that a step can have, not for a batch that never fills.
+	var need []uint64
+	for _, batch := range []int{8, 1 << 20} {
+		spec.MaxSteps, spec.NumEpochs, spec.MicroBatchSize, spec.GlobalBatchSize = 0, 1, batch, batch
+		in, err := l.Sources().Inputs(t.Context(), &spec, shard.NewMem(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		need = append(need, in.MemBytes)
+	}
+	if need[0] != need[1] {
+		t.Errorf("memory for 8 rows: %d in batches of 8, %d in batches of 2^20", need[0], need[1])
+	}
 }
 
 // Stopping ends event streams of followers without telling them that the job is over.

@@ -16,6 +16,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/node/web"
 	"github.com/seed-7b27c88a/shoal/p2p"
 	"github.com/seed-7b27c88a/shoal/p2p/discovery"
+	"github.com/seed-7b27c88a/shoal/shard"
 	"github.com/seed-7b27c88a/shoal/shard/store"
 )
 
@@ -73,6 +74,9 @@ func OpenDevice(name string) (kernels.Device, error) {
 }
 
 func (n *Node) openHost(context.Context) error {
+	if err := checkListen(n.cfg.Listen); err != nil {
+		return err
+	}
 	host, err := p2p.New(p2p.Config{
 		Swarm:   n.cfg.Swarm,
 		KeyFile: filepath.Join(n.cfg.Home, identityFile),
@@ -153,21 +157,38 @@ func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	n.server.BaseContext = func(net.Listener) context.Context { return ctx } // ends event streams
-	served := make(chan error, 1)
-	go func() { served <- n.server.Serve(n.listener) }()
 	stopped, err := n.work(ctx)
 	if err != nil {
 		return errors.Join(err, n.close())
 	}
+	served := make(chan error, 1)
+	go func() { served <- n.server.Serve(n.listener) }() // callers so far wait in the listener's queue
 	select {
 	case <-ctx.Done():
 		n.log.Info("stopping")
 	case err = <-served:
 		err = fmt.Errorf("API: %w", err)
 		cancel()
+	case <-n.store.Failed():
+		if err = n.store.Err(); !errors.Is(err, shard.ErrCorrupt) { // that says what to do
+			err = fmt.Errorf("the store in %s cannot go on: %w; check the disk and start again", n.cfg.Home, err)
+		}
+		cancel()
 	}
-	grace, done := context.WithTimeout(context.WithoutCancel(ctx), ShutdownTime-500*time.Millisecond)
-	defer done()
-	left := stopped(grace)
-	return errors.Join(err, left, n.close())
+	return errors.Join(err, n.shutdown(context.WithoutCancel(ctx), stopped))
+}
+
+// shutdown lets jobs leave and closes everything. What does not end in time is left to the process's end: everything
+// acknowledged is on disk.
+func (n *Node) shutdown(ctx context.Context, stopped func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, ShutdownTime-time.Second)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- errors.Join(stopped(ctx), n.close()) }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(ShutdownTime - 100*time.Millisecond):
+		return errors.New("some parts did not stop in time and were cut off")
+	}
 }

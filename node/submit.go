@@ -29,7 +29,7 @@ func (s jobAPI) Submit(ctx context.Context, spec job.Spec, p api.Progress) (api.
 	if err := spec.Validate(); err != nil {
 		return api.Job{}, api.BadRequest("%v", err)
 	}
-	pin := fmt.Sprintf("submit/%016x", rand.Uint64()) // holds the blocks until the job's own pin does
+	pin := fmt.Sprintf(submitPins+"%016x", rand.Uint64())
 	defer s.n.store.Unpin(context.WithoutCancel(ctx), pin)
 	put := s.n.store.Under(pin)
 	typed := spec.BaseModel

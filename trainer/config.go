@@ -31,7 +31,7 @@ type Config struct {
 	Model   model.Files    // a Hugging Face directory
 	Adapter model.Files    // the PEFT directory to start from; nil: a fresh adapter, or none if the spec has none
 	Rows    Rows           // what is trained on
-	Device  kernels.Device // stays the caller's to close
+	Device  kernels.Device // stays the caller's, who closes it after the trainer
 }
 
 // Trainer is one member's copy of what a job trains: weights, optimizer state and the device work on them.
@@ -51,12 +51,16 @@ type Trainer struct {
 	segs []optim.Segment
 
 	mu             sync.Mutex // guards what follows and all device work
+	closed         bool
 	stage          *stage.Stage
 	m, v           kernels.Tensor // (1, elements) moments
 	decayed, plain kernels.Tensor // (1, optim.HyperLen) numbers of a step
 	step           uint64         // optimizer steps done
-	free           [][]float32    // contributions to be used again
-	live           [][]float32    // contributions of the round that is not over
+	feed           feeder
+	host           buffers
+	eval           *evaluation // under way; nil: none
+
+	evals chan struct{} // holds a token while there is an Eval
 }
 
 // parts are a model, perhaps an adapter, and what of them learns.
@@ -78,9 +82,10 @@ func New(c Config) (*Trainer, error) {
 		return nil, err
 	}
 	t := &Trainer{spec: c.Spec, rows: c.Rows, files: c.Model, parts: *p, started: time.Now(), opt: optimizer(c.Spec),
-		steps:   c.Spec.Steps(uint64(c.Rows.Rows())),
+		evals: make(chan struct{}, 1), steps: c.Spec.Steps(uint64(c.Rows.Rows())),
 		sampler: &data.Sampler{Rows: uint64(c.Rows.Rows()), Seed: c.Spec.Seed, Shuffle: c.Spec.Shuffle == nil || *c.Spec.Shuffle}}
 	t.segs = t.opt.Segments(t.trained)
+	t.feed, t.host = feeder{model: t.model, rows: t.rows}, buffers{n: t.elems}
 	if err := t.load(c.Device); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
@@ -168,7 +173,39 @@ func (t *Trainer) load(dev kernels.Device) (err error) {
 	return nil
 }
 
-// Close closes the files of the model and the adapter. Device memory goes back when the device is closed.
+// Close gives the device memory back and closes the files of the model and the adapter. It may be called at any time,
+// and again.
+func (t *Trainer) Close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return nil
+	}
+	t.closed = true
+	if t.stage != nil { // else New came not that far
+		if t.eval != nil {
+			t.eval.Release()
+			t.eval = nil
+		}
+		t.stage.Close() // waits for the device: nothing uses the rest any more
+		dev := t.stage.Stream.Device()
+		kernels.Free(dev, t.m.Buf, t.v.Buf, t.decayed.Buf, t.plain.Buf)
+	}
+	t.host = buffers{n: t.elems}
+	return t.parts.Close()
+}
+
+// lock takes the device, unless the trainer is closed. The caller unlocks.
+func (t *Trainer) lock() error {
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		return ErrClosed
+	}
+	return nil
+}
+
+// Close closes the files of the model and the adapter.
 func (p *parts) Close() error {
 	err := p.model.Close()
 	if p.adapter != nil {

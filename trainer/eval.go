@@ -2,55 +2,128 @@ package trainer
 
 import (
 	"context"
-	"fmt"
-	"slices"
+	"math"
 
-	"github.com/seed-7b27c88a/shoal/trainer/model"
 	"github.com/seed-7b27c88a/shoal/trainer/objective"
+	"github.com/seed-7b27c88a/shoal/trainer/stage"
 )
 
-// EvalReport is what a model does on rows that it does not learn from.
+// EvalReport is what a model does on rows that it does not learn from. Numbers that are not finite, as of a model that
+// has diverged, are math.MaxFloat64: JSON has no word for them.
 type EvalReport struct {
-	Loss     float64 `json:"loss"`     // mean over target tokens
-	Tokens   int64   `json:"tokens"`   // target tokens
-	Accuracy float64 `json:"accuracy"` // share of target tokens that the model finds most likely
+	Step       uint64  `json:"step"`       // optimizer steps that the weights had seen
+	Loss       float64 `json:"loss"`       // mean over target tokens
+	Perplexity float64 `json:"perplexity"` // e to the loss
+	Accuracy   float64 `json:"accuracy"`   // share of target tokens that the model finds most likely
+	Tokens     int64   `json:"tokens"`     // target tokens
 }
 
-// Eval measures the weights of now. Between micro-batches others may use the device.
+// evaluation is an Eval that is under way. The trainer's lock guards it.
+type evaluation struct {
+	*stage.Still
+	step uint64
+	lost error // the weights changed, and why they could not be kept
+}
+
+// Eval measures the weights of the moment it is called on all rows, a micro-batch at a time. Training may go on
+// meanwhile: between micro-batches the device is others', and weights that are about to change are copied first, which
+// takes as much device memory as what is trained, until Eval returns. Called from Run's report, where training waits for
+// it, nothing is copied. A second Eval waits for the first.
 func (t *Trainer) Eval(ctx context.Context, rows Rows) (EvalReport, error) {
-	var sums objective.Sums
-	all := make([]int, rows.Rows())
-	for i := range all {
-		all[i] = i
+	finish, err := t.StartEval(ctx, rows)
+	if err != nil {
+		return EvalReport{}, err
 	}
-	for micro := range slices.Chunk(all, t.spec.MicroBatchSize) {
-		var seqs []model.Sequence
-		for _, i := range micro {
-			ids, labels, err := rows.Row(ctx, i)
-			if err != nil {
-				return EvalReport{}, fmt.Errorf("row %d: %w", i, err)
+	return finish(ctx)
+}
+
+// StartEval is the first half of Eval: it takes hold of the weights as they are. finish measures them, from any
+// goroutine; it must be called exactly once.
+func (t *Trainer) StartEval(ctx context.Context, rows Rows) (finish func(context.Context) (EvalReport, error), err error) {
+	select {
+	case t.evals <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	e, err := t.beginEval()
+	if err != nil {
+		<-t.evals
+		return nil, err
+	}
+	return func(ctx context.Context) (EvalReport, error) {
+		defer func() { <-t.evals }()
+		defer t.endEval()
+		return t.evaluate(ctx, e, rows)
+	}, nil
+}
+
+func (t *Trainer) evaluate(ctx context.Context, e *evaluation, rows Rows) (EvalReport, error) {
+	f := feeder{model: t.model, rows: rows}
+	var sums objective.Sums
+	for lo, n := 0, rows.Rows(); lo < n; lo += t.spec.MicroBatchSize {
+		f.clear()
+		for i := lo; i < min(n, lo+t.spec.MicroBatchSize); i++ {
+			if err := f.add(ctx, i, 0); err != nil {
+				return EvalReport{}, err
 			}
-			q := model.Sequence{IDs: ids, Target: objective.Targets(labels)}
-			if err := t.model.Check(q); err != nil {
-				return EvalReport{}, fmt.Errorf("row %d: %w", i, err)
-			}
-			seqs = append(seqs, q)
 		}
-		s, err := t.eval(ctx, seqs)
+		s, err := t.measure(ctx, e, f)
 		if err != nil {
 			return EvalReport{}, err
 		}
 		sums.Add(s)
 	}
-	r := EvalReport{Tokens: sums.Tokens}
-	if n := float64(sums.Tokens); n > 0 {
-		r.Loss, r.Accuracy = sums.Loss/n, float64(sums.Correct)/n
-	}
-	return r, nil
+	return evalReport(e.step, sums), nil
 }
 
-func (t *Trainer) eval(ctx context.Context, seqs []model.Sequence) (objective.Sums, error) {
+func evalReport(step uint64, s objective.Sums) EvalReport {
+	r := EvalReport{Step: step, Tokens: s.Tokens}
+	if n := float64(s.Tokens); n > 0 {
+		r.Loss, r.Accuracy = s.Loss/n, float64(s.Correct)/n
+		r.Perplexity = math.Exp(r.Loss)
+	}
+	for _, x := range []*float64{&r.Loss, &r.Perplexity} {
+		if !finite(*x) {
+			*x = math.MaxFloat64
+		}
+	}
+	return r
+}
+
+func (t *Trainer) beginEval() (*evaluation, error) {
+	if err := t.lock(); err != nil {
+		return nil, err
+	}
+	defer t.mu.Unlock()
+	t.eval = &evaluation{Still: t.stage.Still(), step: t.step}
+	return t.eval, nil
+}
+
+// endEval gives back what the evaluation took, unless Close has done so.
+func (t *Trainer) endEval() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.stage.Eval(ctx, seqs)
+	if t.eval != nil {
+		t.eval.Release()
+		t.eval = nil
+	}
+}
+
+// measure runs one micro-batch.
+func (t *Trainer) measure(ctx context.Context, e *evaluation, f feeder) (objective.Sums, error) {
+	if err := t.lock(); err != nil {
+		return objective.Sums{}, err
+	}
+	defer t.mu.Unlock()
+	if e.lost != nil {
+		return objective.Sums{}, e.lost
+	}
+	return t.stage.Eval(ctx, e.Still, f.seqs)
+}
+
+// changing comes before every change of the weights. An evaluation that cannot keep its own fails; training does not.
+func (t *Trainer) changing() {
+	if t.eval != nil && t.eval.lost == nil {
+		t.eval.lost = t.eval.Keep()
+	}
 }

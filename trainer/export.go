@@ -32,7 +32,9 @@ func (t *Trainer) Export(dir, kind string) error {
 	case kind != ExportFull && t.adapter == nil:
 		return fmt.Errorf("export %s: this job trained no adapter; export it as full", kind)
 	}
-	t.mu.Lock()
+	if err := t.lock(); err != nil {
+		return err
+	}
 	defer t.mu.Unlock()
 	if kind == ExportLoRA {
 		return t.exportLoRA(dir)

@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/seed-7b27c88a/shoal/shard"
-	"github.com/seed-7b27c88a/shoal/trainer/model"
 	"github.com/seed-7b27c88a/shoal/trainer/objective"
 )
 
@@ -54,11 +53,14 @@ func (t *Trainer) round(ctx context.Context, work Work, col Collective) (r StepR
 	if err != nil {
 		return r, err
 	}
-	g := t.buffer()
+	g, err := t.result()
+	if err != nil {
+		return r, err
+	}
 	if err := col.Gather(ctx, work.Round, own, g); err != nil {
 		return r, err
 	}
-	defer t.reuse() // the round is over: nobody reads contributions any more
+	t.over() // nobody reads contributions any more
 	return t.Apply(g, totals)
 }
 
@@ -81,72 +83,63 @@ func (t *Trainer) batch(w Work) ([]uint64, error) {
 
 // contribute computes the summed gradient of the samples alone, and completes p with what they add up to.
 func (t *Trainer) contribute(ctx context.Context, step uint64, samples []uint64, p *Piece) ([]float32, error) {
-	u := t.buffer()
-	t.mu.Lock()
+	if err := t.lock(); err != nil {
+		return nil, err
+	}
 	defer t.mu.Unlock()
+	if len(samples) == 0 {
+		return t.host.zeros(), nil
+	}
 	t.stage.ZeroGrad()
 	for micro := range slices.Chunk(samples, t.spec.MicroBatchSize) {
-		seqs, err := t.sequences(ctx, micro)
-		if err != nil {
+		if err := ctx.Err(); err != nil { // excluded, or not wanted any more
 			return nil, err
 		}
-		sums, err := t.stage.Forward(ctx, step, seqs)
+		sums, err := t.pass(ctx, step, micro)
 		if err != nil {
-			return nil, err
-		}
-		if err := t.stage.Backward(ctx); err != nil {
 			return nil, err
 		}
 		p.Tokens += sums.Tokens
 		p.Loss += sums.Loss
 	}
+	u := t.host.contribution()
 	return u, t.stage.Stream.Download(u, t.stage.G)
 }
 
-// sequences reads the rows of samples.
-func (t *Trainer) sequences(ctx context.Context, samples []uint64) ([]model.Sequence, error) {
-	seqs := make([]model.Sequence, len(samples))
-	for i, s := range samples {
-		row := t.sampler.Row(s)
-		ids, labels, err := t.rows.Row(ctx, int(row))
-		if err != nil {
-			return nil, fmt.Errorf("row %d: %w", row, err)
-		}
-		seqs[i] = model.Sequence{IDs: ids, Target: objective.Targets(labels), Key: int32(s & 0x7fffffff)}
-		if err := t.model.Check(seqs[i]); err != nil {
-			return nil, fmt.Errorf("row %d: %w", row, err)
+// pass runs one micro-batch forward and backward.
+func (t *Trainer) pass(ctx context.Context, step uint64, samples []uint64) (objective.Sums, error) {
+	t.feed.clear()
+	for _, s := range samples {
+		if err := t.feed.add(ctx, int(t.sampler.Row(s)), int32(s&0x7fffffff)); err != nil {
+			return objective.Sums{}, err
 		}
 	}
-	return seqs, nil
-}
-
-// buffer is a vector over the index space that stays untouched until reuse.
-func (t *Trainer) buffer() []float32 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	var u []float32
-	if n := len(t.free); n > 0 {
-		u, t.free = t.free[n-1], t.free[:n-1]
-	} else {
-		u = make([]float32, t.elems)
+	sums, err := t.stage.Forward(ctx, step, t.feed.seqs)
+	if err != nil {
+		return objective.Sums{}, err
 	}
-	t.live = append(t.live, u)
-	return u
+	return sums, t.stage.Backward(ctx)
 }
 
-// reuse gives all buffers back: the round is over.
-func (t *Trainer) reuse() {
+// result is where the round's gradient goes.
+func (t *Trainer) result() ([]float32, error) {
+	if err := t.lock(); err != nil {
+		return nil, err
+	}
+	defer t.mu.Unlock()
+	return t.host.gradient(), nil
+}
+
+func (t *Trainer) over() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.free = append(t.free, t.live...)
-	t.live = t.live[:0]
+	t.host.over()
 }
 
-// abandon forgets the buffers of a round that was left: whoever they were handed to may still read them.
 func (t *Trainer) abandon() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.live = nil
+	t.host.abandon()
 }
 
 // samplesOf is the stream range of one step.

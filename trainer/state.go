@@ -17,7 +17,9 @@ type State struct {
 
 // Snapshot copies the state.
 func (t *Trainer) Snapshot() (State, error) {
-	t.mu.Lock()
+	if err := t.lock(); err != nil {
+		return State{}, err
+	}
 	defer t.mu.Unlock()
 	s := State{Step: t.step, W: make([]float32, t.elems), M: make([]float32, t.elems), V: make([]float32, t.elems)}
 	for i, x := range t.state() {
@@ -30,7 +32,9 @@ func (t *Trainer) Snapshot() (State, error) {
 
 // Restore replaces the state.
 func (t *Trainer) Restore(s State) error {
-	t.mu.Lock()
+	if err := t.lock(); err != nil {
+		return err
+	}
 	defer t.mu.Unlock()
 	parts := [][]float32{s.W, s.M, s.V}
 	for _, p := range parts {
@@ -38,6 +42,7 @@ func (t *Trainer) Restore(s State) error {
 			return fmt.Errorf("state of %d elements for an index space of %d", len(p), t.elems)
 		}
 	}
+	t.changing()
 	for i, x := range t.state() {
 		t.stage.Stream.Upload(x, parts[i])
 	}
@@ -47,7 +52,9 @@ func (t *Trainer) Restore(s State) error {
 
 // StateHash is the sha2-256 of the bytes of W, M and V (little-endian float32), by which members compare their state.
 func (t *Trainer) StateHash() ([32]byte, error) {
-	t.mu.Lock()
+	if err := t.lock(); err != nil {
+		return [32]byte{}, err
+	}
 	defer t.mu.Unlock()
 	h := sha256.New()
 	const piece = 1 << 16 // elements at a time

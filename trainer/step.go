@@ -15,7 +15,9 @@ import (
 //
 // The bias corrections of AdamW count skipped steps too, so that state is a function of the step alone.
 func (t *Trainer) Apply(g []float32, tot Totals) (StepReport, error) {
-	t.mu.Lock()
+	if err := t.lock(); err != nil {
+		return StepReport{}, err
+	}
 	defer t.mu.Unlock()
 	if len(g) != t.elems {
 		return StepReport{}, fmt.Errorf("gradient of %d elements for an index space of %d", len(g), t.elems)
@@ -51,6 +53,7 @@ func (t *Trainer) report(step uint64, tot Totals) StepReport {
 func (t *Trainer) update(g []float32, step uint64, r StepReport) error {
 	clip := optim.Clip(r.GradNorm, *t.spec.MaxGradNorm)
 	s := t.stage
+	t.changing()
 	s.Stream.Upload(s.G, g)
 	s.Stream.Upload(t.decayed, t.opt.Hyper(step, r.LR, clip, true))
 	s.Stream.Upload(t.plain, t.opt.Hyper(step, r.LR, clip, false))

@@ -7,7 +7,8 @@
 // the gradient summed over the target tokens of some positions, not divided by anything; its piece says which. State is
 // the weights and both moments over the index space; it changes in Apply and Restore alone.
 //
-// Concurrency. Run belongs to one goroutine; everything else may be called meanwhile.
+// Concurrency. Run belongs to one goroutine; everything else may be called meanwhile, Close too: it waits for the device
+// work of the moment, gives all device memory back, and whatever comes later, or goes on, ends with ErrClosed.
 package trainer
 
 import (
@@ -61,12 +62,15 @@ var (
 	ErrAttempt = errors.New("the round goes on under a new plan")
 	// ErrExcluded: this member's state is not the job's; it must be restored before it works again.
 	ErrExcluded = errors.New("this member is excluded from the round")
+	// ErrClosed: the trainer was closed; there is no state any more.
+	ErrClosed = errors.New("the trainer is closed")
 )
 
 // Collective averages vectors among the members that hold the same slot of a job. Calls block.
 type Collective interface {
 	// Reduce hands in one piece of this member's work: v is the sum over p's positions alone. It returns when the owners
-	// hold it; v stays untouched until Gather returns nil or ErrExcluded, or the round is over.
+	// hold it; v stays untouched until Gather returns nil or ErrExcluded, or the round is over. Pieces without
+	// positions may share one v of zeros.
 	Reduce(ctx context.Context, p Piece, v []float32) error
 	// Cut waits until the job has agreed which pieces count and what they add up to, and returns this member's chunks
 	// reduced over them.

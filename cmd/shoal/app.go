@@ -108,6 +108,17 @@ func (a *app) width() int {
 	return w
 }
 
+// shortIDs shortens the peer IDs in a line for people.
+func shortIDs(text string) string {
+	words := strings.SplitAfter(text, " ")
+	for i, w := range words {
+		if id := strings.TrimRight(w, " :,;."); strings.HasPrefix(id, "12D3KooW") && len(id) == 52 {
+			words[i] = short(id) + w[len(id):]
+		}
+	}
+	return strings.Join(words, "")
+}
+
 // short is enough of a CID or peer ID for people.
 func short(id string) string {
 	if len(id) <= 12 {

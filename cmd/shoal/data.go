@@ -8,7 +8,7 @@ import (
 
 func (a *app) dataCmd() *cobra.Command {
 	cmd := group("data", "training rows")
-	cmd.AddCommand(a.dataAddCmd(), a.dataLsCmd())
+	cmd.AddCommand(a.dataAddCmd(), a.dataShowCmd(), a.dataLsCmd())
 	return cmd
 }
 

@@ -1,14 +1,17 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/seed-7b27c88a/shoal/node"
 	"github.com/seed-7b27c88a/shoal/node/api"
+	"github.com/seed-7b27c88a/shoal/node/config"
 )
 
 func (a *app) doctorCmd() *cobra.Command {
@@ -23,11 +26,7 @@ func (a *app) doctorCmd() *cobra.Command {
 			}
 			checks, err := c.Doctor(cmd.Context())
 			if errors.Is(err, api.ErrDown) {
-				cfg, e := a.config(cmd.Flags())
-				if e != nil {
-					return e
-				}
-				checks, err = node.Doctor(cmd.Context(), cfg), nil
+				checks, err = a.doctor(cmd.Context())
 			}
 			if err != nil {
 				return err
@@ -35,6 +34,23 @@ func (a *app) doctorCmd() *cobra.Command {
 			return a.diagnosis(checks)
 		},
 	}
+}
+
+// doctor checks without a daemon. A configuration that cannot be used is a finding too: the rest is then checked with
+// the defaults.
+func (a *app) doctor(ctx context.Context) ([]api.Check, error) {
+	cfg, bad := a.config(pflag.NewFlagSet("", pflag.ContinueOnError))
+	check := api.Check{Name: "config", OK: true, Detail: "can be used"}
+	if bad != nil {
+		home, err := a.home()
+		if err != nil {
+			return nil, err
+		}
+		check = api.Check{Name: "config", Detail: bad.Error(), Fix: "mend what it names; \"shoal init\" in a new home writes a commented " + config.File}
+		cfg = config.Default()
+		cfg.Home = home
+	}
+	return append([]api.Check{check}, node.Doctor(ctx, cfg)...), nil
 }
 
 func (a *app) diagnosis(checks []api.Check) error {

@@ -17,8 +17,7 @@ import (
 // evaluation is the answer of eval.
 type evaluation struct {
 	trainer.EvalReport
-	Perplexity float64 `json:"perplexity"`
-	Rows       int     `json:"rows"`
+	Rows int `json:"rows"`
 }
 
 func (a *app) evalCmd() *cobra.Command {
@@ -71,8 +70,14 @@ func (a *app) eval(ctx context.Context, src *prepare.Sources, spec job.Spec, dev
 	if err != nil {
 		return errors.Join(err, ctx.Err())
 	}
-	v := evaluation{r, math.Exp(r.Loss), l.rows.Rows()}
+	if unbounded(r) {
+		return errors.New("the loss is not finite: the model's or the adapter's weights are broken; use another checkpoint")
+	}
+	v := evaluation{r, l.rows.Rows()}
 	return a.answer(v, func(w io.Writer) {
-		fmt.Fprintf(w, "loss %.4f  perplexity %.3f  tokens right %.2f %%  (%d rows, %d target tokens)\n", v.Loss, v.Perplexity, 100*v.Accuracy, v.Rows, v.Tokens)
+		fmt.Fprintf(w, "loss %.4f  perplexity %.3f  tokens right %.2f %%  (%s, %s)\n", v.Loss, v.Perplexity, 100*v.Accuracy, plural(v.Rows, "row"), plural(int(v.Tokens), "target token"))
 	})
 }
+
+// unbounded tells that a loss was not finite: the report, which JSON has to carry, has the largest number for it.
+func unbounded(r trainer.EvalReport) bool { return !(math.Abs(r.Loss) < math.MaxFloat64) }

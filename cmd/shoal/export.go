@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -26,6 +29,9 @@ func (a *app) exportCmd() *cobra.Command {
 			if out == "" {
 				return usagef("name the directory to write with -o DIR")
 			}
+			if err := checkOutput(out, nil); err != nil {
+				return err
+			}
 			c, err := a.client()
 			if err != nil {
 				return err
@@ -37,7 +43,7 @@ func (a *app) exportCmd() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&r.As, "as", "", "lora, merged or full (default: lora for a LoRA job, else full)")
-	cmd.Flags().BoolVar(&r.Partial, "partial", false, "of a job that is under way take the newest settled checkpoint")
+	cmd.Flags().BoolVar(&r.Partial, "partial", false, "of a job that is under way, or was cut short, take the newest settled checkpoint")
 	cmd.Flags().StringVarP(&out, "output", "o", "", "directory to write")
 	return cmd
 }
@@ -69,13 +75,23 @@ func unpack(r io.Reader, dir string) error {
 		} else if err != nil {
 			return fmt.Errorf("result: %w", err)
 		}
-		if h.Typeflag != tar.TypeReg || h.Name != path.Clean(h.Name) || !filepath.IsLocal(h.Name) {
-			return fmt.Errorf("result: refusing entry %q", h.Name)
+		if err := checkEntry(h); err != nil {
+			return err
 		}
 		if err := place(root, h.Name, t); err != nil {
 			return err
 		}
 	}
+}
+
+// checkEntry accepts plain files with plain names, as large as the bytes that come with them (a sparse one may be
+// larger).
+func checkEntry(h *tar.Header) error {
+	sparse := slices.ContainsFunc(slices.Collect(maps.Keys(h.PAXRecords)), func(k string) bool { return strings.HasPrefix(k, "GNU.sparse") })
+	if h.Typeflag != tar.TypeReg || sparse || len(h.Name) > 1024 || h.Name != path.Clean(h.Name) || !filepath.IsLocal(h.Name) {
+		return fmt.Errorf("result: refusing entry %.200q", h.Name)
+	}
+	return nil
 }
 
 func place(root *os.Root, name string, r io.Reader) error {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/seed-7b27c88a/shoal/node/api"
+	"github.com/seed-7b27c88a/shoal/trainer"
 )
 
 func (a *app) jobCmd() *cobra.Command {
@@ -129,15 +130,24 @@ func eventLine(e api.Event, steps uint64) string {
 	switch e.Kind {
 	case api.EventStep:
 		s := e.Step
-		text = fmt.Sprintf("step %d/%d  loss %.4f  grad norm %.4g  lr %.3g  %d tokens  %s", s.Step, steps, s.Loss, s.GradNorm, s.LR, s.Tokens, plural(s.Peers, "peer"))
+		text = fmt.Sprintf("step %d/%d  loss %.4f  grad norm %.4g  lr %.3g  %s  %s", s.Step, steps, s.Loss, s.GradNorm, s.LR, plural(int(s.Tokens), "token"), plural(s.Peers, "peer"))
 	case api.EventBack:
 		text = fmt.Sprintf("back to step %d", e.To)
+	case api.EventEval:
+		text = evalLine(e.Eval)
 	case api.EventState:
 		if text = e.State; e.Text != "" {
 			text += ": " + e.Text
 		}
 	}
 	return e.Time.Local().Format(time.TimeOnly) + "  " + text
+}
+
+func evalLine(r *trainer.EvalReport) string {
+	if unbounded(*r) {
+		return fmt.Sprintf("step %d: held-out loss is not finite", r.Step)
+	}
+	return fmt.Sprintf("step %d: held-out loss %.4f, %.1f %% of tokens right", r.Step, r.Loss, 100*r.Accuracy)
 }
 
 func (a *app) jobRoundsCmd() *cobra.Command {

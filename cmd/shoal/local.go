@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"path/filepath"
 
 	"github.com/seed-7b27c88a/shoal/node"
+	"github.com/seed-7b27c88a/shoal/node/api"
 	"github.com/seed-7b27c88a/shoal/node/prepare"
 	"github.com/seed-7b27c88a/shoal/shard"
 	"github.com/seed-7b27c88a/shoal/trainer"
@@ -50,18 +53,29 @@ func (a *app) runLocal(ctx context.Context, src *prepare.Sources, spec job.Spec,
 	if err != nil {
 		return v, err
 	}
+	// Lines of an earlier run in the same folder are not this one's.
+	if err := os.Remove(filepath.Join(dir, api.EvalFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return v, err
+	}
 	v = trained{Dir: dir, Steps: l.trainer.Steps()}
 	p := a.progress(v.Steps)
-	var failed error
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	err = l.trainer.Run(ctx, l.trainer.Local(), &trainer.Solo{}, func(r trainer.StepReport) {
 		v.Loss = r.Loss
 		p.step(r)
-		if failed == nil {
-			failed = errors.Join(m.add(r), l.measure(ctx, p, r.Step, dir, &v))
+		if err := errors.Join(m.add(r), l.measure(ctx, p, r.Step, dir, &v)); err != nil {
+			stop(err) // a full disk, most likely: the steps to come would be lost
 		}
 	})
 	p.end()
-	if err = errors.Join(err, failed); err != nil {
+	if cause := context.Cause(ctx); cause != nil {
+		return v, cause
+	}
+	if err != nil {
+		return v, err
+	}
+	if err := m.wasted(); err != nil {
 		return v, err
 	}
 	return v, l.trainer.Export(dir, "")
@@ -110,18 +124,18 @@ func (a *app) loadLocal(ctx context.Context, src *prepare.Sources, spec job.Spec
 	return l, nil
 }
 
-// sayRows tells what became of the rows.
+// sayRows tells what became of the rows: first those trained on.
 func (a *app) sayRows(s data.Stats) {
-	a.say("%d rows, %s tokens, %s of them targets%s", s.Rows, count(float64(s.Tokens)), count(float64(s.Targets)), heldOut(s))
+	a.say("%s, %s tokens, %s of them targets%s", plural(s.Rows, "row"), count(float64(s.Tokens-s.HeldTokens)), count(float64(s.Targets-s.HeldTargets)), heldOut(s))
 	if s.Truncated > 0 {
-		a.say("%d rows were cut, %d tokens dropped: raise sequence_len to keep them", s.Truncated, s.CutTokens)
+		a.say("%s cut, %s dropped: raise sequence_len to keep them", plural(s.Truncated, "row"), plural(int(s.CutTokens), "token"))
 	}
 	if s.NoTarget > 0 {
-		a.say("%d rows teach nothing: all their tokens are masked or cut", s.NoTarget)
+		a.say("%s with nothing to learn: all tokens are masked or cut", plural(s.NoTarget, "row"))
 	}
 	for i, bad := range s.FirstBad {
 		if i == 0 {
-			a.say("%d malformed rows were skipped:", s.Skipped)
+			a.say("%s skipped:", plural(s.Skipped, "malformed row"))
 		}
 		a.say("  %s", bad)
 	}
@@ -131,7 +145,7 @@ func heldOut(s data.Stats) string {
 	if s.Held == 0 {
 		return ""
 	}
-	return fmt.Sprintf(", %d rows held out", s.Held)
+	return fmt.Sprintf("; %s with %s tokens held out", plural(s.Held, "row"), count(float64(s.HeldTokens)))
 }
 
 // measure evaluates the held-out rows when it is time, and adds a line to DIR/eval.jsonl.
@@ -145,13 +159,10 @@ func (l *local) measure(ctx context.Context, p *progress, step uint64, dir strin
 		return fmt.Errorf("evaluate: %w", err)
 	}
 	v.Eval = &r
-	p.note("step %d: held-out loss %.4f, %.1f %% of tokens right", step, r.Loss, 100*r.Accuracy)
-	line, err := json.Marshal(struct {
-		Step uint64 `json:"step"`
-		trainer.EvalReport
-	}{step, r})
+	p.note("%s", evalLine(&r))
+	line, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	return appendLine(filepath.Join(dir, "eval.jsonl"), line)
+	return appendLine(filepath.Join(dir, api.EvalFile), line)
 }

@@ -52,7 +52,8 @@ func status(err error) int {
 
 func message(ctx context.Context, err error) string {
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return "interrupted"
+		text := strings.ReplaceAll(err.Error(), context.Canceled.Error(), "interrupted")
+		return strings.TrimPrefix(text, "shoal: ")
 	}
 	if errors.Is(err, api.ErrDown) {
 		return err.Error() + "; start one with \"shoal daemon\""

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -57,6 +59,29 @@ func (m *metricsFile) back(step uint64) error {
 	}
 	m.steps = m.steps[:i]
 	return m.rewrite()
+}
+
+// wasted says why nothing was learned, where every step was skipped.
+func (m *metricsFile) wasted() error {
+	empty := 0
+	for _, r := range m.steps {
+		if !r.Skipped {
+			return nil
+		}
+		if r.Tokens == 0 {
+			empty++
+		}
+	}
+	switch n := len(m.steps); {
+	case n == 0:
+		return nil
+	case empty == n:
+		return errors.New("every step was skipped because its rows have no target tokens: nothing was learned; look at them with \"shoal data show\", or raise sequence_len")
+	case empty == 0:
+		return errors.New("every step was skipped because its loss or gradients were not finite: nothing was learned; check the base model's weights, or lower optimizer.lr")
+	default:
+		return fmt.Errorf("every step was skipped, %d of %d for lack of target tokens, the others because loss or gradients were not finite: nothing was learned; check rows and base model", empty, n)
+	}
 }
 
 func (m *metricsFile) append(r trainer.StepReport) error {

@@ -50,6 +50,11 @@ func (a *app) items(items []api.Item, err error) error {
 	if err != nil {
 		return err
 	}
+	for _, i := range items {
+		if i.Replaced != "" {
+			a.say("%s replaced what had this name before (%s); --name keeps both", i.Name, short(i.Replaced))
+		}
+	}
 	return list(a, items, "NAME\tSIZE\tDETAIL\tCID", func(i api.Item) string {
 		return fmt.Sprintf("%s\t%v\t%s\t%s", i.Name, config.Bytes(i.Bytes), i.Detail, i.CID)
 	})

@@ -40,8 +40,7 @@ func (p *progress) step(r trainer.StepReport) {
 	}
 	switch {
 	case p.width > 0:
-		fmt.Fprintf(p.a.err, "\r%s %s\x1b[K", bar(r.Step, p.steps, min(24, p.width/4)), line)
-		p.drawn = true
+		p.draw(bar(r.Step, p.steps, min(24, p.width/4)) + " " + line)
 	case r.Step == p.steps || r.Step == 1 || time.Since(p.lastT) >= time.Second:
 		p.lastT = time.Now()
 		p.a.say("%s", line)
@@ -63,7 +62,15 @@ func (p *progress) long(what string, done, total int64) {
 		}
 		return
 	}
-	fmt.Fprintf(p.a.err, "\r%s%s\x1b[K", what, part(done, total))
+	p.draw(what + part(done, total))
+}
+
+// draw puts text in place of the last line of a terminal; a line that wraps could not be replaced.
+func (p *progress) draw(text string) {
+	if r := []rune(text); len(r) >= p.width {
+		text = string(r[:p.width-1])
+	}
+	fmt.Fprintf(p.a.err, "\r%s\x1b[K", text)
 	p.drawn = true
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"os"
 	"os/exec"
@@ -24,6 +25,7 @@ func TestMain(m *testing.M) {
 //
 //	rc N COMMAND…    run it and expect exit status N
 //	tiny DIR         write a tiny model
+//	spoil DIR        make every weight of a tiny model NaN
 //	up HOME          wait until the daemon of a home answers
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -33,7 +35,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("SHOAL_HOME", filepath.Join(e.WorkDir, "home"))
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"rc": rc, "tiny": writeTiny, "up": up},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"rc": rc, "tiny": writeTiny, "spoil": spoil, "up": up},
 	})
 }
 
@@ -60,6 +62,16 @@ func writeTiny(ts *testscript.TestScript, _ bool, args []string) {
 	dir := ts.MkAbs(args[0])
 	ts.Check(os.MkdirAll(dir, 0o755))
 	ts.Check(tiny.Write(dir, tiny.Shape{Type: "llama"}, 1))
+}
+
+func spoil(ts *testscript.TestScript, _ bool, args []string) {
+	path := filepath.Join(ts.MkAbs(args[0]), "model.safetensors")
+	data, err := os.ReadFile(path)
+	ts.Check(err)
+	for i := 8 + binary.LittleEndian.Uint64(data); i < uint64(len(data)); i++ { // past the header
+		data[i] = 0xff
+	}
+	ts.Check(os.WriteFile(path, data, 0o644))
 }
 
 func up(ts *testscript.TestScript, _ bool, args []string) {

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 
+	"github.com/ipfs/go-cid"
 	"github.com/spf13/pflag"
 
 	"github.com/seed-7b27c88a/shoal/node"
@@ -46,10 +48,15 @@ func (a *app) withSources(f func(*prepare.Sources) error) error {
 		return f(&prepare.Sources{Hub: node.HubDir(cfg)})
 	}
 	l, err := node.OpenLibrary(cfg)
-	if errors.Is(err, node.ErrBusy) { // the daemon has it
-		return f(&prepare.Sources{Hub: node.HubDir(cfg)})
+	if errors.Is(err, node.ErrBusy) {
+		return f(&prepare.Sources{Hub: node.HubDir(cfg), Find: heldByDaemon})
 	} else if err != nil {
 		return err
 	}
 	return errors.Join(f(l.Sources()), l.Close())
+}
+
+// heldByDaemon is how names are looked up while the daemon has the store open.
+func heldByDaemon(kind, name string) (cid.Cid, error) {
+	return cid.Undef, fmt.Errorf("%s %q is no directory or file here, and stored names cannot be read while the daemon has the store open; name a directory or file, or stop the daemon", kind, name)
 }

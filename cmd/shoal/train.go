@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -39,6 +40,11 @@ without it, and "shoal job logs -f" and "shoal export" take over.`,
 			if err != nil {
 				return err
 			}
+			if !f.detach { // with it, nothing is written here
+				if err := checkOutput(f.dir(spec), inputs(spec)); err != nil {
+					return err
+				}
+			}
 			if f.local {
 				return a.trainLocal(cmd.Context(), spec, f)
 			}
@@ -48,7 +54,7 @@ without it, and "shoal job logs -f" and "shoal export" take over.`,
 	fl := cmd.Flags()
 	fl.StringVarP(&f.file, "file", "f", "", "job spec, YAML or JSON; - reads standard input")
 	fl.StringArrayVar(&f.set, "set", nil, "override a key, as optimizer.lr=1e-4; may repeat")
-	fl.StringVarP(&f.out, "output", "o", "", "directory of the result (default: the job's name)")
+	fl.StringVarP(&f.out, "output", "o", "", "directory of the result: new, empty, or of an earlier result (default: the job's name)")
 	fl.BoolVar(&f.detach, "detach", false, "submit and return at once")
 	fl.BoolVar(&f.local, "local", false, "train in this process, without daemon and network")
 	fl.StringVar(&f.device, "device", "auto", "with --local: device to train on")
@@ -64,8 +70,10 @@ func (f *trainFlags) spec() (job.Spec, error) {
 		return job.Spec{}, usagef("--detach needs a daemon, --local does without: choose one")
 	}
 	spec, err := job.Load(f.file)
-	if err != nil {
+	if _, unread := errors.AsType[*fs.PathError](err); unread {
 		return spec, err
+	} else if err != nil {
+		return spec, usageError{err}
 	}
 	for _, kv := range f.set {
 		if err := spec.Set(kv); err != nil {
@@ -73,7 +81,7 @@ func (f *trainFlags) spec() (job.Spec, error) {
 		}
 	}
 	if err := spec.Validate(); err != nil {
-		return spec, fmt.Errorf("%s: %w", f.file, err)
+		return spec, usagef("%s: %w", f.file, err)
 	}
 	spec.BaseModel = absolute(spec.BaseModel)
 	spec.LoraModelDir = absolute(spec.LoraModelDir)
@@ -124,11 +132,14 @@ func (a *app) trainSwarm(ctx context.Context, spec job.Spec, f trainFlags) error
 	if f.detach {
 		return a.answer(j, func(w io.Writer) { fmt.Fprintln(w, j.ID) })
 	}
-	a.say("job %s: %d steps", j.ID, j.Steps)
+	a.say("job %s: %s", j.ID, plural(int(j.Steps), "step"))
 	dir := f.dir(spec)
 	if err := a.follow(ctx, c, j, dir, nil); err != nil {
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			a.say("the job goes on: \"shoal job logs -f %s\" follows it, \"shoal job cancel %s\" ends it", j.ID, j.ID)
+		case errors.Is(err, api.ErrDown):
+			a.say("when the daemon is back, \"shoal job logs -f %s\" follows the job and \"shoal export\" writes its result", j.ID)
 		}
 		return err
 	}
@@ -151,7 +162,8 @@ func (a *app) trained(ctx context.Context, c *api.Client, id, dir string) error 
 	return a.answer(v, func(w io.Writer) { fmt.Fprintln(w, dir) })
 }
 
-// follow shows a job until it is done and keeps DIR/metrics.jsonl complete. each, if not nil, hears of every step.
+// follow shows a job until it is done and keeps DIR/metrics.jsonl complete; a job that learned nothing is an error.
+// each, if not nil, hears of every step.
 func (a *app) follow(ctx context.Context, c *api.Client, j api.Job, dir string, each func(*progress, trainer.StepReport)) error {
 	m, err := newMetrics(dir)
 	if err != nil {
@@ -172,17 +184,22 @@ func (a *app) follow(ctx context.Context, c *api.Client, j api.Job, dir string, 
 		case api.EventBack:
 			p.note("back to step %d", e.To)
 			return m.back(e.To)
+		case api.EventEval:
+			p.note("%s", evalLine(e.Eval))
 		case api.EventNote:
-			p.note("%s", e.Text)
+			p.note("%s", shortIDs(e.Text))
 		case api.EventState:
 			state, why = e.State, e.Text
 		}
 		return nil
 	})
-	if err == nil && state != api.Done {
-		err = errors.New("job " + state + orEmpty(": ", why))
+	switch {
+	case err != nil:
+		return err
+	case state != api.Done:
+		return errors.New("job " + state + orEmpty(": ", why))
 	}
-	return err
+	return m.wasted()
 }
 
 func orEmpty(sep, s string) string {

@@ -14,6 +14,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/seed-7b27c88a/shoal/kernels"
 )
@@ -31,6 +32,8 @@ type Device struct {
 	pool *pool
 	call *call
 	mem  *memory
+
+	inUse atomic.Int64 // bytes of buffers of Alloc
 }
 
 // Open makes a device. The option names a kernel family; empty takes the best that the processor has.
@@ -68,7 +71,7 @@ func (d *Device) PackCache(bytes int) {
 func (d *Device) Info() kernels.Info {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.info.Workers = d.pool.workers()
+	d.info.Workers, d.info.InUse = d.pool.workers(), d.inUse.Load()
 	return d.info
 }
 
@@ -78,6 +81,7 @@ func (d *Device) Alloc(bytes int) (*kernels.Buffer, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.inUse.Add(int64(bytes))
 	return &kernels.Buffer{Bytes: b, Size: len(b)}, nil
 }
 
@@ -87,6 +91,7 @@ func (d *Device) Free(b *kernels.Buffer) {
 	defer d.mu.Unlock()
 	d.pool.kept.drop(d.mem, b.Bytes)
 	d.mem.free(b.Bytes)
+	d.inUse.Add(-int64(b.Size))
 	b.Bytes, b.Size = nil, 0
 }
 

@@ -18,7 +18,7 @@ type memory struct {
 	limit int64 // bytes that may be used, 0: unknown
 
 	mu    sync.Mutex       // guards the rest
-	live  map[*byte][]byte // blocks in use by their first byte
+	live  map[*byte][]byte // blocks in use by their first byte; nil once closed
 	spare [][]byte         // freed blocks, without pages
 	used  int64            // bytes of live blocks
 }
@@ -31,6 +31,9 @@ func (m *memory) alloc(n int) ([]byte, error) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.live == nil {
+		return nil, errors.New("the device is closed")
+	}
 	if m.limit > 0 && int64(n) > m.limit-m.used {
 		return nil, fmt.Errorf("no memory for %d bytes more: %d of %d are in use; use a smaller batch or model", n, m.used, m.limit)
 	}
@@ -54,10 +57,13 @@ func (m *memory) block(n int) ([]byte, error) {
 	return mapBytes(n)
 }
 
-// free takes back a block of alloc.
+// free takes back a block of alloc. After close there is nothing to take back.
 func (m *memory) free(b []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.live == nil {
+		return
+	}
 	whole, ok := m.live[unsafe.SliceData(b)]
 	if !ok {
 		panic("kernels/cpu: free of memory that is not in use")
@@ -77,7 +83,7 @@ func (m *memory) close() error {
 	for _, b := range m.live {
 		errs = append(errs, dropPages(b))
 	}
-	m.live, m.spare, m.used = map[*byte][]byte{}, nil, 0
+	m.live, m.spare, m.used = nil, nil, 0
 	return errors.Join(errs...)
 }
 

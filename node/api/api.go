@@ -106,6 +106,8 @@ type Item struct {
 	Bytes   int64  `json:"bytes"`
 	Detail  string `json:"detail,omitempty"` // "llama, 260,032 parameters" or "200 rows, tokens"
 	Skipped int    `json:"skipped,omitempty"`
+
+	Replaced string `json:"replaced,omitempty"` // CID of what had the name before this import
 }
 
 // ImportRequest names something to take in.
@@ -123,6 +125,9 @@ type ResultRequest struct {
 
 // MetricsFile is the name of a job's metrics inside its result.
 const MetricsFile = "metrics.jsonl"
+
+// EvalFile is the same for measurements on held-out rows; absent where nothing was held out.
+const EvalFile = "eval.jsonl"
 
 // States of a job.
 const (
@@ -169,6 +174,7 @@ type Round = task.RoundReport
 const (
 	EventStep  = "step"  // an optimizer step is committed: Step
 	EventBack  = "back"  // the job continues from step To; later steps are void
+	EventEval  = "eval"  // the weights of a step were measured on the held-out rows: Eval
 	EventNote  = "note"  // something a person should see: Text
 	EventState = "state" // the job's state changed: State, Text says why
 )
@@ -179,6 +185,7 @@ type Event struct {
 	Time  time.Time           `json:"time"`
 	Kind  string              `json:"kind"`
 	Step  *trainer.StepReport `json:"step,omitempty"`
+	Eval  *trainer.EvalReport `json:"eval,omitempty"`
 	To    uint64              `json:"to,omitempty"`
 	State string              `json:"state,omitempty"`
 	Text  string              `json:"text,omitempty"`

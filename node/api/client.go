@@ -189,6 +189,9 @@ func (c *Client) do(ctx context.Context, method, path string, body any, header h
 	case err != nil && ctx.Err() != nil:
 		return nil, ctx.Err()
 	case err != nil:
+		if u, ok := errors.AsType[*url.Error](err); ok {
+			err = u.Err // without the whole URL
+		}
 		return nil, fmt.Errorf("%w at %s: %w", ErrDown, root, err)
 	case resp.StatusCode < 300:
 		return resp, nil

@@ -2,7 +2,6 @@ package coord
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 
 	"github.com/seed-7b27c88a/shoal/p2p/collective"
@@ -46,8 +45,8 @@ func (m *Machine) valid(e *Entry) bool {
 	case *TotalsEntry:
 		return j.cut != nil && j.totals == nil && h.Round == j.plan.key.Round && h.Attempt == j.plan.key.Attempt
 	case *CommitEntry:
-		return j.totals != nil && h.Round == j.round+1 && h.Attempt == j.plan.key.Attempt && b.Of == j.plan.key.Plan && b.Prev == j.commit &&
-			(b.Plan == nil) == (h.Round == m.g.Steps)
+		return j.totals != nil && h.Round == j.round+1 && h.Attempt == j.plan.key.Attempt && b.Of == j.plan.key.Plan &&
+			b.Prev == j.commit && m.validCommit(b, h)
 	case *SettleEntry:
 		return b.Round > j.lastSettled().Round && b.Round <= j.round
 	case *MembersEntry:
@@ -59,13 +58,32 @@ func (m *Machine) valid(e *Entry) bool {
 }
 
 func (m *Machine) validPlan(b *PlanEntry, h record.Header) bool {
-	if h.Round != m.job.round+1 || h.Round > m.g.Steps {
+	if h.Round != m.job.round+1 || h.Round > m.g.Steps || !m.g.holds(b, h.Round) {
 		return false
 	}
 	if p := m.job.plan; p != nil {
 		return h.Attempt == p.key.Attempt+1
 	}
-	return h.Attempt == 0
+	return h.Attempt == m.job.firstAttempt()
+}
+
+// validCommit judges a commit by the job's terms alone.
+func (m *Machine) validCommit(b *CommitEntry, h record.Header) bool {
+	if h.Round > m.g.Steps || len(b.Units) != m.units() || (b.Plan == nil) != (h.Round == m.g.Steps) {
+		return false
+	}
+	return b.Plan == nil || m.g.holds(b.Plan, h.Round+1)
+}
+
+// holds tells whether a plan's pieces lie in the round's batch.
+func (g *Genesis) holds(b *PlanEntry, round uint64) bool {
+	batch := g.batch(round)
+	for _, pc := range b.Pieces {
+		if pc.Ranges[0].Lo < batch.Lo || pc.Ranges[len(pc.Ranges)-1].Hi > batch.Hi {
+			return false
+		}
+	}
+	return true
 }
 
 // coversBatch tells whether the cut's pieces cover the round's batch, each position once (invariant I2).
@@ -133,7 +151,7 @@ const maxGossip = 7 << 10
 
 // enforce puts a plan in force.
 func (m *Machine) enforce(e *Entry, b *PlanEntry, round uint64) {
-	attempt := uint32(0)
+	attempt := m.job.firstAttempt()
 	if e.Header.Context == contextPlan {
 		attempt = e.Header.Attempt
 	}
@@ -146,7 +164,7 @@ func (m *Machine) enforce(e *Entry, b *PlanEntry, round uint64) {
 
 func (m *Machine) performCommit(e *Entry, b *CommitEntry) {
 	j := m.job
-	done := commitAt{round: e.Header.Round, cid: e.CID, entry: b, peers: len(b.Counted)}
+	done := commitAt{round: e.Header.Round, cid: e.CID, tokens: b.Tokens, entry: b, peers: len(b.Counted)}
 	done.key = collective.Key{Job: m.g.Job, Generation: j.gen, Round: done.round, Attempt: e.Header.Attempt, Plan: b.Of}
 	if j.plan != nil && j.plan.key == done.key {
 		m.emit(Committed{Key: done.key})
@@ -168,7 +186,7 @@ func (m *Machine) performCommit(e *Entry, b *CommitEntry) {
 
 func roundReport(e *Entry, b *CommitEntry) RoundReport {
 	return RoundReport{
-		Round: e.Header.Round, Attempts: e.Header.Attempt + 1, Peers: len(b.Counted), Collect: b.Collect, Gather: b.Gather,
+		Round: e.Header.Round, Generation: e.Header.Generation, Commit: e.CID, Attempts: attemptOf(e.Header.Attempt) + 1, Peers: len(b.Counted), Collect: b.Collect, Gather: b.Gather,
 		Absent: b.Absent, Counted: b.Counted, Totals: b.Totals.plain(), Leader: e.Signer,
 	}
 }
@@ -179,99 +197,4 @@ func (t *Totals) plain() collective.Totals {
 
 func (m *Machine) save(sync bool) {
 	m.emit(Save{Spine: signedOf(m.job.spine), Sync: sync})
-}
-
-// restore rebuilds the job from what Save stored, without doing anything that follows from it.
-func (m *Machine) restore(spine []*record.Signed) error {
-	es, err := m.openSpine(spine)
-	if err != nil {
-		return err
-	}
-	m.replay(es)
-	m.out, m.me, m.over = nil, local{}, ""
-	if n := len(m.job.settled); n > 0 {
-		m.performSettle(m.job.settled[n-1]) // what it asks for may not have been done before the end of the last run
-	}
-	if m.job.cancelled != "" {
-		m.end("cancelled", m.job.cancelled)
-	}
-	return nil
-}
-
-// openSpine checks the entries of a state: one generation, its Reset first.
-func (m *Machine) openSpine(spine []*record.Signed) ([]*Entry, error) {
-	if len(spine) == 0 || len(spine) > maxPush {
-		return nil, fmt.Errorf("%w: state of %d entries", record.ErrBad, len(spine))
-	}
-	var es []*Entry
-	for i, s := range spine {
-		e, err := OpenEntry(m.self.Signer, s)
-		if err != nil {
-			return nil, err
-		}
-		if _, ok := e.Body.(*ResetHeld); ok != (i == 0 && e.Header.Generation > 0) {
-			return nil, fmt.Errorf("%w: state without its Reset", record.ErrBad)
-		}
-		if e.Header.Job != m.g.Job || i > 0 && e.Header.Generation != es[0].Header.Generation {
-			return nil, fmt.Errorf("%w: state of two logs", record.ErrBad)
-		}
-		es = append(es, e)
-	}
-	return es, nil
-}
-
-// replay makes the job from the entries of a spine. Only what they say counts, not what came before them.
-func (m *Machine) replay(es []*Entry) {
-	m.job = newJob(&m.g)
-	for _, e := range es {
-		m.perform(e)
-	}
-}
-
-// adoptSpine takes a state that is ahead of the log here. The caller has made sure that it is of the log to follow.
-func (m *Machine) adoptSpine(es []*Entry) {
-	old, another := m.job, !m.sameLog(es)
-	if another {
-		m.leaveLog(forksOf(es))
-	}
-	m.replaying = true // nothing may be concluded from a trail that is not complete yet
-	m.replay(es)
-	m.replaying = false
-	m.mergeTrail(old)
-	if another {
-		m.joinLog()
-	}
-	m.startPlan()
-	m.startCut()
-	m.save(true)
-	m.reconcile()
-}
-
-// ahead tells whether a spine of this generation has more rounds, or entries that are not here.
-func (m *Machine) ahead(es []*Entry) bool {
-	last := es[len(es)-1]
-	if last.CID == m.job.head {
-		return false
-	}
-	if _, known := m.job.since(last.CID); known {
-		return false
-	}
-	round := uint64(0)
-	for _, e := range es {
-		if _, ok := e.Body.(*CommitEntry); ok {
-			round = e.Header.Round
-		}
-	}
-	return round >= m.job.round
-}
-
-// mergeTrail keeps what is known of the earlier commits that both logs have.
-func (m *Machine) mergeTrail(old *job) {
-	common := commonRound(old.forks, m.job.forks)
-	for _, c := range old.trail {
-		if _, known := m.job.at(c.round); !known && c.round < min(m.job.round, common) {
-			m.job.trail = append(m.job.trail, c)
-		}
-	}
-	slices.SortFunc(m.job.trail, func(a, b commitAt) int { return cmp.Compare(a.round, b.round) })
 }

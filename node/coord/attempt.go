@@ -84,13 +84,16 @@ func (m *Machine) lastHeard(rows []int) (t time.Duration) {
 }
 
 // hindered tells whether the round cannot be cut without the dead: one of them owns chunks, or made a piece that not
-// every owner has.
+// every owner has. Owners are given a moment to report what they hold of pieces whose makers were dead before the plan.
 func (m *Machine) hindered(dead, owners []int) bool {
 	p := m.job.plan
 	for _, d := range dead {
 		if slices.Contains(owners, d) {
 			return true
 		}
+	}
+	if m.now < m.lead.from+2*deadGrace {
+		return false
 	}
 	for i, pc := range p.Pieces {
 		if _, n := m.heldBy(i, owners); n < len(owners) && !m.peers.lives(pc.ID, pc.Boot, m.now) {
@@ -182,6 +185,9 @@ func (m *Machine) nextAttempt(f fault) {
 		m.goOn(d, f)
 		return
 	}
+	if d.base = p.Base; len(d.base) == 0 {
+		d.base = p.workers()
+	}
 	d.kept, d.missing = m.salvage(f, d.rows)
 	d.workers = m.helpers(d.rows, f.late)
 	if len(d.missing) > 0 && len(d.workers) == 0 || len(d.missing) == 0 && len(f.dead)+len(f.mute) == 0 {
@@ -197,7 +203,10 @@ func (m *Machine) goOn(d draft, f fault) {
 		m.lead.late[id] = min(m.lead.late[id]+1, 3)
 	}
 	for _, a := range d.absent {
-		m.note("round %d attempt %d: %s: %s", d.round, d.attempt, a.Peer, a.Why)
+		m.note("round %d attempt %d: %s: %s", d.round, attemptOf(d.attempt), a.Peer, a.Why)
+	}
+	if i := m.job.plan.row(m.self.ID, m.self.Boot); slices.Contains(f.late, i) || slices.Contains(f.mute, i) {
+		m.lead.yield = true
 	}
 	m.propose(contextPlan, d.round, d.attempt, m.plan(d))
 }
@@ -262,11 +271,15 @@ func (m *Machine) prospect(i int, f fault, rows []Row) (keep, certain bool) {
 		return true, !slices.Contains(f.late, maker)
 	}
 	lost := slices.Concat(f.dead, f.mute)
-	for _, o := range p.owning() {
-		if o == maker {
+	for _, os := range p.parts.Owners {
+		holder := os[0]
+		if holder == maker { // its first successor has the slice
+			if len(os) < 2 || slices.Contains(lost, os[1]) {
+				return false, false
+			}
 			continue
 		}
-		if _, ok := m.lead.haves[o].mark(i); !ok || slices.Contains(lost, o) {
+		if _, ok := m.lead.haves[holder].mark(i); !ok || slices.Contains(lost, holder) {
 			return false, false
 		}
 	}
@@ -306,7 +319,7 @@ func (m *Machine) absentNow(f fault) []Absence {
 	p := m.job.plan
 	out := slices.Clone(p.Absent)
 	add := func(i int, why string) {
-		out = append(out, Absence{Peer: p.Members[i].ID, Attempt: p.key.Attempt, Phase: f.phase, Why: why})
+		out = append(out, Absence{Peer: p.Members[i].ID, Attempt: attemptOf(p.key.Attempt), Phase: f.phase, Why: why})
 	}
 	for _, i := range f.dead {
 		add(i, "connection lost or silent")

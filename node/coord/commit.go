@@ -107,7 +107,7 @@ func (m *Machine) proposeCommit(units []collective.Hash) {
 		Totals: *j.totals, Tokens: j.tokens + j.totals.Weight, State: m.stateHash(), Scale: 1,
 		Collect: m.lead.cutAt, Gather: m.now - m.lead.from,
 	}
-	if p.key.Attempt == 0 && m.lead.tries == 0 {
+	if attemptOf(p.key.Attempt) == 0 && m.lead.tries == 0 {
 		m.lead.gather.add(c.Gather)
 	}
 	ready, absent := m.readyNext(units, c.State)
@@ -120,7 +120,7 @@ func (m *Machine) proposeCommit(units []collective.Hash) {
 
 // planNext is the plan that the commit carries.
 func (m *Machine) planNext(round uint64, ready []record.PeerID) *PlanEntry {
-	d := draft{round: round, rows: m.rowsOf(ready)}
+	d := draft{round: round, attempt: m.job.firstAttempt(), rows: m.rowsOf(ready)}
 	if len(working(d.rows)) == 0 { // whoever acknowledged is gone: the next attempt finds who is there
 		for i, r := range m.job.plan.Members {
 			if slices.Contains(ready, r.ID) {
@@ -142,7 +142,7 @@ func (m *Machine) readyNext(units []collective.Hash, state collective.Hash) (rea
 			ready = append(ready, r.ID)
 			m.lead.late[r.ID] = max(m.lead.late[r.ID]-1, 0)
 		} else if !r.Syncing {
-			absent = append(absent, Absence{Peer: r.ID, Attempt: p.key.Attempt, Phase: "gather", Why: why})
+			absent = append(absent, Absence{Peer: r.ID, Attempt: attemptOf(p.key.Attempt), Phase: "gather", Why: why})
 		}
 	}
 	return ready, absent

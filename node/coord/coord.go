@@ -3,19 +3,47 @@
 // replicated log (p2p/replog), if it has one. Events go in through Step, effects come out of it, and node/worker
 // performs them in order. A Machine is not safe for concurrent use: one loop owns it.
 //
-// Words. The job's log is a chain of signed entries (entry.go): Plan, Cut, Totals, Commit, Settle, Members, Reset and
-// Cancel. An entry whose Header.Parent is not the job's head when it is committed is void, so whatever a leader
-// proposed under an outdated view of the job has no effect. Keepers are the members that vote on the log; their raft
-// leader is the job's leader. It makes plans, cuts and commits from what members report in control messages
-// (message.go). Members that are not keepers follow the log through entries that the leader pushes to them.
+// # Words
 //
-// A round goes plan, Have, cut, totals, Ack, commit (plan.go, cut.go, commit.go). What members did not deliver by the
-// deadline (deadline.go) is planned again in attempt + 1. The commit carries the next plan. A member that has no log
-// with a living majority for a while takes part in a Reset (reset.go): a new generation that starts from a commit or a
-// settled checkpoint. Logs that parted meet again by the rule of heal.go.
+// The job's log is a chain of signed entries (entry.go): Plan, Cut, Totals, Commit, Settle, Members, Reset and Cancel. An
+// entry whose Header.Parent is not the job's head when it is committed is void, so whatever a leader proposed under an
+// outdated view of the job has no effect. Keepers are the members that vote on the log; their raft leader is the job's
+// leader. It makes plans, cuts and commits from what members report in control messages (message.go). Members that do
+// not vote follow the log through entries that the leader pushes to them.
 //
 // Position s of a job is an index into its sample stream: optimizer step r works on [(r-1)·Batch, min(r·Batch,
-// Samples)). Round r is optimizer step r; round 0 is the state that the spec alone determines.
+// Samples)). Round r is optimizer step r; round 0 is the state that the spec alone determines. A member's state is the
+// weights and moments after a round; it is named by the round and the CID of the round's commit.
+//
+// # A round
+//
+//	Plan      who works on which positions, who owns which chunks (plan.go, owners.go)
+//	Have      owners tell the leader which pieces they hold, and Σg² over them
+//	Cut       as soon as pieces that every owner holds cover the batch, each position once: those count (cut.go)
+//	Totals    in the cut, or after it when an owner had summed another set; owners send results
+//	Ack       members tell the leader the hashes of the whole result
+//	Commit    when more than half of the working members acknowledged the same; it carries the next plan (commit.go)
+//
+// What members did not deliver by the deadline (deadline.go), or because they are gone, is planned again in attempt + 1:
+// pieces that may still count stay listed, missing positions go to other members, the chunks of a lost owner go to its
+// successor (attempt.go). Members beat to the leader with their state; one whose weights have another hash than most, or
+// that missed a round's result, is syncing: it receives results, owns and computes nothing until it has the state.
+//
+// # What lasts
+//
+// Every CheckpointEvery rounds and after the last one two members write a checkpoint; their receipts settle it
+// (settle.go). The spine (spine.go) is the few entries that make the present state; it is saved after each entry.
+//
+// # When keepers are lost
+//
+// While a majority lives, the leader replaces keepers that are gone (keepers.go). A member that sees no majority for
+// the grace asks all others how they stand (court.go); the first of them writes a Reset, the beginning of a new
+// generation that goes on from the newest commit whose state is still there, and all its keepers sign it (reset.go).
+// Logs that parted compare themselves when they meet, and one side follows the other (heal.go).
+//
+// This is crash-fault tolerance with signed evidence, not Byzantine consensus: members may stop, stall, return and be cut
+// off at any moment, and whatever they send is bounded and checked before it is used, but keepers are trusted to follow
+// the protocol.
 package coord
 
 import (
@@ -65,7 +93,7 @@ type Signer interface {
 
 // Capability is what a node says of itself when it joins a job.
 type Capability struct {
-	RowsPerSec  float64 `cbor:"1,keyasint"` // measured or guessed sequences per second
+	RowsPerSec  float64 `cbor:"1,keyasint"` // measured sequences per second; 0: not measured yet
 	BytesPerSec float64 `cbor:"2,keyasint"` // measured or guessed rate of the network; 0: unknown
 	MemBytes    int64   `cbor:"3,keyasint"`
 	Versions    []int   `cbor:"4,keyasint"` // protocol versions it speaks

@@ -107,7 +107,7 @@ func seconds(s float64) time.Duration {
 
 // noteArrival remembers how long the work of this plan took. Rounds that went wrong teach nothing about good ones.
 func (m *Machine) noteArrival() {
-	if m.job.plan.key.Attempt == 0 && m.lead.tries == 0 {
+	if attemptOf(m.job.plan.key.Attempt) == 0 && m.lead.tries == 0 {
 		m.lead.collect.add(m.now - m.lead.from)
 	}
 	m.lead.cutAt = m.now - m.lead.from

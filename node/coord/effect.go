@@ -105,15 +105,17 @@ type (
 
 // RoundReport is a line of `job rounds`: every member can make it from the log.
 type RoundReport struct {
-	Round    uint64
-	Attempts uint32         // 1: nothing had to be done again
-	Peers    int            // members whose work counted
-	Collect  time.Duration  // first plan to cut, at the leader
-	Gather   time.Duration  // cut to commit, at the leader
-	Absent   []Absence      // who was left out of the round or of an attempt of it
-	Counted  []Contribution // per member the positions that counted
-	Totals   collective.Totals
-	Leader   record.PeerID
+	Round      uint64
+	Generation uint32
+	Commit     cid.Cid        // of the commit entry
+	Attempts   uint32         // 1: nothing had to be done again
+	Peers      int            // members whose work counted
+	Collect    time.Duration  // first plan to cut, at the leader
+	Gather     time.Duration  // cut to commit, at the leader
+	Absent     []Absence      // who was left out of the round or of an attempt of it
+	Counted    []Contribution // per member the positions that counted
+	Totals     collective.Totals
+	Leader     record.PeerID
 }
 
 // Absence says who was left out, in which phase and why.

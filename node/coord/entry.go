@@ -1,6 +1,7 @@
 package coord
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -46,6 +47,9 @@ type PlanEntry struct {
 	Collect time.Duration `cbor:"4,keyasint"` // from plan to cut; then attempt + 1
 	Gather  time.Duration `cbor:"5,keyasint"` // from cut to commit; then attempt + 1
 	Absent  []Absence     `cbor:"6,keyasint,omitempty"`
+	// Base names the working members of the attempt whose pieces still count: chunks stay with their owners of then, and
+	// those of a member that does not work any more go to its successors. Empty: owners follow from Members.
+	Base []record.PeerID `cbor:"7,keyasint,omitempty"`
 }
 
 // Row is a member in a plan.
@@ -205,32 +209,28 @@ func entryBody(context string) checked {
 }
 
 func (p *PlanEntry) check() error {
-	if len(p.Members) == 0 || len(p.Members) > maxMembers || len(p.Pieces) > maxPieces {
-		return fmt.Errorf("%d members, %d pieces", len(p.Members), len(p.Pieces))
+	if len(p.Members) == 0 || len(p.Members) > maxMembers || len(p.Pieces) > maxPieces || len(p.Base) > maxMembers {
+		return fmt.Errorf("%d members, %d before, %d pieces", len(p.Members), len(p.Base), len(p.Pieces))
 	}
 	if p.Collect <= 0 || p.Gather <= 0 || p.Codec != "fp32" {
 		return fmt.Errorf("deadlines %v and %v, codec %q", p.Collect, p.Gather, p.Codec)
 	}
-	working := 0
+	ids := make([]record.PeerID, len(p.Members))
 	for i, r := range p.Members {
-		if err := checkID(r.ID); err != nil {
-			return err
-		}
-		for _, o := range p.Members[:i] {
-			if o.ID == r.ID {
-				return fmt.Errorf("member %s twice", r.ID)
-			}
-		}
-		if !r.Syncing {
-			working++
-		}
+		ids[i] = r.ID
 	}
-	if working == 0 {
-		return fmt.Errorf("nobody works")
+	if err := errors.Join(checkIDs(ids), checkIDs(p.Base)); err != nil {
+		return err
+	}
+	if len(working(p.Members)) == 0 {
+		return errors.New("nobody works")
 	}
 	for _, pc := range p.Pieces {
-		if err := checkRanges(pc.Ranges); err != nil || len(pc.Ranges) == 0 {
-			return fmt.Errorf("piece of %s: no or bad ranges: %w", pc.ID, err)
+		if err := errors.Join(checkID(pc.ID), checkRanges(pc.Ranges)); err != nil {
+			return fmt.Errorf("piece of %s: %w", pc.ID, err)
+		}
+		if len(pc.Ranges) == 0 {
+			return fmt.Errorf("piece of %s without positions", pc.ID)
 		}
 	}
 	return checkAbsent(p.Absent)
@@ -320,15 +320,24 @@ func checkKeepers(vs []replog.Voter) error {
 	if len(vs) == 0 || len(vs) > maxKeepers {
 		return fmt.Errorf("%d keepers", len(vs))
 	}
+	ids := make([]record.PeerID, len(vs))
 	for i, v := range vs {
-		if err := checkID(v.ID); err != nil {
+		ids[i] = v.ID
+	}
+	return checkIDs(ids)
+}
+
+// checkIDs checks peer IDs that have to be different.
+func checkIDs(ids []record.PeerID) error {
+	seen := make(map[record.PeerID]bool, len(ids))
+	for _, id := range ids {
+		if err := checkID(id); err != nil {
 			return err
 		}
-		for _, o := range vs[:i] {
-			if o.ID == v.ID {
-				return fmt.Errorf("keeper %s twice", v.ID)
-			}
+		if seen[id] {
+			return fmt.Errorf("%s twice", id)
 		}
+		seen[id] = true
 	}
 	return nil
 }

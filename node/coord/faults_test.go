@@ -52,13 +52,17 @@ func (s *swarm) victim(role string) *run {
 // TestFaultMatrix: whatever happens to whom in which phase, the job ends with the right weights, and while a majority
 // of the keepers is connected the round commits within the slots of dead leaders and two attempts (I5).
 func TestFaultMatrix(t *testing.T) {
-	for _, nodes := range []int{4, 9} {
+	swarms, each := []int{4, 9}, uint64(2)
+	if raceEnabled {
+		swarms, each = swarms[:1], 1
+	}
+	for _, nodes := range swarms {
 		for _, phase := range []string{"work", "send", "reduce", "gather"} {
 			for _, fault := range []string{"dead", "frozen", "slow", "garbage"} {
 				for _, role := range []string{"member", "owner", "leader"} {
 					t.Run(fmt.Sprintf("%d/%s/%s/%s", nodes, phase, fault, role), func(t *testing.T) {
 						t.Parallel()
-						for seed := range uint64(2) {
+						for seed := range each {
 							faultCell(t, seed+1, nodes, phase, fault, role)
 						}
 					})
@@ -266,8 +270,10 @@ func TestLeaderKilledEveryRound(t *testing.T) {
 		}
 		s.until("the keepers are complete", 2*time.Minute, func() bool { return s.keepersLive() })
 	}
-	if med := median(took); med > slot+time.Second {
-		t.Errorf("median %v of %v", med, took)
+	med := median(took)
+	t.Logf("leader killed: median %v, all %v", med, took)
+	if med > slot+time.Second {
+		t.Errorf("median %v, one slot is %v", med, slot)
 	}
 	s.until("the job ends", 2*time.Minute, s.allEnded)
 }

@@ -192,7 +192,8 @@ func (m *Machine) pushTo(p *peer, es []*Entry, spine bool) {
 			bytes += len(es[n].Signed.Record)
 			n++
 		}
-		m.send(p.id, m.header(contextPush, m.job.round, 0), push{Term: m.guide.term, Leads: m.lead != nil, Entries: signedOf(es[:n]), Spine: spine})
+		b := push{Term: m.guide.term, Leads: m.lead != nil, Entries: signedOf(es[:n]), Spine: spine}
+		m.send(p.id, m.header(contextPush, m.job.round, 0), b)
 		es = es[n:]
 	}
 }

@@ -29,6 +29,7 @@ type standing struct {
 	AtRound uint64      `cbor:"12,keyasint"` // of its state
 	At      cid.Cid     `cbor:"13,keyasint,omitzero"`
 	Ask     bool        `cbor:"14,keyasint,omitempty"` // wants an answer
+	Over    bool        `cbor:"15,keyasint,omitempty"` // the last commit is settled, or the job cancelled
 }
 
 func (s *standing) check() error {
@@ -47,7 +48,7 @@ func (m *Machine) standing(ask bool) standing {
 	s := standing{
 		Forks: j.forks, Head: j.head, Round: j.round, Commit: j.commit, Tokens: j.tokens, Settled: j.lastSettled(),
 		Regular: j.regularSettled(), Lost: m.lost(), Asking: m.court != nil, Ready: m.me.ready, AtRound: m.me.round,
-		At: m.me.commit, Ask: ask,
+		At: m.me.commit, Ask: ask, Over: j.ended,
 	}
 	if m.keeps(s.Settled) {
 		s.Keeps = s.Settled.Manifest
@@ -120,12 +121,14 @@ func (m *Machine) takeStanding(o *opened, s *standing) {
 	m.hearStanding(o, s)
 }
 
-// beats decides between two logs, alike on both sides. A log that branches off before a checkpoint that the other one
-// settled in a regular generation loses. A regular Reset ends the generation it follows on, whose keepers agreed to it.
-// Else the log with more tokens wins, else the one with a living majority, else the one with the lower name.
+// beats decides between two logs, alike on both sides. A job that is over stays over: people have its result. A log that
+// branches off before a checkpoint that the other one settled in a regular generation loses. A regular Reset ends the
+// generation it follows on, whose keepers agreed to it. Else the log with more tokens wins, else the one with a living
+// majority, else the one with the lower name.
 func (s *standing) beats(o *standing) bool {
 	a, b := branch(s.Forks, o.Forks), branch(o.Forks, s.Forks)
 	return cmp.Or(
+		compareBool(s.Over, o.Over),
 		-compareBool(a.Round < o.Regular, b.Round < s.Regular),
 		compareBool(a.Regular && b.stays(), b.Regular && a.stays()),
 		cmp.Compare(s.Tokens, o.Tokens),
@@ -174,10 +177,7 @@ func (m *Machine) takeSpine(o *opened, b *push) {
 
 // losesTo tells whether this node's log loses against the one that a spine stands for.
 func (m *Machine) losesTo(es []*Entry) bool {
-	other := &Machine{g: m.g, self: m.self, peers: roster{self: m.self}, now: m.now}
-	other.peers.init(m.self)
-	other.me.ready = true
-	other.over = "looking"
+	other := m.scratch()
 	other.replay(es)
 	theirs := other.standing(false)
 	theirs.Lost = false // whoever pushes a log follows it; one without a majority ends in a Reset
@@ -206,7 +206,6 @@ func (m *Machine) joinLog() {
 	if m.job.fresh() && slices.Contains(m.job.keepers, m.voter()) {
 		m.openSeat(m.logKey(), m.job.keepers)
 	}
-	m.seatKeepers()
 }
 
 // forksOf is the history of generations that a spine belongs to.
@@ -216,7 +215,8 @@ func forksOf(es []*Entry) []Fork {
 		return nil
 	}
 	h := es[0].Header
-	forks := append(slices.Clone(held.entry.Forks), Fork{Generation: h.Generation, Reset: es[0].CID, Round: h.Round, Regular: held.entry.Regular})
+	last := Fork{Generation: h.Generation, Reset: es[0].CID, Round: h.Round, Regular: held.entry.Regular}
+	forks := append(slices.Clone(held.entry.Forks), last)
 	return forks[max(0, len(forks)-maxForks):]
 }
 

@@ -35,6 +35,7 @@ type job struct {
 	trail  []commitAt // newest commits, oldest first
 	spine  []*Entry   // the entries that make this state, in order
 	recent []*Entry   // newest entries, oldest first, for members a little behind
+	bytes  int        // of recent
 }
 
 // planned is the plan in force.
@@ -47,21 +48,32 @@ type planned struct {
 
 // commitAt is a commit and what a member that has its predecessor's state needs to step.
 type commitAt struct {
-	round uint64
-	cid   cid.Cid
-	entry *CommitEntry // nil: known from a Reset
-	key   collective.Key
-	peers int
+	round  uint64
+	cid    cid.Cid
+	tokens int64        // of the job up to here
+	entry  *CommitEntry // nil: known from a Reset or a checkpoint
+	key    collective.Key
+	peers  int
 }
 
 const (
 	maxTrail  = 64
-	maxRecent = 64
+	maxRecent = 256     // entries
+	maxBytes  = 4 << 20 // of recent entries
 )
 
 func newJob(g *Genesis) *job {
 	return &job{keepers: []replog.Voter{{ID: g.Submitter}}, trail: []commitAt{{}}}
 }
+
+// A generation counts the attempts at each round from a number of its own, so that a piece made in another generation
+// never has the name of one that counts in this.
+const attemptsPerGeneration = 1 << 16
+
+func (j *job) firstAttempt() uint32 { return j.gen % (1 << 16) * attemptsPerGeneration }
+
+// attemptOf is an attempt as people count them: from 0 in each round.
+func attemptOf(attempt uint32) uint32 { return attempt % attemptsPerGeneration }
 
 // batch is the stream range of a round.
 func (g *Genesis) batch(round uint64) shard.Range {
@@ -83,8 +95,10 @@ func (j *job) keep(e *Entry) {
 	j.spine = slices.DeleteFunc(j.spine, func(o *Entry) bool { return outdates(e, o) })
 	j.spine = append(j.spine, e)
 	j.recent = append(j.recent, e)
-	if len(j.recent) > maxRecent {
-		j.recent = slices.Delete(j.recent, 0, len(j.recent)-maxRecent)
+	j.bytes += len(e.Signed.Record)
+	for len(j.recent) > maxRecent || j.bytes > maxBytes {
+		j.bytes -= len(j.recent[0].Signed.Record)
+		j.recent = slices.Delete(j.recent, 0, 1)
 	}
 	if _, ok := e.Body.(*SettleEntry); ok {
 		j.dropSettled()

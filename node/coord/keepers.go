@@ -92,17 +92,20 @@ func (m *Machine) lostKeeper(k replog.Voter) bool {
 	case p.known && p.boot != k.Boot:
 		return true
 	}
-	return p.leaving || m.now > max(p.heard, m.lead.since)+keeperGone
+	patience := keeperGone
+	if p.down {
+		patience = slot // its process has ended, or the network says so
+	}
+	return p.leaving || m.now > max(p.heard, m.lead.since)+patience
 }
 
 // candidates are the nodes that could keep the log, the best first: this one, the submitter, then the longest present.
 func (m *Machine) candidates() []replog.Voter {
 	ps := m.peers.alive(m.now)
-	ps = slices.DeleteFunc(ps, func(p *peer) bool {
-		return p.leaving
-	})
+	ps = slices.DeleteFunc(ps, func(p *peer) bool { return p.leaving })
 	slices.SortStableFunc(ps, func(a, b *peer) int {
-		return cmp.Or(-compareBool(a.id == m.g.Submitter, b.id == m.g.Submitter), cmp.Compare(a.since, b.since), cmp.Compare(a.id, b.id))
+		return cmp.Or(-compareBool(a.id == m.g.Submitter, b.id == m.g.Submitter), cmp.Compare(a.since, b.since),
+			cmp.Compare(a.id, b.id))
 	})
 	var out []replog.Voter
 	for _, p := range ps {
@@ -133,19 +136,21 @@ func (m *Machine) dropKeepers(want []replog.Voter, size int) []replog.Voter {
 	return want
 }
 
-// handOver gives the lead to another keeper when this node leaves; that one then replaces it.
+// handOver gives the lead to another keeper: when this node leaves, so that the new leader replaces it, and when its own
+// work was late, since a node that is slow to work may be slow to lead.
 func (m *Machine) handOver() bool {
-	if !m.leaving || m.now < m.me.handed {
+	if !m.leaving && !m.lead.yield || m.now < m.me.handed {
 		return false
 	}
+	m.lead.yield = false
+	m.me.handed = m.now + time.Second
 	for _, k := range m.job.keepers {
-		if k != m.voter() && m.peers.lives(k.ID, k.Boot, m.now) {
-			m.me.handed = m.now + time.Second
+		if k != m.voter() && m.peers.lives(k.ID, k.Boot, m.now) && m.lead.late[k.ID] == 0 {
 			m.seat.Transfer(k)
 			return false
 		}
 	}
-	return m.replaceSelf()
+	return m.leaving && m.replaceSelf()
 }
 
 // replaceSelf makes another member the keeper when this node is the only one.

@@ -26,7 +26,9 @@ type lead struct {
 	receipts []receiptOf
 	asked    time.Duration // when more members were asked for a checkpoint
 	order    *record.Signed
-	waits    string // what the leader last said it waits for
+	waits    string        // what the leader last said it waits for
+	barren   time.Duration // since when nobody has had the state of the newest commit
+	yield    bool          // this node's own work was late: another keeper should lead
 }
 
 // stateOf is the hash of a member's state after a round.
@@ -39,7 +41,7 @@ type stateOf struct {
 // beginLead starts with what the log says. A plan in force goes on; its deadline begins anew, since the members' reports
 // have to come again.
 func (m *Machine) beginLead() {
-	m.lead = &lead{since: m.now, late: map[record.PeerID]int{}}
+	m.lead = &lead{since: m.now, barren: m.now, late: map[record.PeerID]int{}}
 	if p := m.job.plan; p != nil {
 		m.peers.excuse(m.now, p.Members)
 	}

@@ -57,7 +57,7 @@ type staged struct {
 func (m *Machine) startPlan() {
 	p := m.job.plan
 	if p == nil || m.replaying {
-		return // a replay runs through plans that are long over
+		return
 	}
 	i := p.row(m.self.ID, m.self.Boot)
 	if i < 0 || m.me.started == p.key || m.over != "" {
@@ -228,7 +228,8 @@ func (m *Machine) stepNext() {
 	if i >= 0 {
 		m.me.staged = slices.Delete(m.me.staged, 0, i+1)
 		m.me.finish, m.me.late = next.cid, 0
-		m.emit(Finish{Key: next.key, Commit: next.cid, Units: next.entry.Units, Totals: next.entry.Totals.plain(), Peers: next.peers})
+		e := next.entry
+		m.emit(Finish{Key: next.key, Commit: next.cid, Units: e.Units, Totals: e.Totals.plain(), Peers: next.peers})
 		return
 	}
 	// The result of the newest commit may still be on its way here.
@@ -253,8 +254,8 @@ func (m *Machine) lose(why string) {
 // checkState gives the state up when most members have another one (the commit says which).
 func (m *Machine) checkState(b *CommitEntry) {
 	me := &m.me
-	zero := collective.Hash{}
-	if me.ready && b.State != zero && me.hash != zero && me.hash != b.State && me.round+1 == m.job.round && me.commit == b.Prev {
+	known := b.State != (collective.Hash{}) && me.hash != (collective.Hash{})
+	if me.ready && me.round+1 == m.job.round && me.commit == b.Prev && known && me.hash != b.State {
 		m.lose("this node's weights differ from the others'")
 	}
 }

@@ -33,6 +33,9 @@ func (m *Machine) closeSeat() {
 
 // seatKeepers brings the seat in line with the keepers that the log names.
 func (m *Machine) seatKeepers() {
+	if m.replaying {
+		return
+	}
 	mine := false
 	for _, k := range m.job.keepers {
 		mine = mine || k == m.voter()

@@ -50,7 +50,8 @@ func (k Keys) Open(s *record.Signed) (*record.Record, cid.Cid, error) { return r
 // when there was none. The effects to perform first come from the first Step.
 func New(g Genesis, self Self, c Capability, spine []*record.Signed) (*Machine, error) {
 	if g.Batch == 0 || g.Steps == 0 || len(g.Chunks) == 0 || g.Samples == 0 || g.Samples > g.Steps*g.Batch {
-		return nil, fmt.Errorf("job %v: %d steps of %d sequences, %d in all, %d chunks", g.Job, g.Steps, g.Batch, g.Samples, len(g.Chunks))
+		return nil, fmt.Errorf("job %v: %d steps of %d sequences, %d in all, %d chunks",
+			g.Job, g.Steps, g.Batch, g.Samples, len(g.Chunks))
 	}
 	g.MinPeers = max(g.MinPeers, 1)
 	m := &Machine{g: g, self: self, cap: c, job: newJob(&g)}
@@ -186,30 +187,29 @@ func (m *Machine) message(e Message) {
 		return
 	}
 	o, err := openMessage(m.self.Signer, e.Msg)
-	if err != nil || o.header.Job != m.g.Job || o.signer != e.From {
-		return
-	}
-	if !m.peers.heard(o, m.now) {
+	if err != nil || o.header.Job != m.g.Job || o.signer != e.From || !m.peers.heard(o, m.now) {
 		return
 	}
 	switch b := o.body.(type) {
 	case *push:
 		m.takePush(o, b)
-		return
 	case *standing:
 		m.takeStanding(o, b)
-		return
 	case *signMsg:
 		m.takeSign(o, b)
-		return
 	case *orderMsg:
 		m.takeOrder(o)
-		return
+	default:
+		if m.foreign(o.header) {
+			m.meet(o.signer)
+			return
+		}
+		m.ofThisLog(o)
 	}
-	if m.foreign(o.header) {
-		m.meet(o.signer)
-		return
-	}
+}
+
+// ofThisLog takes the messages that mean something only in the generation they name.
+func (m *Machine) ofThisLog(o *opened) {
 	switch b := o.body.(type) {
 	case *beat:
 		m.takeBeat(o, b)
@@ -222,7 +222,8 @@ func (m *Machine) message(e Message) {
 	}
 }
 
-// leave begins a clean leave. It ends when the lead and the keeper's seat are handed over, or after leaveWait.
+// leave begins a clean leave. It ends when the lead and the keeper's seat are handed over and a plan goes without this
+// node, or after leaveWait.
 func (m *Machine) leave() {
 	if m.leaving {
 		return
@@ -239,8 +240,10 @@ func (m *Machine) tickLeave() {
 	if !m.leaving || m.over != "" {
 		return
 	}
-	free := m.seat == nil || !isKeeper(m.job.keepers, m.self.ID) || len(m.peers.alive(m.now)) == 1
-	if free || m.now >= m.me.leaveBy {
+	keeps := m.seat != nil && isKeeper(m.job.keepers, m.self.ID)
+	works := m.job.plan.row(m.self.ID, m.self.Boot) >= 0 && m.led()
+	alone := len(m.peers.alive(m.now)) == 1
+	if alone || !keeps && !works || m.now >= m.me.leaveBy {
 		m.end("left", "")
 	}
 }
@@ -277,7 +280,7 @@ func (m *Machine) Status() Status {
 		s.Keepers = append(s.Keepers, k.ID)
 	}
 	if p := m.job.plan; p != nil {
-		s.Attempt, s.Members = p.key.Attempt, slices.Clone(p.Members)
+		s.Attempt, s.Members = attemptOf(p.key.Attempt), slices.Clone(p.Members)
 	}
 	return s
 }

@@ -100,8 +100,9 @@ func messageBody(context string) checked {
 }
 
 func (b *beat) check() error {
-	if len(b.Capability.Versions) > maxVersions || len(b.Leader) > 64 || !finite(b.Capability.RowsPerSec) || !finite(b.Capability.BytesPerSec) {
-		return fmt.Errorf("capability %+v", b.Capability)
+	c := b.Capability
+	if len(c.Versions) > maxVersions || len(b.Leader) > 64 || !finite(c.RowsPerSec) || !finite(c.BytesPerSec) {
+		return fmt.Errorf("capability %+v", c)
 	}
 	return nil
 }

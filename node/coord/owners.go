@@ -1,7 +1,10 @@
 package coord
 
 import (
+	"slices"
+
 	"github.com/seed-7b27c88a/shoal/p2p/collective"
+	"github.com/seed-7b27c88a/shoal/p2p/record"
 	"github.com/seed-7b27c88a/shoal/shard/layout"
 )
 
@@ -17,27 +20,59 @@ func (m *Machine) parts(b *PlanEntry, key collective.Key) *collective.Plan {
 	for _, pc := range b.Pieces {
 		p.Pieces = append(p.Pieces, collective.PieceID{Round: key.Round, Attempt: pc.Attempt, Member: pc.ID, Boot: pc.Boot})
 	}
-	p.Owners = owners(m.g.Chunks, b.Members)
+	p.Owners = m.owners(b)
 	return p
 }
 
 // owners ranks the working members for every chunk: its owner first, then those who take over from it.
-func owners(chunks []collective.Chunk, rows []Row) [][]int {
-	able := working(rows)
-	names := make([]string, len(able))
-	for i, w := range able {
-		names[i] = string(rows[w].ID)
+func (m *Machine) owners(b *PlanEntry) [][]int {
+	now := b.workers()
+	base := b.Base
+	if len(base) == 0 {
+		base = now
 	}
-	places := make([]layout.Chunk, len(chunks))
-	for i, c := range chunks {
+	row := map[record.PeerID]int{}
+	for _, i := range working(b.Members) {
+		row[b.Members[i].ID] = i
+	}
+	out := m.ranked(base, row)
+	for c, rank := range out {
+		if len(rank) == 0 { // everybody who had it is gone
+			return m.ranked(now, row)
+		}
+		out[c] = rank[:min(len(rank), 1+successors)]
+	}
+	return out
+}
+
+// ranked is the ranking of base by the layout, as far as they are among row.
+func (m *Machine) ranked(base []record.PeerID, row map[record.PeerID]int) [][]int {
+	names := make([]string, len(base))
+	for i, id := range base {
+		names[i] = string(id)
+	}
+	places := make([]layout.Chunk, len(m.g.Chunks))
+	for i, c := range m.g.Chunks {
 		places[i] = layout.Chunk{Lo: c.Lo, Hi: c.Hi, Unit: c.Unit}
 	}
 	out := layout.Owners(places, names)
 	for c, rank := range out {
-		out[c] = rank[:min(len(rank), 1+successors)]
-		for i, k := range out[c] {
-			out[c][i] = able[k]
+		here := make([]int, 0, len(rank))
+		for _, k := range rank {
+			if i, ok := row[base[k]]; ok {
+				here = append(here, i)
+			}
 		}
+		out[c] = here
 	}
 	return out
+}
+
+// workers names the working members of a plan, sorted.
+func (p *PlanEntry) workers() (ids []record.PeerID) {
+	for _, i := range working(p.Members) {
+		ids = append(ids, p.Members[i].ID)
+	}
+	slices.Sort(ids)
+	return ids
 }

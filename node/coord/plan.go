@@ -19,14 +19,15 @@ type draft struct {
 	missing []shard.Range // positions to hand out
 	workers []int         // rows that take them
 	absent  []Absence
-	slower  int // how often the deadline is doubled
+	base    []record.PeerID // see PlanEntry.Base
+	slower  int             // how often the deadline is doubled
 }
 
 // plan finishes a draft.
 func (m *Machine) plan(d draft) *PlanEntry {
-	e := &PlanEntry{Members: d.rows, Codec: "fp32", Absent: clip(d.absent)}
+	e := &PlanEntry{Members: d.rows, Codec: "fp32", Absent: clip(d.absent), Base: d.base}
 	e.Pieces = d.kept
-	for k, rs := range m.assign(d.missing, d.rows, d.workers) {
+	for k, rs := range m.assign(d.round, d.missing, d.rows, d.workers) {
 		r := d.rows[d.workers[k]]
 		if len(rs) > 0 {
 			e.Pieces = append(e.Pieces, Piece{Attempt: d.attempt, ID: r.ID, Boot: r.Boot, Ranges: rs})
@@ -48,17 +49,23 @@ func (m *Machine) sortPieces(e *PlanEntry) {
 		return i
 	}
 	slices.SortStableFunc(e.Pieces, func(a, b Piece) int {
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Boot, b.Boot), cmp.Compare(a.Attempt, b.Attempt))
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Boot, b.Boot),
+			cmp.Compare(a.Attempt, b.Attempt))
 	})
 }
 
+// probeEvery is how often, in rounds, a worker whose share is nothing is given one position all the same: a rate that was
+// measured in a bad moment would otherwise stand forever.
+const probeEvery = 32
+
 // assign hands positions out in proportion to the workers' throughput, in runs, in the order of workers.
-func (m *Machine) assign(missing []shard.Range, rows []Row, workers []int) [][]shard.Range {
+func (m *Machine) assign(round uint64, missing []shard.Range, rows []Row, workers []int) [][]shard.Range {
 	n := uint64(0)
 	for _, r := range missing {
 		n += r.Len()
 	}
 	quota := shares(n, m.rates(rows, workers))
+	probe(quota, round)
 	out := make([][]shard.Range, len(workers))
 	rest := slices.Clone(missing)
 	for i, q := range quota {
@@ -67,13 +74,42 @@ func (m *Machine) assign(missing []shard.Range, rows []Row, workers []int) [][]s
 	return out
 }
 
-// rates is the throughput of workers, halved for each round in a row in which they were late.
+// probe moves one position from the largest share to one that is nothing, when it is that worker's turn.
+func probe(quota []uint64, round uint64) {
+	for i := range quota {
+		if quota[i] > 0 || (round+uint64(i))%probeEvery != 0 {
+			continue
+		}
+		most := 0
+		for k := range quota {
+			if quota[k] > quota[most] {
+				most = k
+			}
+		}
+		if quota[most] > 1 {
+			quota[most]--
+			quota[i]++
+		}
+	}
+}
+
+// rates is the throughput of workers, halved for each round in a row in which they were late. Who has not measured its
+// own yet counts like the mean of the others.
 func (m *Machine) rates(rows []Row, workers []int) []float64 {
 	out := make([]float64, len(workers))
+	sum, known := 0.0, 0
 	for i, w := range workers {
-		out[i] = 1
 		if p := m.peers.find(rows[w].ID); p != nil && p.cap.RowsPerSec > 0 {
 			out[i] = min(max(p.cap.RowsPerSec, 1e-6), 1e9)
+			sum, known = sum+out[i], known+1
+		}
+	}
+	for i, w := range workers {
+		switch {
+		case out[i] == 0 && known == 0:
+			out[i] = 1
+		case out[i] == 0:
+			out[i] = sum / float64(known)
 		}
 		out[i] = math.Ldexp(out[i], -m.lead.late[rows[w].ID])
 	}
@@ -134,9 +170,9 @@ func (m *Machine) driveFirst() {
 		return
 	}
 	m.waitFor("")
-	d := draft{round: round, rows: m.rowsOf(ready)}
+	d := draft{round: round, attempt: m.job.firstAttempt(), rows: m.rowsOf(ready)}
 	m.wholeBatch(&d)
-	m.propose(contextPlan, round, 0, m.plan(d))
+	m.propose(contextPlan, round, d.attempt, m.plan(d))
 }
 
 // firstWait is how long the first plan waits for nodes that are there and not ready.

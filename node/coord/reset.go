@@ -12,14 +12,6 @@ import (
 	"github.com/seed-7b27c88a/shoal/p2p/replog"
 )
 
-const (
-	grace      = 15 * time.Second // without a living majority before a member asks for a Reset
-	courtEvery = time.Second      // how often it asks
-	courtFresh = 3 * time.Second  // how long an answer counts
-	courtWait  = 1500 * time.Millisecond
-	courtLong  = 10 * time.Second // how long to wait for members that may hold newer bytes
-)
-
 // ResetHeld is a Reset with the signatures that make it hold. Its own header repeats the Reset's.
 type ResetHeld struct {
 	Reset  *record.Signed   `cbor:"1,keyasint"`
@@ -100,233 +92,24 @@ func (s *signMsg) check() error {
 	return nil
 }
 
-// court is the procedure of a member that sees no living majority: it asks every member it knows of, by peer id, and if
-// nobody sees one, the first of them in member order writes the Reset.
-type court struct {
-	since     time.Duration
-	restarted bool // this process is new, so the old keepers may be as well
-	asked     time.Duration
-	answers   []answer
-	draft     *record.Signed // the Reset written here, waiting for signatures
-	drafted   time.Duration
-	cid       cid.Cid
-	entry     *ResetEntry
-	sigs      []*record.Signed
-	told      bool // that it waits
-}
-
-type answer struct {
-	id   record.PeerID
-	boot uint64
-	at   time.Duration
-	standing
-}
-
-// lost tells that this node sees no living majority of keepers.
-func (m *Machine) lost() bool {
-	if m.lead != nil || m.seat != nil && m.seat.Leader().ID != "" {
-		return false
+// performReset begins the generation in the job.
+func (m *Machine) performReset(e *Entry, held *ResetHeld) {
+	j, r := m.job, held.entry
+	j.gen, j.reset = e.Header.Generation, e.CID
+	j.forks = forksOf([]*Entry{e})
+	j.round, j.commit, j.tokens = e.Header.Round, e.Header.Parent, r.Tokens
+	j.trail = []commitAt{{}}
+	if j.round > 0 {
+		j.trail = append(j.trail, commitAt{round: j.round, cid: j.commit, tokens: j.tokens})
 	}
-	return m.court != nil && m.court.restarted && m.guide.heard == 0 || m.now >= m.guide.heard+slot
-}
-
-// tickCourt begins, carries on and ends the procedure.
-func (m *Machine) tickCourt() {
-	if m.lead != nil || m.seat != nil && m.seat.Leader().ID != "" {
-		m.guide.heard = m.now
-	}
-	if m.job.ended || m.over != "" || !m.job.head.Defined() {
-		m.court = nil
-		return
-	}
-	switch {
-	case m.court == nil:
-		if m.now >= m.guide.heard+grace {
-			m.court = &court{since: m.now}
-		}
-		return
-	case !m.lost():
-		m.court = nil
-		return
-	}
-	if c := m.court; c.asked == 0 || m.now >= c.asked+courtEvery {
-		c.asked = m.now
-		for _, id := range m.jury() {
-			if id != m.self.ID {
-				m.send(id, m.header(contextStanding, m.job.round, 0), m.standing(true))
-			}
-		}
-	}
-	m.judge()
-}
-
-// jury is every member of the newest commit, of the plan in force and every keeper. Its order begins with what all who
-// know the newest commit agree on: the members planned in it.
-func (m *Machine) jury() (ids []record.PeerID) {
-	add := func(id record.PeerID) {
-		if !slices.Contains(ids, id) {
-			ids = append(ids, id)
-		}
-	}
-	if c, ok := m.job.at(m.job.round); ok && c.entry != nil {
-		if c.entry.Plan != nil {
-			for _, r := range c.entry.Plan.Members {
-				add(r.ID)
-			}
-		}
-		for _, n := range c.entry.Counted {
-			add(n.Peer)
-		}
-	}
-	for _, k := range m.job.keepers {
-		add(k.ID)
-	}
-	if p := m.job.plan; p != nil {
-		for _, r := range p.Members {
-			add(r.ID)
-		}
-	}
-	add(m.self.ID)
-	return ids
-}
-
-// hearStanding notes an answer. One member that sees a majority ends the procedure: it knows the leader.
-func (m *Machine) hearStanding(o *opened, s *standing) {
-	if m.court == nil {
-		return
-	}
-	if !s.Lost {
-		m.guide.heard = max(m.guide.heard, m.now-grace/2)
-		m.court = nil
-		m.sendBeat(o.signer, false)
-		return
-	}
-	a := answer{o.signer, o.header.Boot, m.now, *s}
-	for i := range m.court.answers {
-		if m.court.answers[i].id == o.signer {
-			m.court.answers[i] = a
-			return
-		}
-	}
-	if len(m.court.answers) < maxMembers {
-		m.court.answers = append(m.court.answers, a)
-	}
-}
-
-// present are the jurors that answered lately, this node included, in the jury's order.
-func (m *Machine) present() (out []answer) {
-	for _, id := range m.jury() {
-		if id == m.self.ID {
-			out = append(out, answer{id, m.self.Boot, m.now, m.standing(false)})
-			continue
-		}
-		for _, a := range m.court.answers {
-			if a.id == id && m.now < a.at+courtFresh {
-				out = append(out, a)
-			}
-		}
-	}
-	return out
-}
-
-// judge writes the Reset when it is this node's turn.
-func (m *Machine) judge() {
-	c := m.court
-	if m.now < c.since+courtWait {
-		return
-	}
-	if c.draft != nil {
-		m.finishDraft()
-		return
-	}
-	here := m.present()
-	regular := m.regularBy(here)
-	if !regular && (m.now < m.guide.heard+grace || m.oldMajority(here)) {
-		return
-	}
-	for _, a := range here {
-		if a.Round > m.job.round {
-			return // its entries are on their way here
-		}
-	}
-	if first := slices.IndexFunc(here, func(a answer) bool { return a.Asking }); here[first].id != m.self.ID {
-		return
-	}
-	parent, ok := m.parentBy(here)
-	if !ok {
-		return
-	}
-	m.draftReset(here, parent, regular)
-}
-
-// regularBy tells whether more than half of the old keepers' peer ids are here, and some of them anew, so that the old
-// log can have no majority any more.
-func (m *Machine) regularBy(here []answer) bool {
-	ids, runs := m.oldKeepers(here)
-	n := len(m.job.keepers)
-	return 2*ids > n && 2*(n-(ids-runs)) <= n
-}
-
-// oldMajority tells whether the old keepers here could still agree among themselves: then their election has to come out.
-func (m *Machine) oldMajority(here []answer) bool {
-	_, runs := m.oldKeepers(here)
-	return 2*runs > len(m.job.keepers) && m.now < m.guide.heard+2*grace
-}
-
-// oldKeepers counts the keepers here by peer id, and those of them whose run is still the same.
-func (m *Machine) oldKeepers(here []answer) (ids, runs int) {
-	for _, k := range m.job.keepers {
-		for _, a := range here {
-			if a.id == k.ID {
-				ids++
-				if a.boot == k.Boot {
-					runs++
-				}
-			}
-		}
-	}
-	return ids, runs
-}
-
-// parentBy is the commit to go on from: the newest, if one of those here has its state; else the newest settled
-// checkpoint that one of them keeps; else the beginning, if nothing was ever settled.
-func (m *Machine) parentBy(here []answer) (commitAt, bool) {
-	j := m.job
-	newest, _ := j.at(j.round)
-	for _, a := range here {
-		if a.Ready && a.AtRound == j.round && a.At == j.commit {
-			return newest, true
-		}
-	}
-	if m.now < m.court.since+courtLong && len(here) < len(m.jury()) {
-		return commitAt{}, false // a member that has the newest state may come yet
-	}
-	s := j.lastSettled()
-	if s.Round == 0 {
-		return commitAt{}, true
-	}
-	for _, a := range here {
-		if a.Keeps == s.Manifest {
-			return commitAt{round: s.Round, cid: s.Commit, entry: &CommitEntry{Tokens: s.Tokens}}, true
-		}
-	}
-	if !m.court.told {
-		m.court.told = true
-		m.note("waiting for a node that has the checkpoint of round %d", s.Round)
-	}
-	return commitAt{}, false
+	j.settled = slices.Clone(r.Settled)
+	j.keepers = r.Keepers
 }
 
 // draftReset writes the Reset and asks its keepers to sign.
 func (m *Machine) draftReset(here []answer, parent commitAt, regular bool) {
 	j := m.job
-	e := &ResetEntry{Keepers: m.benchOf(here, regular), Regular: regular, Forks: j.forks, Tokens: j.tokens}
-	if parent.round != j.round {
-		e.Tokens = 0
-		if parent.entry != nil {
-			e.Tokens = parent.entry.Tokens
-		}
-	}
+	e := &ResetEntry{Keepers: m.benchOf(here, regular), Regular: regular, Forks: j.forks, Tokens: parent.tokens}
 	for _, s := range j.settled {
 		if s.Round <= parent.round {
 			e.Settled = append(e.Settled, s)
@@ -340,7 +123,12 @@ func (m *Machine) draftReset(here []answer, parent commitAt, regular bool) {
 	}
 	m.court.draft, m.court.cid, m.court.entry, m.court.drafted = s, c, e, m.now
 	m.court.sigs = nil
-	m.note("no majority of the keepers for %v: a new generation goes on after round %d", (m.now - m.guide.heard).Round(time.Second), parent.round)
+	if m.lead != nil {
+		m.note("nobody has the state of round %d any more: a new generation goes on after round %d", j.round, parent.round)
+	} else {
+		without := (m.now - m.guide.heard).Round(time.Second)
+		m.note("no majority of the keepers for %v: a new generation goes on after round %d", without, parent.round)
+	}
 	for _, k := range e.Keepers {
 		if k.ID != m.self.ID {
 			m.send(k.ID, m.header(contextSign, parent.round, 0), signMsg{Reset: s})
@@ -409,7 +197,7 @@ func (m *Machine) takeSign(o *opened, b *signMsg) {
 		return
 	}
 	rec, entry, c, err := openReset(m.self.Signer, b.Reset)
-	if err != nil || !m.agrees(rec.Header, entry) || !m.maySign(c) {
+	if err != nil || !m.agrees(o.signer, rec.Header, entry) || !m.maySign(c) {
 		return
 	}
 	s, own, err := m.self.Sign(rec.Header, rec.Body)
@@ -419,16 +207,19 @@ func (m *Machine) takeSign(o *opened, b *signMsg) {
 }
 
 // agrees tells whether a Reset follows from what this member knows: it is of the next generation of the log here, no
-// majority is seen, and no newer commit is lost whose state is here.
-func (m *Machine) agrees(h record.Header, e *ResetEntry) bool {
+// majority is seen (or the leader asks), and no newer commit is lost whose state is here.
+func (m *Machine) agrees(writer record.PeerID, h record.Header, e *ResetEntry) bool {
 	j := m.job
-	if h.Job != m.g.Job || h.Generation != j.gen+1 || h.Reset != j.reset || !m.lost() || !slices.Contains(e.Keepers, m.voter()) {
+	if h.Job != m.g.Job || h.Generation != j.gen+1 || h.Reset != j.reset || !slices.Contains(e.Keepers, m.voter()) {
+		return false
+	}
+	if !m.lost() && writer != m.guide.leader { // the leader itself may find that the job is stranded
 		return false
 	}
 	if e.Regular != m.hasOldMajority(e.Keepers) && e.Regular {
 		return false
 	}
-	newer := j.round > h.Round && m.me.ready && m.me.round > h.Round
+	newer := j.round > h.Round && m.me.ready && m.me.round == j.round && m.me.commit == j.commit
 	return !newer
 }
 
@@ -468,18 +259,4 @@ func (m *Machine) finishDraft() {
 			m.pushTo(p, m.job.spine, true)
 		}
 	}
-}
-
-// performReset begins the generation in the job.
-func (m *Machine) performReset(e *Entry, held *ResetHeld) {
-	j, r := m.job, held.entry
-	j.gen, j.reset = e.Header.Generation, e.CID
-	j.forks = forksOf([]*Entry{e})
-	j.round, j.commit, j.tokens = e.Header.Round, e.Header.Parent, r.Tokens
-	j.trail = []commitAt{{}}
-	if j.round > 0 {
-		j.trail = append(j.trail, commitAt{round: j.round, cid: j.commit})
-	}
-	j.settled = slices.Clone(r.Settled)
-	j.keepers = r.Keepers
 }

@@ -104,9 +104,10 @@ func (m *Machine) driveSettle() bool {
 		r := l.receipts[i]
 		c, ok := m.job.at(r.Round)
 		holders := m.holders(r)
-		if ok && c.cid == r.Commit && len(holders) >= m.copiesNeeded() {
+		if ok && c.cid == r.Commit && m.livingOf(holders) >= m.copiesNeeded() {
 			m.propose(contextSettle, r.Round, 0, &SettleEntry{
-				Round: r.Round, Commit: r.Commit, Tokens: c.tokens(m.job), Manifest: r.Manifest, Holders: holders, Regular: m.job.regular(),
+				Round: r.Round, Commit: r.Commit, Tokens: c.tokens, Manifest: r.Manifest, Holders: holders,
+				Regular: m.job.regular(),
 			})
 			return true
 		}
@@ -115,12 +116,13 @@ func (m *Machine) driveSettle() bool {
 	return false
 }
 
-// tokens of the job up to c.
-func (c commitAt) tokens(j *job) int64 {
-	if c.entry != nil {
-		return c.entry.Tokens
+func (m *Machine) livingOf(ids []record.PeerID) (n int) {
+	for _, p := range m.peers.alive(m.now) {
+		if slices.Contains(ids, p.id) {
+			n++
+		}
 	}
-	return j.tokens
+	return n
 }
 
 // copiesNeeded is how many copies make a checkpoint settled: all there can be, where that is fewer than copies.

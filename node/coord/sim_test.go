@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	seeds = flag.Int("seeds", 200, "number of random fault schedules")
+	seeds = flag.Int("seeds", 1000, "number of random fault schedules; a tenth with -short or -race")
 	seed  = flag.Uint64("seed", 0, "run this fault schedule alone")
 )
 
@@ -24,10 +24,14 @@ func TestRandomFaults(t *testing.T) {
 		return
 	}
 	const lanes = 4
+	last := *seeds
+	if testing.Short() || raceEnabled {
+		last /= 10
+	}
 	for lane := range lanes {
 		t.Run(fmt.Sprint(lane), func(t *testing.T) {
 			t.Parallel()
-			for i := 1 + lane; i <= *seeds; i += lanes {
+			for i := 1 + lane; i <= last; i += lanes {
 				t.Run(fmt.Sprint("seed", i), func(t *testing.T) { runSchedule(t, uint64(i), 300) })
 			}
 		})
@@ -47,7 +51,7 @@ func runSchedule(t *testing.T, seed uint64, trace int) {
 	s := &schedule{rng: rng, calm: 20 * time.Second}
 	s.swarm = newSwarm(t, seed, options{
 		nodes: n, steps: 6 + rng.Uint64N(20), batch: 1 + rng.Uint64N(8), min: 1 + rng.IntN(n), every: 1 + rng.Uint64N(6),
-		perRow: time.Duration(50+rng.IntN(400)) * time.Millisecond,
+		lazy: seed%2 == 0, perRow: time.Duration(50+rng.IntN(400)) * time.Millisecond,
 		net: simnet.Config{
 			Latency: time.Duration(1+rng.IntN(40)) * time.Millisecond, Jitter: 5 * time.Millisecond,
 			Detect: time.Duration(10+rng.IntN(3000)) * time.Millisecond, Trace: trace,

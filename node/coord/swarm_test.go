@@ -26,16 +26,19 @@ import (
 // All gradients are small integers, so sums are exact in any order and the weights after every round are known
 // beforehand: a member that stepped on a wrong set of positions, on one position twice, or on other bits is found at once.
 type swarm struct {
-	t     testing.TB
-	net   *simnet.Net
-	g     Genesis
-	nodes []*node
-	want  [][]float32                   // weights after each round
-	log   map[string]map[uint64]cid.Cid // generation → round → commit (I1)
-	done  map[uint64]bool               // rounds committed in any generation
-	rows  time.Duration                 // per row and node
-	step  time.Duration
-	wrong string // the first violation
+	t           testing.TB
+	net         *simnet.Net
+	g           Genesis
+	nodes       []*node
+	want        [][]float32                   // weights after each round
+	log         map[string]map[uint64]cid.Cid // generation → round → commit (I1)
+	done        map[uint64]bool               // rounds committed in any generation
+	rows        time.Duration                 // per row and node
+	lazy        bool                          // owners defer reports of less than everything
+	step        time.Duration
+	hear        func(*run, Effect)   // sees every effect
+	tap, tapLog func(*record.Signed) // see every control message and entry
+	wrong       string               // the first violation
 }
 
 // node is one machine of the swarm; its run may end and begin again, its disk stays.
@@ -64,22 +67,23 @@ type state struct {
 // run is a process.
 type run struct {
 	*node
-	began   time.Duration
-	m       *Machine
-	col     *collective.Machine
-	st      state
-	ready   bool
-	results map[collective.Key][]float32
-	fetch   int // number of the Fetch under way
-	donors  []record.PeerID
-	asked   Fetch
-	ended   string
-	notes   []string
-	rounds  []RoundReport
-	back    []uint64
-	flip    bool    // its weights go wrong with the next step
-	garble  bool    // its results are different garbage for everyone
-	waiting []Start // work for which the state is not there yet
+	began     time.Duration
+	m         *Machine
+	col       *collective.Machine
+	st        state
+	ready     bool
+	results   map[collective.Key][]float32
+	fetch     int // number of the Fetch under way
+	donors    []record.PeerID
+	asked     Fetch
+	ended     string
+	notes     []string
+	rounds    []RoundReport
+	back      []uint64
+	flip      bool // its weights go wrong with the next step
+	reporting bool
+	garble    bool    // its results are different garbage for everyone
+	waiting   []Start // work for which the state is not there yet
 }
 
 // Messages on the simulated network.
@@ -148,6 +152,7 @@ type options struct {
 	net     simnet.Config
 	keys    bool // sign for real
 	perRow  time.Duration
+	lazy    bool
 	members []float64 // rates; missing: 1
 }
 
@@ -159,7 +164,7 @@ func newSwarm(t testing.TB, seed uint64, o options) *swarm {
 		o.perRow = 100 * time.Millisecond
 	}
 	s := &swarm{t: t, net: simnet.New(seed, o.net), log: map[string]map[uint64]cid.Cid{}, done: map[uint64]bool{},
-		rows: o.perRow, step: 5 * time.Millisecond}
+		lazy: o.lazy, rows: o.perRow, step: 5 * time.Millisecond}
 	s.g = Genesis{
 		Job: record.CID([]byte("job")), Submitter: s.name(0, o.keys), Rows: 17,
 		Batch: o.batch, MicroBatch: 1, Steps: o.steps, Samples: o.steps*o.batch - o.batch/2, MinPeers: o.min, CheckpointEvery: o.every,
@@ -245,321 +250,17 @@ func (s *swarm) violate(format string, args ...any) {
 	}
 }
 
-// start begins a run of node i.
-func (s *swarm) start(i int) *run {
-	n := s.nodes[i]
-	r := &run{node: n, began: s.net.Now(), results: map[collective.Key][]float32{}}
-	n.run = r
-	n.sim = s.net.Node(n.id, simnet.Handler{Receive: r.receive, Peer: r.peer, Lost: r.lost})
-	var signer Signer = plainKeys{n.id}
-	if n.key != nil {
-		signer = Keys{n.id, n.key}
-	}
-	self := Self{ID: n.id, Boot: n.sim.Boot(), Signer: signer}
-	m, err := New(s.g, self, Capability{RowsPerSec: n.rate / s.rows.Seconds(), Versions: []int{1}}, n.disk.spine)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	r.m, r.col = m, collective.New(collective.Member{ID: n.id, Boot: self.Boot})
-	for _, o := range s.nodes {
-		if o != n && o.sim != nil {
-			s.net.Connect(n.id, o.id)
-		}
-	}
-	r.tick()
-	return r
-}
-
-func (s *swarm) startAll() {
-	for i := range s.nodes {
-		s.start(i)
-	}
-}
-
-func (r *run) tick() {
-	r.do(Tick{r.s.net.Now() - r.began})
-	r.sim.After(TickEvery, r.tick)
-}
-
-func (r *run) do(e Event) {
-	for _, ef := range r.m.Step(e) {
-		r.perform(ef)
-	}
-}
-
-func (r *run) peer(id record.PeerID, up bool) {
-	r.do(Peer{id, up})
-	if up {
-		r.collect(r.col.Retry(id))
-	}
-}
-
-func (r *run) receive(from record.PeerID, msg any) {
-	switch w := msg.(type) {
-	case wireCtl:
-		r.do(Message{from, w.msg})
-	case wireLog:
-		r.do(LogMessage{from, w.payload})
-	case wireFrame:
-		r.collect(r.col.Frame(from, w.f))
-	case wireRcpt:
-		r.collect(r.col.Sent(from, w.r.Frame, w.r.Err))
-	case wireAsk:
-		r.answer(from, w)
-	case wireState:
-		r.take(w)
-	}
-}
-
-func (r *run) lost(to record.PeerID, msg any) {
-	if w, ok := msg.(wireFrame); ok {
-		r.collect(r.col.Sent(to, w.f, fmt.Errorf("lost")))
-		r.sim.After(200*time.Millisecond, func() { r.collect(r.col.Retry(to)) })
-	}
-}
-
-// collect performs the effects of the collective.
-func (r *run) collect(es []collective.Effect) {
-	for _, e := range es {
-		switch {
-		case e.Send != nil:
-			r.sim.Send(e.Send.To, wireFrame{r.maybeGarble(e.Send.Frame)}, 64)
-		case e.Receipt != nil:
-			r.sim.Send(e.Receipt.To, wireRcpt{e.Receipt}, 64)
-		case e.Have != nil:
-			r.do(Held{*e.Have})
-		case e.Done != nil:
-			r.results[e.Done.Key] = e.Done.V
-			r.do(Reduced{*e.Done})
-		}
-	}
-}
-
-func (r *run) maybeGarble(f *collective.Frame) *collective.Frame {
-	if !r.garble || f.Kind != collective.FrameResult {
-		return f
-	}
-	g := *f
-	g.Data = slices.Clone(f.Data)
-	g.Data[0] = r.s.net.Rand().Float32()
-	return &g
-}
-
-func (r *run) perform(ef Effect) {
-	switch e := ef.(type) {
-	case Send:
-		r.sim.Send(e.To, wireCtl{e.Msg}, len(e.Msg.Record))
-	case SendLog:
-		r.sim.Send(e.To, wireLog{e.Payload}, len(e.Payload))
-	case Start:
-		r.collect(r.col.Plan(e.Plan))
-		r.work(e)
-	case Cut:
-		r.collect(r.col.Cut(e.Key, e.Set))
-	case Release:
-		r.collect(r.col.Release(e.Key, e.Totals))
-	case Committed:
-		r.collect(r.col.Commit(e.Key))
-	case Finish:
-		r.finish(e)
-	case Fetch:
-		r.fetchState(e)
-	case WriteCheckpoint:
-		r.checkpoint(e)
-	case KeepCheckpoint:
-		r.keep(e)
-	case Save:
-		r.disk.spine = e.Spine
-	case Logged:
-		r.s.logged(r, e)
-	case Rollback:
-		r.back = append(r.back, e.Round)
-		r.waiting = nil
-		r.collect(r.col.Reset())
-	case Report:
-		r.rounds = append(r.rounds, e.Round)
-	case End:
-		r.ended = e.State
-		r.s.net.Logf("%s ends: %s %s", r.id, e.State, e.Why)
-	case Note:
-		r.notes = append(r.notes, e.Text)
-		r.s.net.Logf("%s notes: %s", r.id, e.Text)
-	}
-}
-
-// work computes the gradient of a plan's positions, which takes its time.
-func (r *run) work(e Start) {
-	if len(e.Work) == 0 {
-		return
-	}
-	n := uint64(0)
-	for _, x := range e.Work {
-		n += x.Len()
-	}
-	took := time.Duration(float64(n) * float64(r.s.rows) / r.rate)
-	if r.st.round+1 != e.Plan.Round || !r.ready {
-		r.waiting = append(r.waiting, e)
-		return
-	}
-	epoch := len(r.back)
-	r.sim.After(took, func() {
-		if epoch != len(r.back) {
-			return // a Rollback came
-		}
-		v, tokens := r.s.sum(e.Work)
-		id := collective.PieceID{Round: e.Plan.Round, Attempt: e.Plan.Attempt, Member: r.id, Boot: r.sim.Boot()}
-		r.collect(r.col.Local(collective.Mark{PieceID: id, Weight: tokens, Loss: float64(tokens)}, v))
-	})
-}
-
-// finish steps the trainer.
-func (r *run) finish(e Finish) {
-	v, ok := r.results[e.Key]
-	if !ok || !r.ready || r.st.round+1 != e.Key.Round {
-		r.s.violate("%s is to finish round %d: has result %v, state %d", r.id, e.Key.Round, ok, r.st.round)
-		return
-	}
-	for k := range r.results {
-		if k.Round <= e.Key.Round {
-			delete(r.results, k)
-		}
-	}
-	r.sim.After(r.s.step, func() {
-		w := slices.Clone(r.st.w)
-		for i := range w {
-			w[i] += v[i]
-		}
-		if r.flip {
-			w[0]++
-		}
-		r.set(state{e.Key.Round, e.Commit, w})
-		r.do(Stepped{Round: e.Key.Round, Commit: e.Commit, Hash: hashState(w)})
-	})
-}
-
-// set checks a new state against what it has to be (I2, I3, and that all have the same bits).
-func (r *run) set(st state) {
-	r.st, r.ready = st, true
-	waiting := r.waiting
-	r.waiting = nil
-	for _, e := range waiting {
-		if e.Plan.Round > st.round {
-			r.work(e)
-		}
-	}
-	if !r.flip && !slices.Equal(st.w, r.s.want[st.round]) {
-		r.s.violate("%s has wrong weights after round %d", r.id, st.round)
-	}
-}
-
-func (r *run) fetchState(e Fetch) {
-	r.fetch++
-	r.ready = false
-	r.asked, r.donors = e, e.Donors
-	n := r.fetch
-	if e.Round == 0 {
-		r.sim.After(10*time.Millisecond, func() {
-			if n == r.fetch {
-				r.set(state{w: slices.Clone(r.s.want[0])})
-				r.do(Restored{Hash: hashState(r.st.w)})
-			}
-		})
-		return
-	}
-	if st, ok := r.disk.cps[e.Manifest]; ok && e.Manifest.Defined() {
-		r.sim.After(10*time.Millisecond, func() { r.take(wireState{n, &st}) })
-		return
-	}
-	r.nextDonor(n)
-}
-
-// nextDonor asks one donor after the other.
-func (r *run) nextDonor(n int) {
-	if n != r.fetch {
-		return
-	}
-	if len(r.donors) == 0 {
-		r.fetch++
-		r.do(Unfetched{Round: r.asked.Round, Why: "no donor has it"})
-		return
-	}
-	d := r.donors[0]
-	r.donors = r.donors[1:]
-	r.sim.Send(d, wireAsk{n, r.asked.Round, r.asked.Manifest}, 64)
-	left := len(r.donors)
-	r.sim.After(time.Second, func() {
-		if n == r.fetch && len(r.donors) == left {
-			r.nextDonor(n)
-		}
-	})
-}
-
-func (r *run) answer(from record.PeerID, w wireAsk) {
-	out := wireState{n: w.n}
-	if st, ok := r.disk.cps[w.manifest]; ok && w.manifest.Defined() {
-		out.st = &st
-	} else if r.ready && r.st.round >= w.round && r.ended != "failed" {
-		st := r.st
-		out.st = &st
-	}
-	r.sim.Send(from, out, 64)
-}
-
-func (r *run) take(w wireState) {
-	if w.n != r.fetch {
-		return
-	}
-	if w.st == nil {
-		r.nextDonor(w.n)
-		return
-	}
-	r.fetch++
-	r.set(*w.st)
-	r.do(Restored{Round: w.st.round, Commit: w.st.commit, Hash: hashState(w.st.w)})
-}
-
-func (r *run) checkpoint(e WriteCheckpoint) {
-	if !r.ready || r.st.round != e.Round || r.st.commit != e.Commit {
-		r.s.violate("%s is to write the checkpoint of round %d with the state of %d", r.id, e.Round, r.st.round)
-		return
-	}
-	st := r.st
-	r.sim.After(20*time.Millisecond, func() {
-		c := manifest(st)
-		r.disk.cps[c] = st
-		r.do(Stored{Round: st.round, Manifest: c})
-	})
-}
-
-func manifest(st state) cid.Cid {
-	h := hashState(st.w)
-	return record.CID(append(h[:], st.commit.Bytes()...))
-}
-
-// keep pulls a settled checkpoint from its holders.
-func (r *run) keep(e KeepCheckpoint) {
-	for c, st := range r.disk.cps {
-		if st.round < e.DropBefore {
-			delete(r.disk.cps, c)
-		}
-	}
-	for _, id := range e.Holders {
-		for _, o := range r.s.nodes {
-			if st, ok := o.disk.cps[e.Manifest]; o.id == id && ok && r.s.net.Reachable(r.id, id) {
-				r.disk.cps[e.Manifest] = st
-			}
-		}
-	}
-}
-
 // logged checks I1 and I2 on every entry that counts somewhere.
 func (s *swarm) logged(r *run, e Logged) {
+	if s.tapLog != nil {
+		s.tapLog(e.Entry)
+	}
 	o, err := OpenEntry(plainKeys{}, e.Entry)
 	if err != nil {
 		s.violate("entry in the log cannot be opened: %v", err)
 		return
 	}
-	s.net.Logf("%s logs %s g%d r%d a%d %s", r.id, o.Header.Context, o.Header.Generation, o.Header.Round, o.Header.Attempt, short(o.CID))
+	s.net.Logf("%s logs %s g%d r%d a%d %s", r.id, o.Header.Context, o.Header.Generation, o.Header.Round, attemptOf(o.Header.Attempt), short(o.CID))
 	c, ok := o.Body.(*CommitEntry)
 	if !ok {
 		return

@@ -20,6 +20,8 @@ type Inputs struct {
 
 	Params   uint64 // elements that are trained
 	MemBytes uint64 // what a member needs, an estimate
+
+	perRow uint64 // bytes of MemBytes for each row of a micro-batch
 }
 
 // Inputs finds what spec names, completes spec from the adapter it starts with, and materialises its rows into put.
@@ -47,6 +49,8 @@ func (s *Sources) Inputs(ctx context.Context, spec *job.Spec, put shard.Putter, 
 	if in.Built.Stats.Rows == 0 {
 		return nil, errors.New("datasets: no rows to train on")
 	}
+	// A step never holds more rows than the whole job does.
+	in.MemBytes += in.perRow * min(uint64(spec.MicroBatchSize), spec.Samples(uint64(in.Built.Stats.Rows)))
 	return in, nil
 }
 
@@ -60,7 +64,7 @@ func adopt(spec *job.Spec, files model.Files) error {
 }
 
 // measure counts what is trained and guesses the memory of a member: all weights in f32; of the trained ones gradient,
-// two moments and three contributions besides; the activations of a micro-batch.
+// two moments and three contributions besides; the activations of a row, which a micro-batch has several of.
 func (in *Inputs) measure(spec *job.Spec) error {
 	m, err := model.Open(in.Model.Files)
 	if err != nil {
@@ -90,6 +94,7 @@ func (in *Inputs) measure(spec *job.Spec) error {
 	}
 	perToken := c.Layers*(12*c.Hidden+4*c.Inner) + 2*c.Vocab // floats kept for the backward pass
 	in.Params = trained
-	in.MemBytes = 4 * (all + 6*trained + uint64(spec.MicroBatchSize*min(tokens, 4096)*perToken))
+	in.MemBytes = 4 * (all + 6*trained)
+	in.perRow = 4 * uint64(min(tokens, 4096)*perToken)
 	return nil
 }

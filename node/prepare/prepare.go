@@ -67,8 +67,8 @@ func (s *Sources) open(ctx context.Context, kind, ref string, p Progress) (*Mode
 	if st, err := os.Stat(ref); err == nil && st.IsDir() {
 		return fromDir(ref), nil
 	}
-	if repo, ok := strings.CutPrefix(ref, "hf:"); ok {
-		return s.download(ctx, repo, p)
+	if strings.HasPrefix(ref, "hf:") {
+		return s.download(ctx, ref, p)
 	}
 	c, err := s.lookUp(kind, ref)
 	if err != nil {

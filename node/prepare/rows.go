@@ -111,6 +111,9 @@ func StoreRows(ctx context.Context, path, kind, name string, put shard.Putter, p
 		return Stored{}, err
 	}
 	detail := fmt.Sprintf("%d rows", built.Stats.Rows)
+	if built.Stats.Rows == 1 {
+		detail = "1 row"
+	}
 	if kind != "" {
 		detail += ", " + kind
 	}

@@ -132,6 +132,8 @@ type (
 		Step     uint64
 		Manifest cid.Cid
 	}
+	// Evaluated: the weights of a step were measured on the held-out rows.
+	Evaluated struct{ trainer.EvalReport }
 	// Note is a line for people.
 	Note struct{ Text string }
 	// Round is the report of a committed round.
@@ -140,12 +142,13 @@ type (
 	Ended struct{ State, Why string }
 )
 
-func (Stepped) event() {}
-func (Back) event()    {}
-func (Settled) event() {}
-func (Note) event()    {}
-func (Round) event()   {}
-func (Ended) event()   {}
+func (Stepped) event()   {}
+func (Back) event()      {}
+func (Settled) event()   {}
+func (Evaluated) event() {}
+func (Note) event()      {}
+func (Round) event()     {}
+func (Ended) event()     {}
 
 // RoundReport says who worked on what in a committed round, and why somebody was left out.
 type RoundReport struct {

@@ -56,7 +56,7 @@ func saveSnapshot(ctx context.Context, p shard.Putter, job cid.Cid, s snapshot) 
 		{fileV, newFloatReader(s.State.V)},
 		{fileWeights, newFloatReader(s.State.W)},
 	} {
-		f, err := shard.WriteFile(ctx, p, part.name, part.r)
+		f, err := shard.WriteFile(ctx, shard.Deferred(p), part.name, part.r) // durable with the manifest
 		if err != nil {
 			return cid.Undef, fmt.Errorf("write checkpoint of step %d: %w", s.State.Step, err)
 		}
@@ -85,6 +85,19 @@ func loadSnapshot(ctx context.Context, g shard.Getter, job, manifest cid.Cid, n 
 	}
 	s.History, err = readHistory(files, s.State.Step)
 	return s, err
+}
+
+// loadHistory reads the steps that led to a checkpoint.
+func loadHistory(ctx context.Context, g shard.Getter, job, manifest cid.Cid) ([]trainer.StepReport, error) {
+	m, err := shard.LoadManifest(ctx, g, manifest)
+	if err != nil {
+		return nil, err
+	}
+	step, _, err := checkpointOf(m, job)
+	if err != nil {
+		return nil, err
+	}
+	return readHistory(shard.OpenFiles(ctx, g, m), step)
 }
 
 // checkpointOf reads what a manifest says of itself.

@@ -40,6 +40,9 @@ func (j *Job) run(ctx context.Context) (lingers bool, err error) {
 		return false, j.startFailed(ctx, err)
 	}
 	defer j.trainer.Close()
+	if j.task.Mine { // the one who wants to know
+		j.held = m.held
+	}
 	machine, err := j.join()
 	if err != nil {
 		return false, j.startFailed(ctx, err)
@@ -121,11 +124,11 @@ func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err
 	hangUp := j.receive()
 	j.loops.Go(func() { j.loop(m) })
 	j.work.Go(j.runTrainer)
-	ended := j.wait(ctx)
+	ended, err := j.wait(ctx)
 	if ended == nil {
 		j.rounds.end()
 		j.close(hangUp)
-		return false, nil
+		return false, err
 	}
 	j.work.Wait() // the trainer, and checkpoints being written
 	j.report(*ended)
@@ -152,20 +155,31 @@ func (j *Job) runTrainer() {
 	}
 }
 
-// wait returns when the job is over here, with its last word; or, when ctx ends, after a clean leave, with nil.
-func (j *Job) wait(ctx context.Context) *task.Ended {
+// wait returns when the job is over here, with its last word; or after a clean leave, because ctx ended or because this
+// node cannot go on for now, which is the error.
+func (j *Job) wait(ctx context.Context) (_ *task.Ended, err error) {
 	select {
 	case e := <-j.over:
-		return &e
+		return &e, nil
+	case err = <-j.hindered:
 	case <-ctx.Done():
 	}
-	j.post(coord.Leave{})
+	go j.post(coord.Leave{})
 	select {
 	case <-j.over:
 	case <-time.After(leaveTime):
 		j.log.Warn("left without the others' word")
 	}
-	return nil
+	return nil, err
+}
+
+// hinder makes this node leave the job for now: the disk is full, say.
+func (j *Job) hinder(err error) {
+	j.log.Error("leaving the job for now", "err", err)
+	select {
+	case j.hindered <- err:
+	default: // one reason is enough
+	}
 }
 
 // linger keeps the job's coordination running after its end, so that members that were away learn how it ended and
@@ -185,16 +199,23 @@ func (j *Job) checkpointDue(step uint64) bool {
 
 // capability is what this node says of itself; rowsPerSec 0 means not measured yet.
 func (j *Job) capability(rowsPerSec float64) coord.Capability {
-	if rowsPerSec == 0 {
-		rowsPerSec = 1
-	}
 	return coord.Capability{RowsPerSec: rowsPerSec, MemBytes: j.Device.Info().MemBytes, Versions: []int{record.Version}}
 }
 
-// reportStep tells people of a committed step, once.
-func (j *Job) reportStep(r trainer.StepReport, state string) {
-	if j.state.tell(r.Step) {
-		j.report(task.Stepped{StepReport: portable(r), State: state})
+// reportSteps tells people of committed steps, each once and in order, whoever learns of them first: the trainer that
+// did them, or state that came from elsewhere with its history. state is the hash after the last one, if known.
+func (j *Job) reportSteps(steps []trainer.StepReport, state string) {
+	j.telling.Lock()
+	defer j.telling.Unlock()
+	for i, r := range steps {
+		if !j.state.tell(r.Step) {
+			continue
+		}
+		e := task.Stepped{StepReport: portable(r)}
+		if i == len(steps)-1 {
+			e.State = state
+		}
+		j.report(e)
 	}
 }
 
@@ -202,4 +223,4 @@ func (j *Job) note(text string) { j.report(task.Note{Text: text}) }
 
 func excluded(err error) bool { return errors.Is(err, trainer.ErrExcluded) }
 
-var errNoCheckpoint = errors.New("no settled checkpoint of the job is on this node yet")
+var errNoCheckpoint = errors.New("this node holds no settled checkpoint of the job; export it on the node that submitted the job")

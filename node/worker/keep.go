@@ -80,26 +80,41 @@ func newestCheckpoint(ctx context.Context, s *store.Store, job cid.Cid) (manifes
 	return manifest, nil
 }
 
-// persist performs Save and Logged. A disk that fails here means that a restart would forget what was promised, so
-// the node leaves the job.
-func (j *Job) persist(e coord.Effect) {
-	var err error
-	switch e := e.(type) {
-	case coord.Save:
-		var b []byte
-		if b, err = record.Encode(e.Spine); err == nil {
-			err = j.area.Set([]byte(keySpine), b)
-		}
-	case coord.Logged:
-		var b []byte
-		if b, err = record.Encode(e.Entry); err == nil {
-			j.logged++
-			err = j.area.Set(binary.BigEndian.AppendUint64([]byte(keyLog), j.logged), b)
-		}
+// persist performs the Saves and Loggeds of one step together, before its other effects: one fsync, and nothing is said
+// to others that a restart would forget. A disk that fails here makes that impossible, so the node leaves the job.
+func (j *Job) persist(effects []coord.Effect) {
+	b := j.area.Batch()
+	n, err := j.gather(b, effects)
+	if err == nil && n > 0 {
+		err = b.Commit()
 	}
 	if err != nil {
-		j.fail(fmt.Sprintf("the job's log cannot be stored: %v", err))
+		j.hinder(fmt.Errorf("store the job's log: %w", err))
 	}
+}
+
+func (j *Job) gather(b *store.Batch, effects []coord.Effect) (n int, err error) {
+	for _, e := range effects {
+		var v []byte
+		switch e := e.(type) {
+		case coord.Save:
+			if v, err = record.Encode(e.Spine); err == nil {
+				b.Set([]byte(keySpine), v)
+			}
+		case coord.Logged:
+			if v, err = record.Encode(e.Entry); err == nil {
+				j.logged++
+				b.Set(binary.BigEndian.AppendUint64([]byte(keyLog), j.logged), v)
+			}
+		default:
+			continue
+		}
+		if err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
 }
 
 // loadSpine reads what was saved before the last stop, and where the stored log ends.

@@ -3,6 +3,8 @@ package worker
 import (
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/seed-7b27c88a/shoal/node/coord"
@@ -40,6 +42,7 @@ func (j *Job) loop(m *coord.Machine) {
 }
 
 func (j *Job) perform(effects []coord.Effect) {
+	j.persist(effects)
 	for _, e := range effects {
 		j.log.Debug("effect", "effect", brief{e})
 		switch e := e.(type) {
@@ -47,8 +50,7 @@ func (j *Job) perform(effects []coord.Effect) {
 			j.send(e.To, topicMessage, e.Msg)
 		case coord.SendLog:
 			j.sendRaw(e.To, topicLog, e.Payload)
-		case coord.Save, coord.Logged:
-			j.persist(e)
+		case coord.Save, coord.Logged: // see persist
 		case coord.Publish:
 			j.publish(e.Entry)
 		case coord.Fetch, coord.WriteCheckpoint, coord.KeepCheckpoint, coord.Rollback:
@@ -114,6 +116,7 @@ func (j *Job) tell(e coord.Effect) {
 		j.note(e.Text)
 	case coord.End:
 		j.rounds.end()
+		j.dropKeeps(slices.Max(append(slices.Collect(maps.Keys(j.keeps)), 0))) // the last one is the result
 		select {
 		case j.over <- task.Ended{State: e.State, Why: e.Why}:
 		default: // it ended before
@@ -186,7 +189,7 @@ func (j *Job) peerChanged(id record.PeerID, up bool) {
 
 // roundReport is r as people read it.
 func roundReport(r coord.RoundReport) task.RoundReport {
-	out := task.RoundReport{Round: r.Round, Attempts: r.Attempts, Tokens: r.Totals.Weight, Seconds: (r.Collect + r.Gather).Seconds()}
+	out := task.RoundReport{Round: r.Round, Generation: r.Generation, Commit: r.Commit.String(), Attempts: r.Attempts, Tokens: r.Totals.Weight, Seconds: (r.Collect + r.Gather).Seconds()}
 	for _, c := range r.Counted {
 		m := task.RoundMember{Peer: c.Peer}
 		for _, p := range c.Ranges {

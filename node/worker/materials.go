@@ -18,7 +18,7 @@ import (
 // materials are what a job learns from, complete on this node.
 type materials struct {
 	model, adapter model.Files
-	rows           trainer.Rows
+	rows, held     trainer.Rows // held: nil where nothing was held out
 }
 
 // materials fetches and pins the job's model and data, from whoever has them. It keeps trying while the node is up:
@@ -70,11 +70,7 @@ func (j *Job) openMaterials(ctx context.Context) (*materials, error) {
 		}
 		m.adapter = files
 	}
-	manifest, err := shard.LoadManifest(ctx, j.Store, t.Data)
-	if err != nil {
-		return nil, err
-	}
-	rows, err := data.Open(ctx, j.Store, *manifest)
+	rows, err := j.openRows(ctx, t.Data)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +78,20 @@ func (j *Job) openMaterials(ctx context.Context) (*materials, error) {
 		return nil, fmt.Errorf("the job's data has %d rows, its terms say %d", rows.Rows(), t.Rows)
 	}
 	m.rows = rows
+	if t.Held.Defined() {
+		if m.held, err = j.openRows(ctx, t.Held); err != nil {
+			return nil, err
+		}
+	}
 	return &m, nil
+}
+
+func (j *Job) openRows(ctx context.Context, c cid.Cid) (trainer.Rows, error) {
+	m, err := shard.LoadManifest(ctx, j.Store, c)
+	if err != nil {
+		return nil, err
+	}
+	return data.Open(ctx, j.Store, *m)
 }
 
 func (j *Job) files(ctx context.Context, c cid.Cid) (*shard.Files, error) {

@@ -24,6 +24,8 @@ type rounds struct {
 	begin func(trainer.Work)               // the trainer takes work up
 	hand  func(collective.Mark, []float32) // gives a piece to the collective; must not wait for the network
 
+	over chan struct{} // closed by end
+
 	mu       sync.Mutex
 	changed  chan struct{}             // closed and replaced whenever anything below changes
 	plan     *collective.Plan          // in force
@@ -32,7 +34,8 @@ type rounds struct {
 	done     []collective.Done         // staged results, oldest first, at most coord.StagedResults
 	finished []finished                // committed, not yet stepped, oldest first
 	stepping *coord.Finish             // what Gather handed out last
-	excluded bool                      // this member's state is being replaced
+	at       uint64                    // the trainer has the state of this round
+	excluded bool                      // … which is being replaced
 	ended    bool
 }
 
@@ -43,7 +46,7 @@ type finished struct {
 }
 
 func newRounds(self collective.Member, begin func(trainer.Work), hand func(collective.Mark, []float32)) *rounds {
-	return &rounds{self: self, begin: begin, hand: hand, changed: make(chan struct{}), totals: map[uint64]trainer.Totals{}}
+	return &rounds{self: self, begin: begin, hand: hand, over: make(chan struct{}), changed: make(chan struct{}), totals: map[uint64]trainer.Totals{}}
 }
 
 // start puts a plan in force. Work of an older round is dropped; work of an earlier attempt of the same round stays.
@@ -86,14 +89,35 @@ func (r *rounds) finish(f coord.Finish) (ok bool) {
 	return ok
 }
 
+// drop forgets work: its generation has ended. What is committed stays.
+func (r *rounds) drop() {
+	r.update(func() {
+		r.plan, r.queue = nil, nil
+		for round := range r.totals {
+			if !slices.ContainsFunc(r.finished, func(f finished) bool { return f.Key.Round == round }) {
+				delete(r.totals, round)
+			}
+		}
+	})
+}
+
 // exclude makes the trainer's calls return ErrExcluded until readmit.
 func (r *rounds) exclude() {
 	r.update(func() { r.excluded, r.queue, r.finished, r.stepping = true, nil, nil, nil })
 }
 
-func (r *rounds) readmit() { r.update(func() { r.excluded = false }) }
+// readmit lets the trainer go on from the state of a round.
+func (r *rounds) readmit(at uint64) { r.update(func() { r.at, r.excluded = at, false }) }
 
-func (r *rounds) end() { r.update(func() { r.ended = true }) }
+// end makes the trainer's calls return io.EOF once what is committed here is stepped.
+func (r *rounds) end() {
+	r.update(func() {
+		if !r.ended {
+			close(r.over)
+		}
+		r.ended = true
+	})
+}
 
 // stepped tells which commit the trainer stepped last.
 func (r *rounds) stepped() *coord.Finish {
@@ -102,9 +126,10 @@ func (r *rounds) stepped() *coord.Finish {
 	return r.stepping
 }
 
-// Next returns the work of the newest plan, or the round of a commit that came without work.
+// Next returns the work of the newest plan, or the round of a commit that came without work. Work of a round that the
+// trainer has not reached yet waits for the commits before it.
 func (r *rounds) Next(ctx context.Context) (w trainer.Work, err error) {
-	err = r.wait(ctx, func() (bool, error) {
+	err = r.wait(ctx, func() (ok bool, err error) {
 		switch {
 		case r.excluded:
 			return false, trainer.ErrExcluded
@@ -113,17 +138,26 @@ func (r *rounds) Next(ctx context.Context) (w trainer.Work, err error) {
 			return true, nil
 		case r.ended:
 			return false, io.EOF
-		case len(r.queue) > 0:
-			w, r.queue = r.queue[0], r.queue[1:]
-			return true, nil
 		}
-		return false, nil
+		w, ok = r.take()
+		return ok, nil
 	})
 	if err == nil {
 		r.begin(w)
 	}
 	return w, err
 }
+
+// take takes the oldest work of the trainer's next round off the queue. Called with mu held.
+func (r *rounds) take() (w trainer.Work, ok bool) {
+	if i := slices.IndexFunc(r.queue, r.isNext); i >= 0 {
+		w, ok = r.queue[i], true
+		r.queue = slices.Delete(r.queue, i, i+1)
+	}
+	return w, ok
+}
+
+func (r *rounds) isNext(w trainer.Work) bool { return w.Round == r.at+1 }
 
 // Reduce hands a piece to the collective, which keeps v until the round is over. An empty piece adds nothing and is
 // not sent.
@@ -159,7 +193,7 @@ func (r *rounds) Gather(ctx context.Context, round uint64, _ []trainer.Chunk, ds
 		}
 		f := r.finished[0]
 		copy(dst, f.v)
-		r.finished, r.stepping = r.finished[1:], &f.Finish
+		r.finished, r.stepping, r.at = r.finished[1:], &f.Finish, round
 		for past := range r.totals {
 			if past <= round {
 				delete(r.totals, past)
@@ -176,7 +210,7 @@ func (r *rounds) replaced(round uint64) error {
 		return trainer.ErrExcluded
 	case len(r.finished) > 0 && r.finished[0].Key.Round == round:
 		return nil // committed: nothing can take it back but exclude
-	case len(r.queue) > 0 || len(r.finished) > 0:
+	case slices.ContainsFunc(r.queue, r.isNext) || len(r.finished) > 0:
 		return trainer.ErrAttempt
 	case r.ended:
 		return io.EOF

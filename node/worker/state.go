@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/node/coord"
 	"github.com/seed-7b27c88a/shoal/node/task"
 	"github.com/seed-7b27c88a/shoal/p2p/collective"
+	"github.com/seed-7b27c88a/shoal/shard"
 	"github.com/seed-7b27c88a/shoal/trainer"
 )
 
@@ -89,13 +91,13 @@ func (k *stateKeeper) at(step uint64, commit cid.Cid) (snapshot, error) {
 	return s, err
 }
 
-// replace takes over the history of fetched state and returns the steps that people were not told of.
+// replace takes over the history of fetched state and returns it.
 func (k *stateKeeper) replace(s snapshot) []trainer.StepReport {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.history, k.commits = s.History, map[uint64]cid.Cid{s.State.Step: s.Commit}
 	k.advanced.Broadcast()
-	return k.history[min(k.reported, uint64(len(k.history))):]
+	return s.History
 }
 
 // tell notes that people heard of step, and says whether they had not yet.
@@ -185,17 +187,23 @@ func portable(r trainer.StepReport) trainer.StepReport {
 func (j *Job) performState(e coord.Effect) {
 	switch e := e.(type) {
 	case coord.Rollback:
+		j.group.Reset()
+		j.rounds.drop()
+		j.state.interrupt()
 		j.state.back(e.Round)
 		j.report(task.Back{Step: e.Round})
 	case coord.Fetch:
 		ctx, n := j.state.begin(j.ctx)
 		j.rounds.exclude()
+		j.group.Withdraw() // the trainer will write to the vectors that it lent
 		j.state.interrupt()
 		j.work.Go(func() { j.fetch(ctx, n, e) })
 	case coord.WriteCheckpoint:
 		j.work.Go(func() { j.writeCheckpoint(e) })
 	case coord.KeepCheckpoint:
-		j.work.Go(func() { j.keepCheckpoint(e) })
+		j.dropKeeps(e.DropBefore)
+		ctx := j.beginKeep(e.Round)
+		j.work.Go(func() { j.keepCheckpoint(ctx, e) })
 	}
 }
 
@@ -214,22 +222,54 @@ func (j *Job) writeCheckpoint(e coord.WriteCheckpoint) {
 	}()
 	if err != nil {
 		j.note(fmt.Sprintf("checkpoint of step %d is not stored here: %v", e.Round, err))
+		if errors.Is(err, shard.ErrFull) {
+			j.hinder(err)
+		}
 		return
 	}
 	j.post(coord.Stored{Round: e.Round, Manifest: c})
 }
 
+// beginKeep is the context of fetching a settled checkpoint, which ends when that is not wanted any more. The loop alone
+// calls this and dropKeeps.
+func (j *Job) beginKeep(round uint64) context.Context {
+	ctx, cancel := context.WithCancel(j.ctx)
+	if old := j.keeps[round]; old != nil {
+		old()
+	}
+	j.keeps[round] = cancel
+	return ctx
+}
+
+// dropKeeps gives up checkpoints of rounds before the given one: others drop them too, so they might never come.
+func (j *Job) dropKeeps(before uint64) {
+	for round, cancel := range j.keeps {
+		if round < before {
+			cancel()
+			delete(j.keeps, round)
+		}
+	}
+}
+
 // keepCheckpoint makes a settled checkpoint durable here, and drops the pins of those before the last two.
-func (j *Job) keepCheckpoint(e coord.KeepCheckpoint) {
+func (j *Job) keepCheckpoint(ctx context.Context, e coord.KeepCheckpoint) {
 	err := j.pin(checkpointPin(e.Round), e.Manifest)
 	if err == nil {
-		_, err = j.fetchManifest(j.ctx, e.Manifest, e.Holders)
+		_, err = j.fetchManifest(ctx, e.Manifest, e.Holders)
+	}
+	if ctx.Err() != nil {
+		return // a newer one took its place, and drops this one's pin
 	}
 	if err != nil {
 		j.note(fmt.Sprintf("settled checkpoint of step %d is not complete here yet: %v", e.Round, err))
 		return
 	}
 	j.unpinBefore(e.DropBefore)
+	if h, err := loadHistory(j.ctx, j.Store, j.task.ID, e.Manifest); err != nil {
+		j.log.Warn("history of a settled checkpoint", "step", e.Round, "err", err)
+	} else {
+		j.reportSteps(h, "") // of steps that were done while this node was away
+	}
 	j.post(coord.Stored{Round: e.Round, Manifest: e.Manifest})
 	j.report(task.Settled{Step: e.Round, Manifest: e.Manifest})
 }

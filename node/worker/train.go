@@ -20,10 +20,14 @@ func (j *Job) train() error {
 			return nil
 		case j.ctx.Err() != nil:
 			return nil
-		case !errors.Is(err, trainer.ErrExcluded) && !errors.Is(err, context.Canceled):
+		case errors.Is(err, context.Canceled):
+			continue // interrupted: there is other work, or new state, which the next Run is told of
+		case !errors.Is(err, trainer.ErrExcluded):
 			return err
 		}
-		if err := j.restore(); err != nil {
+		if err := j.restore(); errors.Is(err, io.EOF) || j.ctx.Err() != nil {
+			return nil
+		} else if err != nil {
 			return err
 		}
 	}
@@ -37,7 +41,8 @@ func (j *Job) stepped(r trainer.StepReport) {
 		j.post(coord.Failed{Why: err.Error()})
 		return
 	}
-	j.reportStep(r, hex.EncodeToString(hash[:]))
+	j.reportSteps([]trainer.StepReport{r}, hex.EncodeToString(hash[:]))
+	j.evaluate(r.Step)
 	j.post(coord.Stepped{Round: r.Step, Commit: commitOf(f), Hash: hash})
 }
 
@@ -49,6 +54,8 @@ func (j *Job) restore() error {
 			if done, err := j.adopt(s); done || err != nil {
 				return err
 			}
+		case <-j.rounds.over: // the job is over: no state is of use any more
+			return io.EOF
 		case <-j.ctx.Done():
 			return j.ctx.Err()
 		}
@@ -64,14 +71,9 @@ func (j *Job) adopt(s fetched) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	for _, r := range j.state.replace(s.snapshot) {
-		state := ""
-		if r.Step == s.State.Step {
-			state = hex.EncodeToString(hash[:])
-		}
-		j.reportStep(r, state)
-	}
-	if !j.state.settled(s.fetch, j.rounds.readmit) {
+	j.reportSteps(j.state.replace(s.snapshot), hex.EncodeToString(hash[:]))
+	j.evaluate(s.State.Step)
+	if !j.state.settled(s.fetch, func() { j.rounds.readmit(s.State.Step) }) {
 		return false, nil // another fetch is under way
 	}
 	j.post(coord.Restored{Round: s.State.Step, Commit: s.Commit, Hash: hash})

@@ -69,19 +69,23 @@ type Job struct {
 	log     *slog.Logger
 	report  func(task.Event)
 
-	ctx    context.Context // ends with the job
-	stop   context.CancelFunc
-	loops  sync.WaitGroup // the coordination's loop
-	work   sync.WaitGroup // the trainer, and what moves state
-	events chan coord.Event
-	over   chan task.Ended // the coordination's last word
+	ctx      context.Context // ends with the job
+	stop     context.CancelFunc
+	loops    sync.WaitGroup // the coordination's loop
+	work     sync.WaitGroup // the trainer, and what moves state
+	events   chan coord.Event
+	over     chan task.Ended // the coordination's last word
+	hindered chan error      // why this node leaves for now
 
-	area    *store.KV // what the job keeps on disk besides blocks
-	logged  uint64    // entries of the stored log; belongs to the loop
+	area    *store.KV                     // what the job keeps on disk besides blocks
+	logged  uint64                        // entries of the stored log; belongs to the loop
+	keeps   map[uint64]context.CancelFunc // settled checkpoints being fetched, by round; belongs to the loop
 	group   *collective.Group
 	rounds  *rounds
 	trainer *trainer.Trainer
+	held    trainer.Rows // to be measured here; nil: not on this node
 	state   *stateKeeper
+	telling sync.Mutex // held while steps are reported, so that they come in order
 	pace    pace
 	asks    asks
 	donated []donation // newest last; belongs to the handler of requests for state
@@ -91,10 +95,12 @@ type Job struct {
 func (r *Runtime) Run(ctx context.Context, t task.Task, report func(task.Event)) error {
 	j := &Job{
 		Deps: r.deps, runtime: r, task: t, report: report,
-		log:    r.deps.Log.With("job", t.Spec.Name),
-		events: make(chan coord.Event, 64),
-		over:   make(chan task.Ended, 1),
-		area:   r.deps.Store.KV(areaPrefix + t.ID.String()),
+		log:      r.deps.Log.With("job", t.Spec.Name),
+		events:   make(chan coord.Event, 64),
+		over:     make(chan task.Ended, 1),
+		hindered: make(chan error, 1),
+		keeps:    map[uint64]context.CancelFunc{},
+		area:     r.deps.Store.KV(areaPrefix + t.ID.String()),
 	}
 	// The job outlives ctx by the time that a clean leave takes, and lingers after its end.
 	j.ctx, j.stop = context.WithCancel(context.WithoutCancel(ctx))

@@ -31,10 +31,12 @@ type peer struct {
 	*Runtime
 	host *p2p.Host
 
-	mu    sync.Mutex
-	steps []trainer.StepReport
-	ended task.Ended
-	done  chan struct{}
+	mu     sync.Mutex
+	steps  []trainer.StepReport
+	rounds []task.RoundReport
+	ended  task.Ended
+	tenth  chan struct{} // closed at step 10
+	done   chan struct{}
 }
 
 func newPeer(t *testing.T) *peer {
@@ -47,7 +49,7 @@ func newPeer(t *testing.T) *peer {
 	must(t, err)
 	x := xfer.Over(host, xfer.Config{})
 	ex := blocks.New(host, st, nil)
-	p := &peer{host: host, done: make(chan struct{}), Runtime: New(Deps{
+	p := &peer{host: host, tenth: make(chan struct{}), done: make(chan struct{}), Runtime: New(Deps{
 		Host: host, Blocks: ex, Groups: collective.NewExchange(x), Store: st, Device: dev, Log: slog.Default(),
 	})}
 	t.Cleanup(func() {
@@ -75,6 +77,11 @@ func (p *peer) run(ctx context.Context, tk task.Task) error {
 		switch e := e.(type) {
 		case task.Stepped:
 			p.steps = append(p.steps, e.StepReport)
+			if e.Step == 10 {
+				close(p.tenth)
+			}
+		case task.Round:
+			p.rounds = append(p.rounds, e.RoundReport)
 		case task.Back:
 			p.steps = p.steps[:e.Step]
 		case task.Ended:
@@ -183,6 +190,37 @@ func TestSwarmEqualsOneProcess(t *testing.T) {
 				compare(t, p.steps, want)
 			}
 		})
+	}
+}
+
+// TestLateJoinerWorks starts a third node in mid-run: it is brought up to date and given positions.
+func TestLateJoinerWorks(t *testing.T) {
+	ps := []*peer{newPeer(t), newPeer(t), newPeer(t)}
+	connect(t, ps)
+	tk := tinyTask(t, ps[0], 2, 400)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	go ps[0].run(ctx, tk)
+	go ps[1].run(ctx, tk)
+	<-ps[0].tenth
+	go ps[2].run(ctx, tk)
+	for _, p := range ps {
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+			t.Fatal("the job did not end")
+		}
+	}
+	late := 0
+	for _, r := range ps[0].rounds {
+		for _, m := range r.Members {
+			if m.Peer == ps[2].host.ID() && len(m.Positions) > 0 {
+				late++
+			}
+		}
+	}
+	if late == 0 {
+		t.Errorf("the late joiner worked in none of %d rounds", len(ps[0].rounds))
 	}
 }
 

@@ -10,8 +10,6 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
-	"runtime"
-	"runtime/metrics"
 	"sync"
 	"testing"
 	"time"
@@ -87,24 +85,20 @@ func BenchmarkAllReduce(b *testing.B) {
 		}
 		round := uint64(0)
 		b.SetBytes(4 * elements)
-		start := cpuTime()
 		for b.Loop() {
 			for i, d := range c.round(round, vs) {
 				c.members[i].g.Recycle(d.V)
 			}
 			round++
 		}
-		reportCPU(b, start)
 	})
 	b.Run("tls", func(b *testing.B) {
 		mesh := newTLSMesh(b, peers)
 		b.SetBytes(4 * elements)
-		start := cpuTime()
 		for b.Loop() {
 			mesh.exchange(4*elements/peers, 0)
 			mesh.exchange(4*elements/peers, 1)
 		}
-		reportCPU(b, start)
 	})
 }
 
@@ -227,18 +221,4 @@ func (m *tlsMesh) read(c net.Conn, n, phase int) {
 type memoryKey struct {
 	conn  net.Conn
 	phase int
-}
-
-// cpuTime is the CPU time of this process so far, by the Go runtime's estimate. On a busy machine it says more than the
-// clock.
-func cpuTime() float64 {
-	s := []metrics.Sample{{Name: "/cpu/classes/user:cpu-seconds"}, {Name: "/cpu/classes/gc/total:cpu-seconds"}}
-	runtime.GC() // brings the estimate up to date
-	metrics.Read(s)
-	return s[0].Value.Float64() + s[1].Value.Float64()
-}
-
-func reportCPU(b *testing.B, start float64) {
-	b.StopTimer()
-	b.ReportMetric((cpuTime()-start)/float64(b.N), "cpu-s/op")
 }

@@ -26,7 +26,8 @@
 // refused with RefusedUnknown, which tells the sender "I have not seen that plan" and gives back its credit. Applying a
 // frame twice changes nothing. A result that was not complete at the commit may still be completed until the next one.
 //
-// Machine is not safe for concurrent use; the slices it hands out and is given are shared and never written again.
+// Machine is not safe for concurrent use; the slices it hands out and is given are shared and never written again. On a
+// node a Group runs it over p2p/xfer, safe for concurrent use, and an Exchange gives each job's chunks to its Group.
 package collective
 
 import (

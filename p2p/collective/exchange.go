@@ -1,7 +1,6 @@
 package collective
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"sync"
 
@@ -39,10 +38,12 @@ func (e *Exchange) Join(job cid.Cid, self Member, on Events) (*Group, error) {
 	return g, nil
 }
 
-func (e *Exchange) leave(job cid.Cid) {
+func (e *Exchange) leave(g *Group) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	delete(e.groups, job)
+	if e.groups[g.job] == g {
+		delete(e.groups, g.job)
+	}
 }
 
 func (e *Exchange) group(job cid.Cid) *Group {
@@ -70,37 +71,4 @@ func (e *Exchange) Offer(from record.PeerID, meta []byte, size int) (xfer.Delive
 		d.data = g.memory(size / 4)
 	}
 	return d, xfer.Taken
-}
-
-// delivery is a chunk on its way in.
-type delivery struct {
-	g     *Group
-	from  record.PeerID
-	frame *Frame
-	data  []float32
-
-	placed bool // data is a place in a result
-}
-
-func (d *delivery) Buffer() []byte { return bytesOf(d.data) }
-
-func (d *delivery) Drop() {
-	if d.placed {
-		d.g.abandon(d.frame, d.data)
-	} else {
-		d.g.give(d.data)
-	}
-}
-
-// Done hashes a chunk of a result here, on the lane's goroutine, so that lanes do it at the same time.
-func (d *delivery) Done(reply func(xfer.Code)) {
-	d.frame.Data = d.data
-	if d.frame.Kind == FrameResult {
-		h := Hash(sha256.Sum256(bytesOf(d.data)))
-		d.frame.hash = &h
-	}
-	if bigEndian {
-		swap(bytesOf(d.data))
-	}
-	d.g.deliver(d.from, d.frame, reply)
 }

@@ -10,21 +10,23 @@ import (
 // in order. The same events in the same order give the same effects.
 type Machine struct {
 	self Member
-	lazy bool // partial Haves are made by Report alone
-
-	deferred bool // one waits for it
 
 	plan   *view            // in force, or nil
 	plans  map[string]*view // this round's plans by CID, the one in force included
 	pieces map[PieceID]*piece
 	sums   map[int]*sum // by owned chunk, under the plan in force
 	absent []int        // per chunk, for owned ones: listed pieces of which it is not here
-	news   bool         // a piece became complete, or the cut came, since the last look for a Have
-	have   []Mark       // what the last Have of this plan named
-	told   bool         // a Have of this plan was made
 	cut    []Mark       // the set that counts, or nil
 	totals *Totals      // released
 	closed bool         // the plan in force is committed
+
+	have     []Mark // what the last Have of this plan named
+	told     bool   // a Have of this plan was made
+	news     bool   // a piece became complete, or the cut came, since the last look for a Have
+	lazy     bool   // partial Haves are made by Report alone
+	deferred bool   // one waits for it
+
+	withdrawn map[PieceID]bool // own pieces of this round that must not come again
 
 	res  *result // of the plan in force: staged
 	last *result // of the last committed round, maybe still incomplete; nil when this member was not in it
@@ -87,7 +89,7 @@ func (m *Machine) Local(k Mark, v []float32) []Effect {
 		return nil
 	}
 	k.Loss = clampLoss(k.Loss)
-	if _, listed := m.plan.order[k.PieceID]; !listed || !wellFormed(k) || m.pieces[k.PieceID] != nil {
+	if _, listed := m.plan.order[k.PieceID]; !listed || !wellFormed(k) || m.pieces[k.PieceID] != nil || m.withdrawn[k.PieceID] {
 		return nil
 	}
 	m.pieces[k.PieceID] = &piece{mark: k, own: v}
@@ -99,12 +101,17 @@ func (m *Machine) Local(k Mark, v []float32) []Effect {
 }
 
 // Withdraw takes this member's own pieces back: its state is being replaced, and their vectors are needed for other work.
-// What was delivered of them stays where it is; what this member holds for others stays too.
+// What was delivered of them stays where it is; what this member holds for others stays too. A piece of the same name is
+// not taken again: computed from another state, it would differ from what was delivered.
 func (m *Machine) Withdraw() []Effect {
 	if m.plan == nil || m.closed {
 		return nil
 	}
-	m.drop(func(id PieceID) bool { return m.pieces[id].own != nil })
+	m.drop(func(id PieceID) bool {
+		own := m.pieces[id].own != nil
+		m.withdrawn[id] = m.withdrawn[id] || own
+		return own
+	})
 	m.count()
 	m.news = true
 	return m.advance(nil)
@@ -200,6 +207,7 @@ func (m *Machine) Delivered(id PieceID) bool {
 func (m *Machine) clear() {
 	m.drop(func(PieceID) bool { return true })
 	m.plans = map[string]*view{}
+	m.withdrawn = map[PieceID]bool{}
 	m.sent = sendState{}
 	m.have, m.told, m.cut, m.totals, m.closed, m.res, m.absent = nil, false, nil, nil, false, nil, nil
 	m.deferred = false

@@ -90,7 +90,8 @@ func (m *Machine) begin(vs []Voter) {
 }
 
 // Tick is called every 50 ms. Only a leader's raft gets real ticks; the timer that starts elections is the machine's
-// own, because raft's draws from the operating system's random numbers and could not be replayed.
+// own, because raft's draws from the operating system's random numbers and could not be replayed. TickQuiesced, which
+// only counts, is marked deprecated in the library; the day it goes, so does this and with it the replay of elections.
 func (m *Machine) Tick() {
 	if m.broken != nil {
 		return

@@ -59,6 +59,9 @@ func (p *peer) push(t *Transfer) {
 	p.mu.Unlock()
 	p.start(c)
 	p.signal(c)
+	if p.x.ctx.Err() != nil { // no lane starts any more
+		p.failAll(errClosed)
+	}
 }
 
 func (p *peer) signal(c int) {
@@ -119,8 +122,24 @@ func (p *peer) leave(c int, openErr error) {
 	for _, t := range failed {
 		t.Done(openErr)
 	}
-	if openErr == nil {
+	switch {
+	case p.x.ctx.Err() != nil:
+		p.failAll(errClosed)
+	case openErr == nil:
 		p.start(c)
+	}
+	p.x.forget(p)
+}
+
+// forget drops a peer without lanes. One that is just being pushed to works on, unlisted.
+func (x *Xfer) forget(p *peer) {
+	p.mu.Lock()
+	empty := p.lanes == [classes]int{}
+	p.mu.Unlock()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if empty && x.peers[p.id] == p {
+		delete(x.peers, p.id)
 	}
 }
 

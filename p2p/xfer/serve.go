@@ -38,13 +38,15 @@ func (x *Xfer) Serve(s Stream) {
 	}
 }
 
+// adopt counts a lane. A peer may have twice the lanes it needs here: those that broke may not have ended yet.
 func (x *Xfer) adopt(s Stream) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.closed {
+	if x.closed || x.served[s.Peer()] >= 2*(1+x.cfg.BulkLanes) {
 		return false
 	}
 	x.streams[s] = true
+	x.served[s.Peer()]++
 	x.wg.Add(1)
 	return true
 }
@@ -86,6 +88,9 @@ func (v *serving) end() {
 	defer v.x.mu.Unlock()
 	v.x.free += v.window
 	delete(v.x.streams, v.stream)
+	if v.x.served[v.stream.Peer()]--; v.x.served[v.stream.Peer()] == 0 {
+		delete(v.x.served, v.stream.Peer())
+	}
 	v.x.wg.Done()
 }
 

@@ -106,7 +106,8 @@ type Xfer struct {
 	services map[uint8]Service
 	peers    map[record.PeerID]*peer
 	streams  map[Stream]bool // being served
-	free     int             // of cfg.Memory
+	served   map[record.PeerID]int
+	free     int // of cfg.Memory
 }
 
 // New returns an Xfer. Serve must be called with every stream that peers open for Protocol.
@@ -123,7 +124,8 @@ func New(cfg Config) *Xfer {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	x := &Xfer{cfg: cfg, services: map[uint8]Service{}, peers: map[record.PeerID]*peer{}, streams: map[Stream]bool{}, free: cfg.Memory}
+	x := &Xfer{cfg: cfg, services: map[uint8]Service{}, peers: map[record.PeerID]*peer{}, streams: map[Stream]bool{},
+		served: map[record.PeerID]int{}, free: cfg.Memory}
 	x.ctx, x.end = context.WithCancel(context.Background())
 	return x
 }
@@ -188,13 +190,6 @@ func (x *Xfer) Close() {
 	for s := range x.streams {
 		s.Reset()
 	}
-	peers := make([]*peer, 0, len(x.peers))
-	for _, p := range x.peers {
-		peers = append(peers, p)
-	}
 	x.mu.Unlock()
-	x.wg.Wait()
-	for _, p := range peers {
-		p.failAll(errClosed)
-	}
+	x.wg.Wait() // lanes fail what is queued
 }

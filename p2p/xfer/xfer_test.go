@@ -313,6 +313,9 @@ func TestIdleLanesClose(t *testing.T) {
 		if w.b.free != w.b.cfg.Memory {
 			t.Fatalf("%d bytes of memory not given back", w.b.cfg.Memory-w.b.free)
 		}
+		if len(w.a.peers) != 0 {
+			t.Fatal("the peer is not forgotten")
+		}
 		if err := <-w.send("b", "2", nil); err != nil || w.opens != 2 {
 			t.Fatal(err, w.opens)
 		}
@@ -336,6 +339,31 @@ func TestCloseFailsEverything(t *testing.T) {
 		}
 		if err := <-w.send("b", "late", nil); err != errClosed {
 			t.Fatal(err)
+		}
+	})
+}
+
+// One peer cannot take all lanes, and so all memory.
+func TestLanesOfOnePeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(nil)
+		defer w.close()
+		var far []net.Conn
+		for range 20 {
+			near, b := net.Pipe()
+			far = append(far, near)
+			w.serve.Go(func() { w.b.Serve(pipe{b, "greedy"}) })
+		}
+		synctest.Wait()
+		if n := w.b.served["greedy"]; n != 6 {
+			t.Errorf("%d lanes are served", n)
+		}
+		for _, c := range far {
+			c.Close()
+		}
+		synctest.Wait()
+		if len(w.b.served) != 0 {
+			t.Error("lanes are not given back")
 		}
 	})
 }

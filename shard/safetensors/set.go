@@ -34,16 +34,16 @@ func (d Dir) Open(path string) (io.ReaderAt, int64, error) {
 	if !filepath.IsLocal(filepath.FromSlash(path)) {
 		return nil, 0, fmt.Errorf("%.80q leads out of %s", path, string(d))
 	}
-	f, err := os.Open(filepath.Join(string(d), filepath.FromSlash(path)))
+	name := filepath.Join(string(d), filepath.FromSlash(path))
+	info, err := os.Stat(name)
 	if err != nil {
 		return nil, 0, err
 	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", path)
+	if !info.Mode().IsRegular() { // opening a pipe would wait for whoever writes to it
+		return nil, 0, fmt.Errorf("%s is not a regular file", path)
 	}
+	f, err := os.Open(name)
 	if err != nil {
-		f.Close()
 		return nil, 0, err
 	}
 	return f, info.Size(), nil

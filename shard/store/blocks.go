@@ -13,11 +13,11 @@ import (
 )
 
 // Get implements shard.Getter.
-func (s *Store) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
+func (s *Store) Get(ctx context.Context, c cid.Cid) (data []byte, err error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, err
 	}
-	defer s.leave()
+	defer s.leave(&err)
 	return s.get(c)
 }
 
@@ -26,30 +26,32 @@ func (s *Store) get(c cid.Cid) ([]byte, error) {
 	switch {
 	case errors.Is(err, pebble.ErrNotFound):
 		return nil, fmt.Errorf("%w: %s", shard.ErrNotFound, c)
-	case pebble.IsCorruptionError(err):
-		return nil, fmt.Errorf("%w: %s on disk: %w", shard.ErrCorrupt, c, err)
 	case err != nil:
 		return nil, fmt.Errorf("block %s: %w", c, err)
 	}
 	return data, nil
 }
 
-// copyOf reads a value; the database wants its own memory back.
+// copyOf reads a value; the database wants its own memory back. Where the value lies in another file that cannot be
+// read, it learns so after it returned an empty one, and only the closer tells.
 func (s *Store) copyOf(key []byte) ([]byte, error) {
 	data, closer, err := s.db.Get(key)
 	if err != nil {
 		return nil, err
 	}
-	defer closer.Close()
-	return append([]byte{}, data...), nil
+	data = append([]byte{}, data...)
+	if err := closer.Close(); err != nil {
+		return nil, err
+	}
+	return data, nil
 }
 
 // Has implements shard.Store.
-func (s *Store) Has(ctx context.Context, c cid.Cid) (bool, error) {
+func (s *Store) Has(ctx context.Context, c cid.Cid) (found bool, err error) {
 	if err := s.enter(ctx); err != nil {
 		return false, err
 	}
-	defer s.leave()
+	defer s.leave(&err)
 	return s.has(blockKey(c))
 }
 

@@ -1,12 +1,18 @@
 package store
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -146,6 +152,9 @@ func (a *acknowledged) checkBlocks(t *testing.T, fs vfs.FS) {
 
 // TestCrash cuts the file system at random operations of the database, together with a random part of what was not
 // synced yet, and opens what is left.
+//
+// Tables in memory are small, so that log files change, files are made and compactions run all the time. In every other
+// run garbage is collected meanwhile, and only what is pinned has to be there.
 func TestCrash(t *testing.T) {
 	runs := 60
 	if testing.Short() {
@@ -153,13 +162,14 @@ func TestCrash(t *testing.T) {
 	}
 	for run := range runs {
 		t.Run(fmt.Sprint(run), func(t *testing.T) {
+			collect := run%2 == 1
 			seed := uint64(run)
 			rng := rand.New(rand.NewPCG(seed, 99))
 			mem := vfs.NewCrashableMem()
 			a := newAcknowledged()
 			var left *vfs.MemFS
 			var promised *acknowledged
-			cut := int64(20 + rng.IntN(600)) // which operation; a run has about 600
+			cut := int64(20 + rng.IntN(1000)) // which operation; a run has about 1000
 			var ops atomic.Int64
 			fsys := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
 				if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && ops.Add(1) == cut {
@@ -168,44 +178,136 @@ func TestCrash(t *testing.T) {
 				}
 				return nil
 			}))
-			s, err := Open("s", Options{fs: fsys})
+			s, err := Open("s", Options{fs: fsys, memTable: 256 << 10})
 			if err != nil {
 				t.Fatal(err)
 			}
+			stop := collecting(t, s, collect)
 			work(t.Context(), s, a, seed, 60)
+			stop()
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
 			if left == nil {
 				promised, left = a.clone(), mem.CrashClone(vfs.CrashCloneCfg{})
 			}
-			promised.checkBlocks(t, left)
+			if !collect {
+				promised.checkBlocks(t, left)
+			}
 			promised.check(t, left)
 		})
 	}
 }
 
-// brokenDisk is a file system whose writes can be made to fail, and that then says it is full.
-type brokenDisk struct {
-	vfs.FS
-	full *atomic.Bool
-}
-
-func newBrokenDisk(mem *vfs.MemFS, err error) brokenDisk {
-	full := &atomic.Bool{}
-	return brokenDisk{full: full, FS: errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
-		switch op.Kind {
-		case errorfs.OpCreate, errorfs.OpFileWrite, errorfs.OpFileWriteAt, errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo, errorfs.OpReuseForWrite:
-			if full.Load() {
-				return err
+// collecting runs GC again and again until the returned function is called.
+func collecting(t *testing.T, s *Store, on bool) (stop func()) {
+	if !on {
+		return func() {}
+	}
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-quit:
+				return
+			default:
+				if _, err := s.GC(t.Context()); err != nil {
+					t.Error(err)
+					return
+				}
 			}
 		}
+	}()
+	return func() { close(quit); <-done }
+}
+
+// TestKilledProcess kills a process that writes to a real disk as fast as it can.
+func TestKilledProcess(t *testing.T) {
+	const env = "SHOAL_TEST_WRITE_STORE"
+	if dir := os.Getenv(env); dir != "" {
+		s, err := Open(dir, Options{Reserve: -1, memTable: 256 << 10})
+		for id := uint64(0); err == nil; id++ {
+			if _, err = s.Add(context.Background(), cid.Raw, blockData(id)); err == nil {
+				fmt.Println("stored", id)
+			}
+		}
+		fmt.Println(err)
+		return
+	}
+	dir := filepath.Join(t.TempDir(), "store")
+	writer := exec.Command(os.Args[0], "-test.run=^TestKilledProcess$")
+	writer.Env = append(os.Environ(), env+"="+dir)
+	out, err := writer.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := writer.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	stored := 0
+	for stored < 100 && lines.Scan() {
+		if !strings.HasPrefix(lines.Text(), "stored") {
+			t.Fatal(lines.Text())
+		}
+		stored++
+	}
+	writer.Process.Kill()
+	for lines.Scan() && strings.HasPrefix(lines.Text(), "stored") {
+		stored++
+	}
+	writer.Wait()
+	s, err := Open(dir, Options{Reserve: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for id := range uint64(stored) {
+		if data, err := s.Get(t.Context(), shard.Sum(cid.Raw, blockData(id))); err != nil || !bytes.Equal(data, blockData(id)) {
+			t.Errorf("block %d of %d: %d bytes, %v", id, stored, len(data), err)
+		}
+	}
+}
+
+// brokenDisk is a file system some of whose operations can be made to fail.
+type brokenDisk struct {
+	vfs.FS
+	broken *atomic.Bool
+	err    error
+}
+
+// newBrokenDisk lets the operations that match fail with err while the disk is broken.
+func newBrokenDisk(mem *vfs.MemFS, err error, match func(errorfs.Op) bool) brokenDisk {
+	broken := &atomic.Bool{}
+	fail := errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if broken.Load() && match(op) {
+			return err
+		}
 		return nil
-	}))}
+	})
+	return brokenDisk{errorfs.Wrap(mem, fail), broken, err}
+}
+
+// takesRoom matches what fails on a full disk: file systems set room aside when data is written, not when it is synced.
+func takesRoom(op errorfs.Op) bool {
+	switch op.Kind {
+	case errorfs.OpCreate, errorfs.OpFileWrite, errorfs.OpFileWriteAt, errorfs.OpReuseForWrite:
+		return true
+	}
+	return false
+}
+
+// ReuseForWrite makes a new file instead: errorfs forgets to break recycled log files.
+func (d brokenDisk) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if err := d.FS.Remove(oldname); err != nil {
+		return nil, err
+	}
+	return d.FS.Create(newname, category)
 }
 
 func (d brokenDisk) GetDiskUsage(string) (vfs.DiskUsage, error) {
-	if d.full.Load() {
+	if d.broken.Load() && d.err == syscall.ENOSPC {
 		return vfs.DiskUsage{}, nil
 	}
 	return vfs.DiskUsage{AvailBytes: 1 << 40, TotalBytes: 1 << 40}, nil
@@ -215,14 +317,14 @@ func (d brokenDisk) GetDiskUsage(string) (vfs.DiskUsage, error) {
 // room again everything goes on.
 func TestFullDisk(t *testing.T) {
 	mem := vfs.NewCrashableMem()
-	disk := newBrokenDisk(mem, syscall.ENOSPC)
-	s, err := Open("s", Options{fs: disk, retry: time.Millisecond})
+	disk := newBrokenDisk(mem, syscall.ENOSPC, takesRoom)
+	s, err := Open("s", Options{fs: disk, retry: time.Millisecond, memTable: 256 << 10})
 	if err != nil {
 		t.Fatal(err)
 	}
 	a := newAcknowledged()
 	work(t.Context(), s, a, 1, 20)
-	disk.full.Store(true)
+	disk.broken.Store(true)
 
 	waiting := make(chan error, 1)
 	go func() { // gets past the check because nobody asked for room yet
@@ -248,9 +350,12 @@ func TestFullDisk(t *testing.T) {
 	promised, left := a.clone(), mem.CrashClone(vfs.CrashCloneCfg{})
 	promised.checkBlocks(t, left)
 
-	disk.full.Store(false)
-	if err := <-waiting; err != nil {
+	disk.broken.Store(false)
+	if err := <-waiting; err != nil && !errors.Is(err, shard.ErrFull) { // ErrFull: the database met the full disk first
 		t.Fatalf("the write that waited: %v", err)
+	}
+	for s.disk.waiting() {
+		runtime.Gosched()
 	}
 	work(t.Context(), s, a, 2, 20)
 	if a.failed > 0 {
@@ -313,30 +418,45 @@ func (d sizedDisk) GetDiskUsage(string) (vfs.DiskUsage, error) {
 	return vfs.DiskUsage{AvailBytes: d.avail.Load()}, nil
 }
 
-// TestBrokenDisk lets every write fail at some point, as a dying disk does: the store says so from then on, serves
-// reads, and what it acknowledged before is there.
+// TestBrokenDisk lets a dying disk fail where the database cannot go on: in the log that each commit is written to, and
+// in the list of its files, which its background work writes. The store says so from then on and hangs nowhere, and what
+// it acknowledged before is there.
 func TestBrokenDisk(t *testing.T) {
-	mem := vfs.NewCrashableMem()
-	disk := newBrokenDisk(mem, syscall.EIO)
-	s, err := Open("s", Options{fs: disk, Reserve: -1})
-	if err != nil {
-		t.Fatal(err)
+	for name, pattern := range map[string]string{"log": "*.log", "list of files": "MANIFEST-*"} {
+		t.Run(name, func(t *testing.T) {
+			mem := vfs.NewCrashableMem()
+			disk := newBrokenDisk(mem, syscall.EIO, func(op errorfs.Op) bool {
+				match, err := filepath.Match(pattern, filepath.Base(op.Path))
+				return err == nil && match && (op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileWrite)
+			})
+			s, err := Open("s", Options{fs: disk, Reserve: -1, memTable: 2 << 20})
+			if err != nil {
+				t.Fatal(err)
+			}
+			a := newAcknowledged()
+			work(t.Context(), s, a, 1, 20)
+			disk.broken.Store(true)
+			if name == "list of files" {
+				go s.db.Flush() // hangs, as background work does
+			}
+			_, err = s.Add(t.Context(), cid.Raw, []byte(name))
+			if name == "log" && err == nil {
+				t.Fatal("a block was acknowledged that is not in the log")
+			}
+			<-s.Failed()
+			before := a.clone()
+			work(t.Context(), s, a, 2, 20)
+			if len(a.blocks) > len(before.blocks) {
+				t.Errorf("%d blocks acknowledged by a broken disk", len(a.blocks)-len(before.blocks))
+			}
+			_, err1 := s.Get(t.Context(), shard.Sum(cid.Raw, []byte(name)))
+			_, err2 := s.GC(t.Context())
+			for _, err := range []error{err1, err2, s.KV("x").Delete(nil), s.Close()} {
+				if !errors.Is(err, s.Err()) {
+					t.Errorf("after the failure: %v", err)
+				}
+			}
+			before.checkBlocks(t, mem.CrashClone(vfs.CrashCloneCfg{}))
+		})
 	}
-	a := newAcknowledged()
-	work(t.Context(), s, a, 1, 20)
-	disk.full.Store(true)
-	before := a.clone()
-	work(t.Context(), s, a, 2, 20)
-	if len(a.blocks) > len(before.blocks) {
-		t.Errorf("%d blocks acknowledged by a broken disk", len(a.blocks)-len(before.blocks))
-	}
-	if _, err := s.Add(t.Context(), cid.Raw, []byte("x")); err == nil || errors.Is(err, shard.ErrFull) {
-		t.Errorf("Add: %v", err)
-	}
-	for id := range before.blocks {
-		if _, err := s.Get(t.Context(), shard.Sum(cid.Raw, blockData(id))); err != nil {
-			t.Errorf("Get: %v", err)
-		}
-	}
-	before.checkBlocks(t, mem.CrashClone(vfs.CrashCloneCfg{}))
 }

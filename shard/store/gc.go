@@ -24,11 +24,7 @@ func (s *Store) GC(ctx context.Context) (Freed, error) {
 		return freed, err
 	}
 	defer s.endGC()
-	if err := s.enter(ctx); err != nil {
-		return freed, err
-	}
 	live, err := s.mark(ctx)
-	s.leave()
 	if err != nil {
 		return freed, err
 	}
@@ -51,18 +47,25 @@ func (s *Store) beginGC(ctx context.Context) error {
 }
 
 func (s *Store) endGC() {
-	s.turn <- struct{}{}
-	defer s.give()
-	s.keep = nil
+	select {
+	case s.turn <- struct{}{}:
+		s.keep = nil
+		s.give()
+	case <-s.failed: // nobody writes any more
+	}
 }
 
 // mark collects what the pins reach. What is pinned from now on is in keep.
-func (s *Store) mark(ctx context.Context) (map[cid.Cid]struct{}, error) {
+func (s *Store) mark(ctx context.Context) (live map[cid.Cid]struct{}, err error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.leave(&err)
 	pins, err := s.pins("")
 	if err != nil {
 		return nil, err
 	}
-	live := map[cid.Cid]struct{}{}
+	live = map[cid.Cid]struct{}{}
 	for _, pin := range pins {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -134,7 +137,7 @@ func (s *Store) victims(ctx context.Context, live map[cid.Cid]struct{}, from []b
 	if err := s.enter(ctx); err != nil {
 		return nil, nil, err
 	}
-	defer s.leave()
+	defer s.leave(&err)
 	it, err := s.iter(&pebble.IterOptions{LowerBound: from, UpperBound: []byte{blockPrefix + 1}})
 	if err != nil {
 		return nil, nil, err
@@ -184,10 +187,22 @@ func (s *Store) remove(ctx context.Context, victims []victim, freed *Freed) erro
 }
 
 // reclaim compacts the block keys, so that files whose blocks are all gone are deleted now and not some day.
-func (s *Store) reclaim(ctx context.Context) error {
+func (s *Store) reclaim(ctx context.Context) (err error) {
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
-	defer s.leave()
+	defer s.leave(&err)
+	done := make(chan error, 1)
+	go func() { done <- s.compact(ctx) }()
+	select {
+	case err := <-done:
+		return err
+	case <-s.failed: // it never comes back
+		return s.err
+	}
+}
+
+func (s *Store) compact(ctx context.Context) (err error) {
+	defer s.guard(&err)
 	return s.db.Compact(ctx, []byte{blockPrefix}, []byte{blockPrefix + 1}, false)
 }

@@ -43,11 +43,11 @@ func (kv *KV) bounds(lo, hi []byte) (from, to []byte) {
 }
 
 // Get returns a copy of the value of key, or shard.ErrNotFound.
-func (kv *KV) Get(key []byte) ([]byte, error) {
+func (kv *KV) Get(key []byte) (value []byte, err error) {
 	if err := kv.s.enter(context.Background()); err != nil {
 		return nil, err
 	}
-	defer kv.s.leave()
+	defer kv.s.leave(&err)
 	v, err := kv.s.copyOf(kv.key(key))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, fmt.Errorf("key %q: %w", key, shard.ErrNotFound)
@@ -78,7 +78,7 @@ func (kv *KV) Scan(lo, hi []byte, visit func(key, value []byte) bool) error {
 			if err != nil {
 				return err
 			}
-			if !visit(it.Key()[len(kv.prefix):], v) {
+			if !visitEntry(visit, it.Key()[len(kv.prefix):], v) {
 				return nil
 			}
 		}
@@ -99,17 +99,18 @@ func (kv *KV) Last(lo, hi []byte) (key, value []byte, err error) {
 	return key, value, err
 }
 
-func (kv *KV) iterate(lo, hi []byte, use func(*pebble.Iterator) error) error {
+func (kv *KV) iterate(lo, hi []byte, use func(*pebble.Iterator) error) (err error) {
 	if err := kv.s.enter(context.Background()); err != nil {
 		return err
 	}
-	defer kv.s.leave()
+	defer kv.s.leave(&err)
 	from, to := kv.bounds(lo, hi)
 	it, err := kv.s.iter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
 	if err != nil {
 		return err
 	}
-	return errors.Join(use(it), it.Close())
+	defer func() { err = errors.Join(err, it.Close()) }()
+	return use(it)
 }
 
 // Batch collects changes that happen together or not at all. It belongs to one goroutine and is used once.

@@ -65,11 +65,11 @@ func (s *Store) Unpin(ctx context.Context, name string, roots ...cid.Cid) error 
 }
 
 // Pins lists the pins whose name begins with prefix, by name.
-func (s *Store) Pins(ctx context.Context, prefix string) ([]Pin, error) {
+func (s *Store) Pins(ctx context.Context, prefix string) (list []Pin, err error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, err
 	}
-	defer s.leave()
+	defer s.leave(&err)
 	return s.pins(prefix)
 }
 

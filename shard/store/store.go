@@ -10,7 +10,9 @@
 // Space. Blocks count against a quota. Before the disk itself is full the store refuses blocks (shard.ErrFull) and keeps
 // a reserve, so that what is under way can be finished, and a part of that for the key-value areas. Should the disk
 // run full all the same, writes under way wait until there is room again and new ones return shard.ErrFull: nothing
-// crashes and nothing acknowledged is lost.
+// crashes and nothing acknowledged is lost. A disk that fails, as when an fsync reports an error, ends the store's work
+// (see Failed). So do files of the store that are gone or hold something else: a call that meets them returns a
+// shard.ErrCorrupt which says what to do, and so does Open. A block that alone is rotten ends nothing.
 //
 // A Store is safe for concurrent use. One process at a time may have it open.
 package store
@@ -21,6 +23,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,8 +51,9 @@ type Options struct {
 	Reserve int64        // bytes of disk that blocks leave free; default 256 MiB, negative: none
 	Log     *slog.Logger // what the database says; nil: nobody listens
 
-	fs    vfs.FS        // tests run on a file system that breaks; nil: the real one
-	retry time.Duration // how often a full disk is looked at again; default 1 s
+	fs       vfs.FS        // tests run on a file system that breaks; nil: the real one
+	retry    time.Duration // how often a full disk is looked at again; default 1 s
+	memTable uint64        // bytes collected in memory before they become a file; default 32 MiB
 }
 
 // Store is an open block store.
@@ -74,7 +78,9 @@ type Store struct {
 	synced atomic.Uint64        // writes known to be durable: all up to this one
 	keep   map[cid.Cid]struct{} // while GC runs: blocks that came or were pinned meanwhile; else nil
 
-	failed atomic.Pointer[error] // the database gave up; every later write returns this
+	failed chan struct{} // closed when the database gave up
+	once   sync.Once
+	err    error // why; set before failed is closed
 }
 
 // Open opens or creates the store in dir.
@@ -91,14 +97,20 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.retry == 0 {
 		o.retry = time.Second
 	}
-	s := &Store{log: o.Log, quota: o.Quota, turn: make(chan struct{}, 1)}
+	if o.memTable == 0 {
+		o.memTable = 32 << 20
+	}
+	s := &Store{log: o.Log, quota: o.Quota, turn: make(chan struct{}, 1), failed: make(chan struct{})}
 	s.disk = newDisk(o.fs, dir, max(o.Reserve, 0), o.retry)
 	if err := s.open(dir, o); err != nil {
 		if s.db != nil {
-			err = errors.Join(err, s.db.Close())
+			err = errors.Join(err, s.closeDB())
 		}
 		if s.lock != nil {
 			err = errors.Join(err, s.lock.Close())
+		}
+		if damaged := (*damage)(nil); errors.As(err, &damaged) {
+			return nil, damaged
 		}
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
@@ -115,7 +127,26 @@ func (s *Store) open(dir string, o Options) (err error) {
 	if s.lock, err = lockDir(dir, o.fs); err != nil {
 		return err
 	}
-	if s.db, err = pebble.Open(dir, s.options(o)); err != nil {
+	if err = s.openDB(dir, o); isDamage(err) && !errors.Is(err, shard.ErrCorrupt) {
+		return &damage{dir, err}
+	}
+	return err
+}
+
+func (s *Store) openDB(dir string, o Options) (err error) {
+	defer s.guard(&err)
+	names, err := o.fs.List(dir)
+	if err != nil {
+		return err
+	}
+	if err := checkMarker(dir, names, o.fs); err != nil {
+		return err
+	}
+	fsys := &files{FS: o.fs, lost: s.damaged}
+	if s.db, err = pebble.Open(dir, s.options(o, fsys)); err != nil {
+		return err
+	}
+	if err := s.checkValueFiles(names, fsys); err != nil {
 		return err
 	}
 	if err := s.checkVersion(); err != nil {
@@ -135,12 +166,12 @@ func lockDir(dir string, fsys vfs.FS) (*pebble.Lock, error) {
 
 // options are the settings measured to suit blocks of up to 1 MiB that hardly compress: values are kept apart from keys,
 // so that compactions move keys alone (write amplification 2 instead of 4.6).
-func (s *Store) options(o Options) *pebble.Options {
+func (s *Store) options(o Options, fsys vfs.FS) *pebble.Options {
 	p := &pebble.Options{
-		FS:                 vfs.OnDiskFull(o.fs, s.disk.waitForRoom),
+		FS:                 vfs.OnDiskFull(fsys, s.disk.waitForRoom),
 		Lock:               s.lock,
 		FormatMajorVersion: pebble.FormatValueSeparation, // explicit: upgrades are one way
-		MemTableSize:       32 << 20,
+		MemTableSize:       o.memTable,
 		CacheSize:          16 << 20,
 		MaxOpenFiles:       256,
 		Logger:             (*logger)(s),
@@ -158,14 +189,13 @@ func (s *Store) options(o Options) *pebble.Options {
 }
 
 func (s *Store) checkVersion() error {
-	v, closer, err := s.db.Get(versionKey)
+	v, err := s.copyOf(versionKey)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return s.db.Set(versionKey, []byte(formatVersion), pebble.Sync)
 	}
 	if err != nil {
 		return err
 	}
-	defer closer.Close()
 	if string(v) != formatVersion {
 		return fmt.Errorf("its format is version %.20q, this shoal knows %q", v, formatVersion)
 	}
@@ -203,9 +233,12 @@ func (s *Store) Stats() Stats {
 	return st
 }
 
-// Close waits for calls under way and closes the database. On a full disk it leaves the database as a crash would, which
-// loses nothing acknowledged.
+// Close waits for calls under way and closes the database. After a failure and on a full disk it leaves the database as
+// a crash would, which loses nothing acknowledged.
 func (s *Store) Close() error {
+	if err := s.Err(); err != nil {
+		return err
+	}
 	if s.disk.waiting() {
 		return fmt.Errorf("close store: %w: left without a clean close", shard.ErrFull)
 	}
@@ -217,10 +250,15 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.calls.Wait()
-	return errors.Join(s.db.Close(), s.lock.Close())
+	return errors.Join(s.closeDB(), s.lock.Close())
 }
 
-// enter is the beginning of every call; leave its end.
+func (s *Store) closeDB() (err error) {
+	defer s.guard(&err)
+	return s.db.Close()
+}
+
+// enter is the beginning of every call, leave its end, with what the call is about to return.
 func (s *Store) enter(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -230,33 +268,58 @@ func (s *Store) enter(ctx context.Context) error {
 	if s.closed {
 		return ErrClosed
 	}
+	if err := s.Err(); err != nil {
+		return err
+	}
 	s.calls.Add(1)
 	return nil
 }
 
-func (s *Store) leave() { s.calls.Done() }
+func (s *Store) leave(err *error) {
+	s.calls.Done()
+	s.settle(recover(), err)
+}
 
-// logger hands Pebble's words to slog. Pebble calls Fatalf where it cannot go on; the process can: it reads what is
-// there and writes no more.
+// Failed is closed when the disk failed in a way that the database cannot survive, such as an fsync that reported an
+// error, or files that are gone. All calls return the reason from then on, as Err does. Nothing acknowledged is lost; the process has to start
+// again to go on.
+func (s *Store) Failed() <-chan struct{} { return s.failed }
+
+// Err is why the store failed, or nil.
+func (s *Store) Err() error {
+	select {
+	case <-s.failed:
+		return s.err
+	default:
+		return nil
+	}
+}
+
+// fail records the first failure after which the database must not be used.
+func (s *Store) fail(err error) {
+	s.end(fmt.Errorf("the store's disk failed, look after it and start the node again: %w", err))
+}
+
+func (s *Store) end(err error) {
+	s.once.Do(func() {
+		s.err = err
+		close(s.failed)
+		s.log.Error("store", "err", s.err)
+	})
+}
+
+// logger hands Pebble's words to slog.
 type logger Store
 
 func (l *logger) Infof(format string, args ...any)  { l.log.Debug(fmt.Sprintf(format, args...)) }
 func (l *logger) Errorf(format string, args ...any) { l.log.Error(fmt.Sprintf(format, args...)) }
+
+// Fatalf is called where Pebble's state in memory no longer matches the disk, and must not let it go on; but a node
+// ends in order, not here. After a failed commit Pebble only returns to our write, which asks for the outcome. Anything
+// else happens in its background goroutines: they stop where they are until the process ends.
 func (l *logger) Fatalf(format string, args ...any) {
 	(*Store)(l).fail(fmt.Errorf(format, args...))
-}
-
-// fail records the first failure after which the database must not be written to.
-func (s *Store) fail(err error) {
-	err = fmt.Errorf("store stopped writing, restart the node: %w", err)
-	if s.failed.CompareAndSwap(nil, &err) {
-		s.log.Error("store", "err", err)
+	if !strings.HasPrefix(format, "pebble: fatal commit error") {
+		select {}
 	}
-}
-
-func (s *Store) failure() error {
-	if err := s.failed.Load(); err != nil {
-		return *err
-	}
-	return nil
 }

@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -14,11 +16,11 @@ import (
 // nothing to do: what it found may be on its way to the disk only.
 //
 // The turn is given on before the fsync, so concurrent writers share one.
-func (s *Store) write(ctx context.Context, durable bool, fill func(b *pebble.Batch) error) error {
+func (s *Store) write(ctx context.Context, durable bool, fill func(b *pebble.Batch) error) (err error) {
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
-	defer s.leave()
+	defer s.leave(&err)
 	if err := s.take(ctx); err != nil {
 		return err
 	}
@@ -32,9 +34,6 @@ func (s *Store) write(ctx context.Context, durable bool, fill func(b *pebble.Bat
 
 // applyInTurn returns seq 0 if there is nothing to wait for.
 func (s *Store) applyInTurn(durable bool, fill func(b *pebble.Batch) error) (b *pebble.Batch, seq uint64, err error) {
-	if err := s.failure(); err != nil {
-		return nil, 0, err
-	}
 	b = s.db.NewBatch()
 	if err := fill(b); err != nil {
 		b.Close()
@@ -75,7 +74,7 @@ func (s *Store) wait(b *pebble.Batch, seq uint64) error {
 
 // outcome is err, or the failure that the database only told its logger.
 func (s *Store) outcome(err error) error {
-	if failure := s.failure(); failure != nil {
+	if failure := s.Err(); failure != nil {
 		return failure
 	}
 	if err != nil {
@@ -97,6 +96,8 @@ func (s *Store) take(ctx context.Context) error {
 		return nil
 	case <-full:
 		return s.disk.errFull()
+	case <-s.failed:
+		return s.err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -110,12 +111,21 @@ func (s *Store) room(n int) error {
 		return fmt.Errorf("%w: %d of %d bytes of the quota are in use; raise it, or remove models, data or jobs",
 			shard.ErrFull, s.used.Load(), s.quota)
 	}
-	return s.disk.room(n, s.disk.reserve)
+	return s.diskRoom(n, s.disk.reserve)
 }
 
 // kvShare is the part of the reserve that the key-value areas may use: a job's log must go on when blocks cannot.
 const kvShare = 4
 
 func (s *Store) kvRoom(n int) error {
-	return s.disk.room(n, s.disk.reserve/kvShare)
+	return s.diskRoom(n, s.disk.reserve/kvShare)
+}
+
+// diskRoom also notices that the directory is gone: writes to its open log would go on, to be lost with the process.
+func (s *Store) diskRoom(n int, reserve int64) error {
+	if _, err := s.disk.fs.GetDiskUsage(s.disk.dir); errors.Is(err, fs.ErrNotExist) {
+		s.damaged(err)
+		return s.Err()
+	}
+	return s.disk.room(n, reserve)
 }

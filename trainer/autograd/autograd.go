@@ -11,8 +11,9 @@
 // one order.
 //
 // Memory comes from an arena that is rewound at the start of a micro-batch: the same shapes get the same addresses and
-// nothing is allocated on the device after the first time. Where memory runs out the pass goes on doing nothing, and Err
-// says so.
+// nothing is allocated on the device after the first time. The tape itself is data in slices that keep their size, so
+// that a warm pass leaves the garbage collector alone. Where memory runs out the pass goes on doing nothing, and Err says
+// so.
 //
 // Concurrency. A Tape, its stream and its arena belong to one goroutine.
 package autograd
@@ -48,10 +49,27 @@ type Tape struct {
 	err    error  // the first error of Acquire or of a host function
 }
 
-// node turns the finished gradient of the value id into gradients of what it was made of.
+// node turns the finished gradient of the value id into gradients of what it was made of. It is data: back is a method of
+// Tape, and what that needs lies beside it. A closure would say the same and be a thousand allocations per step.
 type node struct {
 	id   int32 // 0: run always (unit borders)
-	back func(dy kernels.Tensor)
+	back func(t *Tape, n *node, dy kernels.Tensor)
+	kept
+}
+
+// kept is what an operation keeps for its backward pass; each uses a few of these.
+type kept struct {
+	x     [3]Var            // inputs
+	w, b  *Param            // weights
+	t     [2]kernels.Tensor // what forward made or was given besides: statistics, positions
+	f     float32
+	inOut bool // of a linear layer
+	rope  kernels.Rope
+	drop  kernels.Dropout
+	attn  kernels.AttnSpec
+	unit  *unit
+	host  *hostCall
+	cols  []Var // parts of a split
 }
 
 // slot is the gradient of one value.
@@ -118,24 +136,25 @@ func (t *Tape) Grad(v Var) (kernels.Tensor, bool) {
 // unwind runs the nodes from the newest down to base in reverse and forgets them.
 func (t *Tape) unwind(base int) {
 	for i := len(t.nodes) - 1; i >= base && t.err == nil; i-- {
-		n := t.nodes[i]
+		n := &t.nodes[i]
 		if n.id == 0 {
-			n.back(kernels.Tensor{})
+			n.back(t, n, kernels.Tensor{})
 		} else if s := t.grads[n.id]; s.set { // else: nobody downstream depended on it
-			n.back(s.t)
+			n.back(t, n, s.t)
 		}
 	}
+	clear(t.nodes[base:]) // they would keep what they point to alive
 	t.nodes = t.nodes[:base]
 }
 
-// made wraps y as a new value; back is recorded when a gradient is wanted.
-func (t *Tape) made(y kernels.Tensor, want bool, back func(dy kernels.Tensor)) Var {
+// made wraps y as a new value; back is recorded with what it needs when a gradient is wanted.
+func (t *Tape) made(y kernels.Tensor, want bool, back func(*Tape, *node, kernels.Tensor), k kept) Var {
 	if !want || !t.record {
 		return Var{T: y}
 	}
 	v := Var{T: y, id: int32(len(t.grads))}
 	t.grads = append(t.grads, slot{})
-	t.nodes = append(t.nodes, node{v.id, back})
+	t.nodes = append(t.nodes, node{v.id, back, k})
 	return v
 }
 

@@ -36,11 +36,18 @@ func (t *Tape) Host(f HostFunc, in []Var, shapes ...Shape) []Var {
 		outs[i].id = int32(len(t.grads))
 		t.grads = append(t.grads, slot{})
 	}
-	t.nodes = append(t.nodes, node{0, func(kernels.Tensor) { t.hostBack(f, in, outs) }})
+	t.nodes = append(t.nodes, node{0, (*Tape).hostBack, kept{host: &hostCall{f, in, outs}}})
 	return outs
 }
 
-func (t *Tape) hostBack(f HostFunc, in, outs []Var) {
+// hostCall is what the backward pass of a host function needs.
+type hostCall struct {
+	HostFunc
+	in, outs []Var
+}
+
+func (t *Tape) hostBack(n *node, _ kernels.Tensor) {
+	f, in, outs := n.host.HostFunc, n.host.in, n.host.outs
 	used := false
 	for _, v := range outs {
 		used = used || t.grads[v.id].set

@@ -8,27 +8,26 @@ func (t *Tape) Linear(x Var, w, b *Param, inOut bool) Var {
 	wt := t.W.Value(w)
 	y := t.Alloc(x.T.Rows, outs(wt, inOut))
 	t.S.MatMul(y, x.T, wt, kernels.MatMul{TB: !inOut, Bias: t.valueOf(b)})
-	return t.made(y, x.Wants() || t.trained(w) || t.trained(b), func(dy kernels.Tensor) {
-		t.linearBack(x, w, dy, inOut)
-		if t.trained(b) {
-			t.S.SumRows(t.gradOf(b), dy, kernels.Add)
-		}
-	})
+	return t.made(y, x.Wants() || t.trained(w) || t.trained(b), (*Tape).linearBack, kept{x: [3]Var{x}, w: w, b: b, inOut: inOut})
 }
 
 // AddLinear is y += x·Wᵀ in place: y's tensor must not have been read yet. It is how an adapter joins a linear layer
 // without a second output.
 func (t *Tape) AddLinear(y, x Var, w *Param) Var {
 	t.S.MatMul(y.T, x.T, t.W.Value(w), kernels.MatMul{TB: true, Mode: kernels.Add})
-	back := func(dy kernels.Tensor) { t.linearBack(x, w, dy, false) }
+	k := kept{x: [3]Var{x}, w: w}
 	if y.id == 0 {
-		return t.made(y.T, x.Wants() || t.trained(w), back)
+		return t.made(y.T, x.Wants() || t.trained(w), (*Tape).linearBack, k)
 	}
-	t.nodes = append(t.nodes, node{y.id, back}) // the sum has the gradient of each of its terms
+	t.nodes = append(t.nodes, node{y.id, (*Tape).linearBack, k}) // the sum has the gradient of each of its terms
 	return y
 }
 
-func (t *Tape) linearBack(x Var, w *Param, dy kernels.Tensor, inOut bool) {
+func (t *Tape) linearBack(n *node, dy kernels.Tensor) {
+	x, w, inOut := n.x[0], n.w, n.inOut
+	if t.trained(n.b) {
+		t.S.SumRows(t.gradOf(n.b), dy, kernels.Add)
+	}
 	if x.Wants() {
 		dx, mode := t.dst(x)
 		t.S.MatMul(dx, dy, t.W.Value(w), kernels.MatMul{TB: inOut, Mode: mode})

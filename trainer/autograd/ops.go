@@ -10,53 +10,66 @@ type Rows struct{ IDs, Order kernels.Tensor } // I32 (N, 1)
 func (t *Tape) Gather(table *Param, r Rows) Var {
 	y := t.Alloc(r.IDs.Rows, table.Cols)
 	t.S.GatherRows(y, t.W.Value(table), r.IDs)
-	return t.made(y, t.trained(table), func(dy kernels.Tensor) {
-		t.S.ScatterAddRows(t.gradOf(table), dy, r.IDs, r.Order)
-	})
+	return t.made(y, t.trained(table), (*Tape).gatherBack, kept{w: table, t: [2]kernels.Tensor{r.IDs, r.Order}})
+}
+
+func (t *Tape) gatherBack(n *node, dy kernels.Tensor) {
+	t.S.ScatterAddRows(t.gradOf(n.w), dy, n.t[0], n.t[1])
 }
 
 // Add is a + b.
 func (t *Tape) Add(a, b Var) Var {
 	y := t.Alloc(a.T.Rows, a.T.Cols)
 	t.S.Add(y, a.T, b.T)
-	return t.made(y, a.Wants() || b.Wants(), func(dy kernels.Tensor) {
-		for _, v := range [2]Var{a, b} {
-			if v.Wants() {
-				d, mode := t.dst(v)
-				t.S.Scale(d, dy, 1, mode)
-			}
+	return t.made(y, a.Wants() || b.Wants(), (*Tape).addBack, kept{x: [3]Var{a, b}})
+}
+
+func (t *Tape) addBack(n *node, dy kernels.Tensor) {
+	for _, v := range n.x[:2] {
+		if v.Wants() {
+			d, mode := t.dst(v)
+			t.S.Scale(d, dy, 1, mode)
 		}
-	})
+	}
 }
 
 // Scale is f·x.
 func (t *Tape) Scale(x Var, f float32) Var {
 	y := t.Alloc(x.T.Rows, x.T.Cols)
 	t.S.Scale(y, x.T, f, kernels.Set)
-	return t.made(y, x.Wants(), func(dy kernels.Tensor) {
-		d, mode := t.dst(x)
-		t.S.Scale(d, dy, f, mode)
-	})
+	return t.made(y, x.Wants(), (*Tape).scaleBack, kept{x: [3]Var{x}, f: f})
+}
+
+func (t *Tape) scaleBack(n *node, dy kernels.Tensor) {
+	d, mode := t.dst(n.x[0])
+	t.S.Scale(d, dy, n.f, mode)
 }
 
 // RMSNorm is x / rms(x) · w (Zhang and Sennrich 2019, arXiv:1910.07467).
 func (t *Tape) RMSNorm(x Var, w *Param, eps float32) Var {
 	y, rstd := t.Alloc(x.T.Rows, x.T.Cols), t.Alloc(x.T.Rows, 1)
 	t.S.RMSNorm(y, rstd, x.T, t.W.Value(w), eps, 0)
-	return t.made(y, x.Wants() || t.trained(w), func(dy kernels.Tensor) {
-		dx, mode := t.dstOrScratch(x)
-		t.S.RMSNormBack(dx, t.gradOf(w), dy, x.T, t.W.Value(w), rstd, 0, mode)
-	})
+	return t.made(y, x.Wants() || t.trained(w), (*Tape).rmsNormBack, kept{x: [3]Var{x}, w: w, t: [2]kernels.Tensor{rstd}})
+}
+
+func (t *Tape) rmsNormBack(n *node, dy kernels.Tensor) {
+	x, rstd := n.x[0], n.t[0]
+	dx, mode := t.dstOrScratch(x)
+	t.S.RMSNormBack(dx, t.gradOf(n.w), dy, x.T, t.W.Value(n.w), rstd, 0, mode)
 }
 
 // LayerNorm is (x - mean) / std · w + b (Ba et al. 2016, arXiv:1607.06450).
 func (t *Tape) LayerNorm(x Var, w, b *Param, eps float32) Var {
 	y, stat := t.Alloc(x.T.Rows, x.T.Cols), t.Alloc(x.T.Rows, 2)
 	t.S.LayerNorm(y, stat, x.T, t.W.Value(w), t.valueOf(b), eps)
-	return t.made(y, x.Wants() || t.trained(w) || t.trained(b), func(dy kernels.Tensor) {
-		dx, mode := t.dstOrScratch(x)
-		t.S.LayerNormBack(dx, t.gradOf(w), t.gradOf(b), dy, x.T, t.W.Value(w), stat, mode)
-	})
+	return t.made(y, x.Wants() || t.trained(w) || t.trained(b), (*Tape).layerNormBack,
+		kept{x: [3]Var{x}, w: w, b: b, t: [2]kernels.Tensor{stat}})
+}
+
+func (t *Tape) layerNormBack(n *node, dy kernels.Tensor) {
+	x, stat := n.x[0], n.t[0]
+	dx, mode := t.dstOrScratch(x)
+	t.S.LayerNormBack(dx, t.gradOf(n.w), t.gradOf(n.b), dy, x.T, t.W.Value(n.w), stat, mode)
 }
 
 // Rope rotates pairs (i, i+headDim/2) of each head by pos·freq (Su et al. 2021, arXiv:2104.09864).
@@ -64,43 +77,53 @@ func (t *Tape) Rope(x Var, pos, freq kernels.Tensor, heads, headDim int) Var {
 	y := t.Alloc(x.T.Rows, x.T.Cols)
 	o := kernels.Rope{HeadDim: headDim, Scale: 1}
 	t.S.Rope(y, x.T, pos, freq, heads, o)
-	return t.made(y, x.Wants(), func(dy kernels.Tensor) {
-		back := o
-		var dx kernels.Tensor
-		dx, back.Mode = t.dst(x)
-		back.Inverse = true
-		t.S.Rope(dx, dy, pos, freq, heads, back)
-	})
+	return t.made(y, x.Wants(), (*Tape).ropeBack, kept{x: [3]Var{x}, t: [2]kernels.Tensor{pos, freq}, rope: o})
+}
+
+func (t *Tape) ropeBack(n *node, dy kernels.Tensor) {
+	dx, mode := t.dst(n.x[0])
+	o := n.rope
+	o.Inverse, o.Mode = true, mode
+	t.S.Rope(dx, dy, n.t[0], n.t[1], dx.Cols/o.HeadDim, o)
 }
 
 // SwiGLU is silu(gate)·up (Shazeer 2020, arXiv:2002.05202).
 func (t *Tape) SwiGLU(gate, up Var) Var {
 	y := t.Alloc(gate.T.Rows, gate.T.Cols)
 	t.S.SwiGLU(y, gate.T, up.T)
-	return t.made(y, gate.Wants() || up.Wants(), func(dy kernels.Tensor) {
-		d, mode := t.together(gate, up)
-		t.S.SwiGLUBack(d[0], d[1], dy, gate.T, up.T, mode)
-	})
+	return t.made(y, gate.Wants() || up.Wants(), (*Tape).swiGLUBack, kept{x: [3]Var{gate, up}})
+}
+
+func (t *Tape) swiGLUBack(n *node, dy kernels.Tensor) {
+	d, mode := t.together(n.x[:2])
+	t.S.SwiGLUBack(d[0], d[1], dy, n.x[0].T, n.x[1].T, mode)
 }
 
 // GELU is the tanh form (Hendrycks and Gimpel 2016, arXiv:1606.08415).
 func (t *Tape) GELU(x Var) Var {
 	y := t.Alloc(x.T.Rows, x.T.Cols)
 	t.S.GELU(y, x.T)
-	return t.made(y, x.Wants(), func(dy kernels.Tensor) {
-		dx, mode := t.dst(x)
-		t.S.GELUBack(dx, dy, x.T, mode)
-	})
+	return t.made(y, x.Wants(), (*Tape).geluBack, kept{x: [3]Var{x}})
+}
+
+func (t *Tape) geluBack(n *node, dy kernels.Tensor) {
+	dx, mode := t.dst(n.x[0])
+	t.S.GELUBack(dx, dy, n.x[0].T, mode)
 }
 
 // Attention is softmax(q·kᵀ·scale)·v per head, causal within each sequence.
 func (t *Tape) Attention(q, k, v Var, spec kernels.AttnSpec) Var {
 	o, lse := t.Alloc(q.T.Rows, q.T.Cols), t.Alloc(q.T.Rows, spec.Heads)
 	t.S.Attention(o, lse, q.T, k.T, v.T, spec)
-	return t.made(o, q.Wants() || k.Wants() || v.Wants(), func(do kernels.Tensor) {
-		d, mode := t.together(q, k, v)
-		t.S.AttentionBack(d[0], d[1], d[2], do, q.T, k.T, v.T, o, lse, spec, mode)
-	})
+	return t.made(o, q.Wants() || k.Wants() || v.Wants(), (*Tape).attentionBack,
+		kept{x: [3]Var{q, k, v}, t: [2]kernels.Tensor{o, lse}, attn: spec})
+}
+
+func (t *Tape) attentionBack(n *node, do kernels.Tensor) {
+	q, k, v := n.x[0], n.x[1], n.x[2]
+	o, lse := n.t[0], n.t[1]
+	d, mode := t.together(n.x[:])
+	t.S.AttentionBack(d[0], d[1], d[2], do, q.T, k.T, v.T, o, lse, n.attn, mode)
 }
 
 // Drop keeps an element with probability 1-o.Rate and scales what it keeps; it draws by counters, so backward draws the
@@ -108,10 +131,12 @@ func (t *Tape) Attention(q, k, v Var, spec kernels.AttnSpec) Var {
 func (t *Tape) Drop(x Var, o kernels.Dropout) Var {
 	y := t.Alloc(x.T.Rows, x.T.Cols)
 	t.S.Drop(y, x.T, o, kernels.Set)
-	return t.made(y, x.Wants(), func(dy kernels.Tensor) {
-		dx, mode := t.dst(x)
-		t.S.Drop(dx, dy, o, mode)
-	})
+	return t.made(y, x.Wants(), (*Tape).dropBack, kept{x: [3]Var{x}, drop: o})
+}
+
+func (t *Tape) dropBack(n *node, dy kernels.Tensor) {
+	dx, mode := t.dst(n.x[0])
+	t.S.Drop(dx, dy, n.drop, mode)
 }
 
 // Split cuts x by columns without copying. Nothing else may read x afterwards.
@@ -127,31 +152,31 @@ func (t *Tape) Split(x Var, widths ...int) []Var {
 		lo += w
 	}
 	if x.Wants() {
-		t.nodes = append(t.nodes, node{0, func(kernels.Tensor) { t.joinColumns(x, vs) }})
+		t.nodes = append(t.nodes, node{0, (*Tape).splitBack, kept{x: [3]Var{x}, cols: vs}})
 	}
 	return vs
 }
 
-// joinColumns completes the gradient of a split value: columns that nobody used get zero.
-func (t *Tape) joinColumns(x Var, parts []Var) {
+// splitBack completes the gradient of a split value: columns that nobody used get zero.
+func (t *Tape) splitBack(n *node, _ kernels.Tensor) {
 	used := false
-	for _, p := range parts {
+	for _, p := range n.cols {
 		used = used || t.grads[p.id].set
 	}
 	if !used {
 		return
 	}
-	for _, p := range parts {
+	for _, p := range n.cols {
 		if d, mode := t.dst(p); mode == kernels.Set {
 			t.S.Fill(d, 0)
 		}
 	}
-	t.grads[x.id].set = true
+	t.grads[n.x[0].id].set = true
 }
 
 // together gives the gradients of several values one mode: where some were written before and others not, the others
 // are cleared and all are added to.
-func (t *Tape) together(vs ...Var) (d [3]kernels.Tensor, mode kernels.Mode) {
+func (t *Tape) together(vs []Var) (d [3]kernels.Tensor, mode kernels.Mode) {
 	var modes [3]kernels.Mode
 	for i, v := range vs {
 		d[i], modes[i] = t.dstOrScratch(v)

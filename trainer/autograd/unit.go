@@ -2,6 +2,12 @@ package autograd
 
 import "github.com/seed-7b27c88a/shoal/kernels"
 
+// unit is a part of the model as the backward pass sees it.
+type unit struct {
+	units []int
+	f     func(Var) Var
+}
+
 // Unit runs f with the weights of the named units at hand, in this pass and again in the backward pass. Without
 // recording, a unit that keeps the shape of its input (the residual stream) keeps the memory of its result alone. x is
 // the empty Var for a unit that makes its input itself. After an error units do nothing.
@@ -17,12 +23,17 @@ func (t *Tape) Unit(x Var, units []int, f func(Var) Var) Var {
 		return f(x)
 	}
 	// The end of the unit forward is its beginning backward, and the other way round.
-	t.nodes = append(t.nodes, node{0, func(kernels.Tensor) { t.release(units, true) }})
+	u := &unit{units, f}
+	t.nodes = append(t.nodes, node{0, (*Tape).leave, kept{unit: u}})
 	y := f(x)
-	t.nodes = append(t.nodes, node{0, func(kernels.Tensor) { t.acquire(units) }})
+	t.nodes = append(t.nodes, node{0, (*Tape).enter, kept{unit: u}})
 	t.release(units, false)
 	return y
 }
+
+func (t *Tape) enter(n *node, _ kernels.Tensor) { t.acquire(n.unit.units) }
+
+func (t *Tape) leave(n *node, _ kernels.Tensor) { t.release(n.unit.units, true) }
 
 // Checkpoint is Unit that keeps only the input and the output and computes the rest again in the backward pass
 // (Chen et al. 2016, arXiv:1604.06174). The output has the input's shape: it is the residual stream.
@@ -31,7 +42,7 @@ func (t *Tape) Checkpoint(x Var, units []int, f func(Var) Var) Var {
 	if !t.record || t.Err() != nil {
 		return y
 	}
-	return t.made(y.T, true, func(dy kernels.Tensor) { t.again(x, dy, units, f) })
+	return t.made(y.T, true, (*Tape).again, kept{x: [3]Var{x}, unit: &unit{units, f}})
 }
 
 // forget runs f without recording and keeps nothing but a copy of its result.
@@ -50,7 +61,8 @@ func (t *Tape) forget(x Var, units []int, f func(Var) Var) Var {
 }
 
 // again records f once more on top of the tape, runs that part backward and forgets it.
-func (t *Tape) again(x Var, dy kernels.Tensor, units []int, f func(Var) Var) {
+func (t *Tape) again(n *node, dy kernels.Tensor) {
+	x, units, f := n.x[0], n.unit.units, n.unit.f
 	if !t.acquire(units) {
 		return
 	}

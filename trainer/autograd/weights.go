@@ -2,6 +2,7 @@ package autograd
 
 import (
 	"context"
+	"maps"
 
 	"github.com/seed-7b27c88a/shoal/kernels"
 )
@@ -33,6 +34,15 @@ func (r *Resident) Freeze(p *Param, v kernels.Tensor) { r.values[p] = v }
 func (r *Resident) Train(p *Param, w, g kernels.Tensor) {
 	r.values[p] = window(w, p)
 	r.grads[p] = window(g, p)
+}
+
+// With is r with the flat vector w, without gradients, behind the weights of ps.
+func (r *Resident) With(ps []*Param, w kernels.Tensor) *Resident {
+	c := &Resident{values: maps.Clone(r.values)}
+	for _, p := range ps {
+		c.values[p] = window(w, p)
+	}
+	return c
 }
 
 func window(flat kernels.Tensor, p *Param) kernels.Tensor {

@@ -24,10 +24,14 @@ type Options struct {
 
 // Stats count what Build met.
 type Stats struct {
-	Rows      int    `json:"rows"`       // positions to train on
-	Held      int    `json:"held"`       // positions held out
-	Tokens    uint64 `json:"tokens"`     // of both
-	Targets   uint64 `json:"targets"`    // of both
+	Rows    int    `json:"rows"`    // positions to train on
+	Held    int    `json:"held"`    // positions held out
+	Tokens  uint64 `json:"tokens"`  // of both
+	Targets uint64 `json:"targets"` // of both
+	// Of them, those of the positions held out.
+	HeldTokens  uint64 `json:"held_tokens"`
+	HeldTargets uint64 `json:"held_targets"`
+
 	Longest   int    `json:"longest"`    // tokens, after cutting
 	Truncated int    `json:"truncated"`  // rows that were cut
 	CutTokens uint64 `json:"cut_tokens"` // that cutting dropped
@@ -135,6 +139,7 @@ func (b *builder) total() Stats {
 	s := b.stats
 	s.Rows, s.Held = int(b.train.rows), int(b.val.rows)
 	s.Tokens, s.Targets = b.train.tokens+b.val.tokens, b.train.targets+b.val.targets
+	s.HeldTokens, s.HeldTargets = b.val.tokens, b.val.targets
 	return s
 }
 

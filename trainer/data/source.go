@@ -24,7 +24,7 @@ type Source struct {
 // File is the Source of a JSONL file, plain or compressed (.gz, .zst).
 func File(path, typ string) Source {
 	return Source{Name: filepath.Base(path), Type: typ, Open: func() (io.ReadCloser, error) {
-		f, err := os.Open(path)
+		f, err := openRegular(path)
 		if err != nil {
 			return nil, err
 		}
@@ -35,6 +35,31 @@ func File(path, typ string) Source {
 		}
 		return r, nil
 	}}
+}
+
+// openRegular opens a file whose end is certain to come. It looks before it opens, because opening a FIFO already waits
+// for a writer, and rows are read more than once.
+func openRegular(path string) (*os.File, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is a %s, not a regular file; write the rows to a file and name that", path, kindOf(st.Mode()))
+	}
+	return os.Open(path)
+}
+
+func kindOf(m os.FileMode) string {
+	switch {
+	case m.IsDir():
+		return "directory"
+	case m&os.ModeNamedPipe != 0:
+		return "pipe"
+	case m&os.ModeSocket != 0:
+		return "socket"
+	}
+	return "device"
 }
 
 type readCloser struct {

@@ -19,12 +19,21 @@ func newCache(dev kernels.Device, c *model.Config, rows int) (*cache, error) {
 		for _, dst := range []*[]kernels.Tensor{&k.keys, &k.values} {
 			t, err := kernels.Alloc(dev, dtype.F32, rows, c.KVHeads*c.HeadDim)
 			if err != nil {
+				k.free(dev)
 				return nil, err
 			}
 			*dst = append(*dst, t)
 		}
 	}
 	return k, nil
+}
+
+// free gives the memory back.
+func (k *cache) free(dev kernels.Device) {
+	for _, t := range append(k.keys, k.values...) {
+		kernels.Free(dev, t.Buf)
+	}
+	k.keys, k.values = nil, nil
 }
 
 // begin says which rows the next pass writes.

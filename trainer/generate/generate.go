@@ -2,13 +2,14 @@
 //
 // Sampling draws by counters: the same seed, prompt and model give the same text, on any machine whose logits agree.
 //
-// Concurrency. A Generator belongs to one goroutine at a time.
+// Concurrency. A Generator belongs to one goroutine at a time. Close gives its device memory back.
 package generate
 
 import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"iter"
 	"math"
@@ -32,11 +33,15 @@ type Options struct {
 
 // Generator is a model, with an adapter or without, ready to continue prompts.
 type Generator struct {
-	stage *stage.Stage
-	dev   kernels.Device
-	cache *cache
-	eos   []int
+	stage  *stage.Stage
+	own    bool // the stage was made here
+	closed bool
+	cache  *cache
+	eos    []int
 }
+
+// ErrClosed: the generator was closed.
+var ErrClosed = errors.New("the generator is closed")
 
 // Open loads the model in base, and over it the adapter in adapter if that is not nil.
 func Open(dev kernels.Device, base, adapter model.Files) (*Generator, error) {
@@ -45,28 +50,34 @@ func Open(dev kernels.Device, base, adapter model.Files) (*Generator, error) {
 		return nil, fmt.Errorf("open model: %w", err)
 	}
 	defer m.Close()
-	if adapter == nil {
-		s, err := stage.New(dev, m, nil, nil, 0)
+	var over stage.Adapter
+	if adapter != nil {
+		lora, err := peft.Open(m, adapter, 0)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("open adapter: %w", err)
 		}
-		return New(dev, s), nil
+		defer lora.Close()
+		over = lora
 	}
-	lora, err := peft.Open(m, adapter, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open adapter: %w", err)
-	}
-	defer lora.Close()
-	s, err := stage.New(dev, m, lora, nil, 0)
+	s, err := stage.New(dev, m, over, nil, 0)
 	if err != nil {
 		return nil, err
 	}
-	return New(dev, s), nil
+	g := New(s)
+	g.own = true
+	return g, nil
 }
 
-// New generates with a stage that is there already.
-func New(dev kernels.Device, s *stage.Stage) *Generator {
-	return &Generator{stage: s, dev: dev, eos: s.Model.Config.EOS}
+// New generates with a stage that is there already and stays the caller's to close, after the generator.
+func New(s *stage.Stage) *Generator { return &Generator{stage: s, eos: s.Model.Config.EOS} }
+
+// Close gives the device memory back. A Generator that is used afterwards gives ErrClosed. It may be called again.
+func (g *Generator) Close() {
+	g.closed = true
+	g.dropCache()
+	if g.own {
+		g.stage.Close()
+	}
 }
 
 // Limit is how many tokens prompt and text may have together.
@@ -76,6 +87,10 @@ func (g *Generator) Limit() int { return g.stage.Model.Config.MaxPos }
 // reached, or the consumer stops. An error ends the sequence.
 func (g *Generator) Tokens(ctx context.Context, prompt []int32, o Options) iter.Seq2[int32, error] {
 	return func(yield func(int32, error) bool) {
+		if g.closed {
+			yield(0, ErrClosed)
+			return
+		}
 		room := g.Limit() - len(prompt)
 		if o.MaxTokens > 0 {
 			room = min(room, o.MaxTokens)
@@ -98,6 +113,10 @@ func (g *Generator) Tokens(ctx context.Context, prompt []int32, o Options) iter.
 				return
 			}
 			past += len(next)
+			if top := float64(logits[argMax(logits)]); math.IsNaN(top) || math.IsInf(top, 0) {
+				yield(0, errNonFinite)
+				return
+			}
 			id := pick(logits, o, i)
 			if g.ends(id, o) || !yield(int32(id), nil) {
 				return
@@ -122,22 +141,35 @@ func (g *Generator) ends(id int, o Options) bool {
 	return slices.Contains(o.Stop, id) || !o.IgnoreEOS && slices.Contains(g.eos, id)
 }
 
-// reserve makes a cache for n tokens where the one of before is too small. The size doubles, because a device keeps
-// its memory until it is closed.
+// reserve makes a cache for n tokens where the one of before is too small. The size doubles, so that a conversation
+// that grows by a few tokens each time takes memory rarely.
 func (g *Generator) reserve(n int) error {
 	if g.cache != nil && g.cache.rows >= n {
 		return nil
 	}
 	if g.cache != nil {
-		n = max(n, 2*g.cache.rows)
+		n = max(n, min(2*g.cache.rows, g.Limit()))
+		g.dropCache()
 	}
-	c, err := newCache(g.dev, g.stage.Model.Config, n)
+	c, err := newCache(g.stage.Stream.Device(), g.stage.Model.Config, n)
 	if err != nil {
 		return fmt.Errorf("cache for %d tokens: %w", n, err)
 	}
 	g.cache = c
 	return nil
 }
+
+// dropCache gives the cache's memory back. A generation that was cancelled may have left commands that write to it.
+func (g *Generator) dropCache() {
+	if g.cache == nil {
+		return
+	}
+	_ = g.stage.Stream.Sync(context.Background()) // the next pass reports its error
+	g.cache.free(g.stage.Stream.Device())
+	g.cache = nil
+}
+
+var errNonFinite = errors.New("the logits are not finite: the model's or the adapter's weights are broken; use another checkpoint")
 
 // pick takes the i-th new token from its logits.
 func pick(logits []float32, o Options, i int) int {

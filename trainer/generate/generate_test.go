@@ -2,9 +2,11 @@ package generate_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 
+	"github.com/seed-7b27c88a/shoal/kernels"
 	"github.com/seed-7b27c88a/shoal/shard/safetensors"
 	"github.com/seed-7b27c88a/shoal/trainer/generate"
 	"github.com/seed-7b27c88a/shoal/trainer/model/modeltest"
@@ -139,5 +141,114 @@ func TestSeeds(t *testing.T) {
 	}
 	if slices.Equal(run(1), run(2)) {
 		t.Error("two seeds give one text")
+	}
+}
+
+// short is a device that gives memory a number of times.
+type short struct {
+	kernels.Device
+	left int
+}
+
+func (d *short) Alloc(n int) (*kernels.Buffer, error) {
+	if d.left == 0 {
+		return nil, errors.New("no memory left")
+	}
+	d.left--
+	return d.Device.Alloc(n)
+}
+
+func (d *short) Free(b *kernels.Buffer) { kernels.Free(d.Device, b) }
+
+// TestMemory: generators come and go, caches grow, memory runs out, and the device has what it had.
+func TestMemory(t *testing.T) {
+	dir := t.TempDir()
+	if err := tiny.Write(dir, tiny.Shape{}, 4); err != nil {
+		t.Fatal(err)
+	}
+	dev := &short{Device: modeltest.Device(t), left: 1 << 20}
+	for range 5 {
+		g, err := generate.Open(dev, safetensors.Dir(dir), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := 1; n < 100; n *= 3 { // each needs a larger cache
+			if _, err := g.All(t.Context(), make([]int32, n), generate.Options{MaxTokens: 2, IgnoreEOS: true}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		g.Close()
+		g.Close()
+		if n := dev.Info().InUse; n != 0 {
+			t.Fatalf("%d bytes are in use", n)
+		}
+		if _, err := g.All(t.Context(), []int32{3}, generate.Options{}); !errors.Is(err, generate.ErrClosed) {
+			t.Errorf("a closed generator: %v", err)
+		}
+	}
+	for room, went := 0, false; !went; room++ {
+		dev.left = room
+		g, err := generate.Open(dev, safetensors.Dir(dir), nil)
+		if err == nil {
+			_, err = g.All(t.Context(), []int32{3}, generate.Options{MaxTokens: 2, IgnoreEOS: true})
+			went = err == nil
+			g.Close()
+		}
+		if n := dev.Info().InUse; n != 0 {
+			t.Fatalf("%d bytes are in use after memory ran out at allocation %d", n, room)
+		}
+	}
+}
+
+// halting cancels a pass at its n-th command batch or transfer.
+type halting struct {
+	kernels.Device
+	stop func()
+	n    int
+}
+
+func (h *halting) Write(dst kernels.Tensor, src []byte) error {
+	if h.n--; h.n == 0 {
+		h.stop()
+	}
+	return h.Device.Write(dst, src)
+}
+
+func (h *halting) Free(b *kernels.Buffer) { kernels.Free(h.Device, b) }
+
+// TestCancelledThenLonger: what a cancelled pass left to do is done before its cache goes.
+func TestCancelledThenLonger(t *testing.T) {
+	dir := t.TempDir()
+	if err := tiny.Write(dir, tiny.Shape{}, 4); err != nil {
+		t.Fatal(err)
+	}
+	dev := &halting{Device: modeltest.Device(t)}
+	g, err := generate.Open(dev, safetensors.Dir(dir), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	long := make([]int32, 40)
+	want, err := g.All(t.Context(), long, generate.Options{MaxTokens: 3, IgnoreEOS: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; ; n++ {
+		g, err := generate.Open(dev, safetensors.Dir(dir), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		dev.n, dev.stop = n, stop
+		_, err = g.All(ctx, []int32{3, 4, 5}, generate.Options{MaxTokens: 1, IgnoreEOS: true})
+		stop()
+		got, err2 := g.All(t.Context(), long, generate.Options{MaxTokens: 3, IgnoreEOS: true})
+		if err2 != nil || !slices.Equal(got, want) {
+			t.Fatalf("after a cancellation at transfer %d: %v, %v; want %v", n, got, err2, want)
+		}
+		g.Close()
+		if err == nil {
+			return // the pass has fewer transfers
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -76,7 +77,16 @@ func decodeScalar(n *node, v reflect.Value, path string) error {
 	if err := setNumber(v, n.text); err != nil {
 		return wrong(n, path, scalarName(v))
 	}
+	if v.IsZero() && slices.Contains(neverZero(), path) {
+		return fmt.Errorf("%s%s is %s; choose a positive number, or leave the key out for the default", at(n.line), path, clip(n.text, 40))
+	}
 	return nil
+}
+
+// neverZero lists the keys whose zero cannot be meant: Validate, which cannot tell it from a key that is left out,
+// would put the default in its place.
+func neverZero() []string {
+	return []string{"lora_r", "lora_alpha", "micro_batch_size", "global_batch_size", "optimizer.eps", "swarm.min_peers", "checkpoint.every_steps"}
 }
 
 func setNumber(v reflect.Value, text string) error {

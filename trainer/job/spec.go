@@ -16,14 +16,14 @@ type Spec struct {
 	Seed      uint64 `yaml:"seed" json:"seed" cbor:"seed"`
 	DType     string `yaml:"dtype" json:"dtype" cbor:"dtype"` // fp32
 
-	Adapter           string   `yaml:"adapter" json:"adapter" cbor:"adapter"` // lora | none
+	Adapter           string   `yaml:"adapter" json:"adapter" cbor:"adapter"` // lora | none; default none, or lora if lora_model_dir is set
 	LoraR             int      `yaml:"lora_r" json:"lora_r,omitempty" cbor:"lora_r"`
 	LoraAlpha         float64  `yaml:"lora_alpha" json:"lora_alpha,omitempty" cbor:"lora_alpha"`
 	LoraDropout       float64  `yaml:"lora_dropout" json:"lora_dropout,omitempty" cbor:"lora_dropout"`
 	LoraTargetModules []string `yaml:"lora_target_modules" json:"lora_target_modules,omitempty" cbor:"lora_target_modules"`
 	LoraTargetLinear  bool     `yaml:"lora_target_linear" json:"lora_target_linear,omitempty" cbor:"lora_target_linear"`
 	LoraRSLora        bool     `yaml:"lora_rslora" json:"lora_rslora,omitempty" cbor:"lora_rslora"`
-	LoraModelDir      string   `yaml:"lora_model_dir" json:"lora_model_dir,omitempty" cbor:"lora_model_dir"`
+	LoraModelDir      string   `yaml:"lora_model_dir" json:"lora_model_dir,omitempty" cbor:"lora_model_dir"` // start from this adapter; see Adopt
 
 	Datasets      []Dataset `yaml:"datasets" json:"datasets" cbor:"datasets"`
 	ValSetSize    float64   `yaml:"val_set_size" json:"val_set_size,omitempty" cbor:"val_set_size"` // < 1: fraction; ≥ 1: rows

@@ -30,6 +30,7 @@ const (
 	maxRank     = 1 << 14
 	maxList     = 256
 	maxString   = 4096 // bytes
+	maxName     = 128  // bytes
 )
 
 // Validate writes the defaults in and refuses what is missing, out of range or contradictory; the error names the
@@ -48,7 +49,7 @@ func (s *Spec) Validate() error {
 }
 
 func (s *Spec) fill() {
-	or(&s.Name, path.Base(strings.TrimRight(strings.TrimPrefix(s.BaseModel, "hf:"), "/")))
+	or(&s.Name, nameFrom(s.BaseModel))
 	or(&s.DType, FP32)
 	if s.Adapter == "" {
 		s.Adapter = AdapterNone
@@ -84,6 +85,39 @@ func (s *Spec) fill() {
 	or(&s.Checkpoint.EverySteps, 10)
 }
 
+// nameFrom makes a job's name of what its model is called: the last element, without revision, and with a dash for
+// each character that a name cannot have.
+func nameFrom(ref string) string {
+	if hub, ok := strings.CutPrefix(ref, "hf:"); ok {
+		ref, _, _ = strings.Cut(hub, "@")
+	}
+	name := strings.Map(func(r rune) rune {
+		if nameRune(r) {
+			return r
+		}
+		return '-'
+	}, path.Base(strings.TrimRight(ref, "/")))
+	name = strings.TrimLeft(name, "._-")
+	if name == "" {
+		return "job"
+	}
+	return name[:min(len(name), maxName)]
+}
+
+// nameRune: names of jobs, models and data share one alphabet, which is safe in paths and terminals.
+func nameRune(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-'
+}
+
+// checkName refuses what could be a path: name becomes the directory of the result.
+func checkName(name string) error {
+	bad := func(r rune) bool { return !nameRune(r) }
+	if name == "" || len(name) > maxName || strings.ContainsFunc(name, bad) || strings.ContainsRune("._-", rune(name[0])) {
+		return fmt.Errorf("name is %q; use letters, digits, . _ and -, beginning with a letter or digit, at most %d", clip(name, 40), maxName)
+	}
+	return nil
+}
+
 func or[T comparable](v *T, def T) {
 	if *v == *new(T) {
 		*v = def
@@ -102,10 +136,7 @@ func (s *Spec) checkHead() error {
 	if err := checkStrings("base_model", s.BaseModel); err != nil {
 		return err
 	}
-	if len(s.Name) > 128 {
-		return errors.New("name is longer than 128 bytes; shorten it")
-	}
-	if err := checkStrings("name", s.Name); err != nil {
+	if err := checkName(s.Name); err != nil {
 		return err
 	}
 	return oneOf("dtype", s.DType, FP32)
@@ -235,6 +266,8 @@ func (s *Spec) checkScheduler() error {
 	switch {
 	case c.WarmupSteps < 0:
 		return fmt.Errorf("lr_scheduler.warmup_steps is %d; choose 0 or more", c.WarmupSteps)
+	case s.MaxSteps > 0 && c.WarmupSteps > s.MaxSteps:
+		return fmt.Errorf("lr_scheduler.warmup_steps %d is more than max_steps %d, the learning rate would never be reached; lower the first", c.WarmupSteps, s.MaxSteps)
 	case !(c.MinLRRatio >= 0 && c.MinLRRatio <= 1):
 		return fmt.Errorf("lr_scheduler.min_lr_ratio is %v; choose a number from 0 to 1", c.MinLRRatio)
 	}

@@ -57,6 +57,9 @@ func TestValidateRefuses(t *testing.T) {
 		"optimizer.lr=":                          "optimizer.lr is missing",
 		"optimizer.lr=-1":                        "optimizer.lr is -1",
 		"optimizer.lr=NaN":                       "optimizer.lr is NaN",
+		"name=../up":                             "use letters, digits",
+		"name=/etc/x":                            "use letters, digits",
+		"name=..":                                "beginning with a letter or digit",
 		"optimizer.name=adam":                    "choose adamw",
 		"optimizer.betas=[0.9]":                  "write two",
 		"optimizer.betas=[0.9,1]":                "optimizer.betas is",
@@ -65,11 +68,12 @@ func TestValidateRefuses(t *testing.T) {
 		"max_grad_norm=-1":                       "max_grad_norm is -1",
 		"lr_scheduler.name=step":                 "choose constant, linear, cosine",
 		"lr_scheduler.warmup_steps=-1":           "warmup_steps is -1",
-		"lr_scheduler.min_lr_ratio=2":            "min_lr_ratio is 2",
-		"swarm.min_peers=-1":                     "min_peers is -1",
-		"swarm.min_peers=3 swarm.max_peers=2":    "raise the first",
-		"checkpoint.every_steps=-1":              "checkpoint.every_steps is -1",
-		"eval.every_steps=5":                     "set val_set_size",
+		"max_steps=5 num_epochs= lr_scheduler.warmup_steps=6": "is more than max_steps 5",
+		"lr_scheduler.min_lr_ratio=2":                         "min_lr_ratio is 2",
+		"swarm.min_peers=-1":                                  "min_peers is -1",
+		"swarm.min_peers=3 swarm.max_peers=2":                 "raise the first",
+		"checkpoint.every_steps=-1":                           "checkpoint.every_steps is -1",
+		"eval.every_steps=5":                                  "set val_set_size",
 	} {
 		s, err := Parse([]byte(small))
 		if err != nil {
@@ -82,6 +86,36 @@ func TestValidateRefuses(t *testing.T) {
 		}
 		if err := s.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", set, err, want)
+		}
+	}
+}
+
+func TestNameFromModel(t *testing.T) {
+	for ref, want := range map[string]string{
+		"models/tiny/":       "tiny",
+		"hf:owner/name@main": "name",
+		"my model (v2)":      "my-model--v2-",
+		".":                  "job",
+		"..":                 "job",
+		"/":                  "job",
+		"./.cache":           "cache",
+	} {
+		s, _ := Parse([]byte(small))
+		s.BaseModel = ref
+		if err := s.Validate(); err != nil || s.Name != want {
+			t.Errorf("%s: name %q, %v; want %q", ref, s.Name, err, want)
+		}
+	}
+}
+
+func TestZeroIsNoDefault(t *testing.T) {
+	for _, key := range neverZero() {
+		var s Spec
+		if err := s.Set(key + "=0"); err == nil || !strings.Contains(err.Error(), key+" is 0; choose a positive number") {
+			t.Errorf("%s: %v", key, err)
+		}
+		if err := s.Set(key + "="); err != nil {
+			t.Errorf("%s unset: %v", key, err)
 		}
 	}
 }

@@ -50,15 +50,16 @@ func (m *Model) Check(q Sequence) error {
 
 // Feed puts checked sequences on the device as c's batch; step counts optimizer steps.
 func (m *Model) Feed(c *Ctx, step uint64, seqs []Sequence) {
-	h := layOut(seqs)
+	h := &c.laidOut
+	h.layOut(seqs)
 	n := len(h.ids)
 	c.Seqs = kernels.Seqs{N: n, Count: len(seqs), MaxQ: h.maxQ, MaxK: h.maxK,
 		QStart: c.ints(h.qStart, 1), KStart: c.ints(h.kStart, 1), KLen: c.ints(h.kLen, 1),
 		Pos: c.ints(h.pos, 1), Key: c.ints(h.key, 2)}
-	c.IDs = autograd.Rows{IDs: c.ints(h.ids, 1), Order: c.ints(sorted(h.ids), 1)}
-	c.Positions = autograd.Rows{IDs: c.Seqs.Pos, Order: c.ints(sorted(h.pos), 1)}
+	c.IDs = autograd.Rows{IDs: c.ints(h.ids, 1), Order: c.ints(h.sorted(h.ids), 1)}
+	c.Positions = autograd.Rows{IDs: c.Seqs.Pos, Order: c.ints(h.sorted(h.pos), 1)}
 	c.Target = c.ints(h.target, 1)
-	c.Step = c.ints([]int32{int32(step)}, 1)
+	c.Step = c.ints(append(h.order[:0], int32(step)), 1)
 	c.Freq = kernels.Tensor{}
 	if f := m.Config.Freq; f != nil {
 		c.Freq = c.Alloc(1, len(f))
@@ -72,44 +73,51 @@ func (c *Ctx) ints(v []int32, cols int) kernels.Tensor {
 	return t
 }
 
-// laidOut is a batch as the host sees it.
+// laidOut is a batch as the host sees it. Its slices keep their memory from pass to pass.
 type laidOut struct {
 	ids, pos, target, key []int32
 	qStart, kStart, kLen  []int32
 	maxQ, maxK            int
+
+	order []int32 // of the last sorted
 }
 
-func layOut(seqs []Sequence) (h laidOut) {
+func (h *laidOut) layOut(seqs []Sequence) {
+	for _, s := range []*[]int32{&h.ids, &h.pos, &h.target, &h.key, &h.qStart, &h.kStart, &h.kLen} {
+		*s = (*s)[:0]
+	}
+	h.maxQ, h.maxK = 0, 0
 	for _, q := range seqs {
-		start := len(h.ids)
-		h.qStart = append(h.qStart, int32(start))
-		if q.Past > 0 {
-			h.kStart = append(h.kStart, 0)
-		} else {
-			h.kStart = append(h.kStart, int32(start))
-		}
-		h.kLen = append(h.kLen, int32(q.Past+len(q.IDs)))
-		h.maxQ, h.maxK = max(h.maxQ, len(q.IDs)), max(h.maxK, q.Past+len(q.IDs))
-		for i, id := range q.IDs {
-			h.ids, h.pos = append(h.ids, id), append(h.pos, int32(q.Past+i))
-			h.key = append(h.key, q.Key, int32(q.Past+i))
-			if q.Target == nil {
-				h.target = append(h.target, -1)
-			} else {
-				h.target = append(h.target, q.Target[i])
-			}
-		}
+		h.add(q)
 	}
 	h.qStart = append(h.qStart, int32(len(h.ids)))
-	return h
 }
 
-// sorted is the order that sorts ids stably.
-func sorted(ids []int32) []int32 {
-	order := make([]int32, len(ids))
-	for i := range order {
-		order[i] = int32(i)
+func (h *laidOut) add(q Sequence) {
+	start, end := int32(len(h.ids)), q.Past+len(q.IDs)
+	h.qStart = append(h.qStart, start)
+	if q.Past > 0 {
+		start = 0 // of the cache
 	}
-	slices.SortStableFunc(order, func(a, b int32) int { return cmp.Compare(ids[a], ids[b]) })
-	return order
+	h.kStart, h.kLen = append(h.kStart, start), append(h.kLen, int32(end))
+	h.maxQ, h.maxK = max(h.maxQ, len(q.IDs)), max(h.maxK, end)
+	for i, id := range q.IDs {
+		target := int32(-1)
+		if q.Target != nil {
+			target = q.Target[i]
+		}
+		pos := int32(q.Past + i)
+		h.ids, h.pos, h.target = append(h.ids, id), append(h.pos, pos), append(h.target, target)
+		h.key = append(h.key, q.Key, pos)
+	}
+}
+
+// sorted is the order that sorts ids stably, valid until the next call.
+func (h *laidOut) sorted(ids []int32) []int32 {
+	h.order = h.order[:0]
+	for i := range ids {
+		h.order = append(h.order, int32(i))
+	}
+	slices.SortStableFunc(h.order, func(a, b int32) int { return cmp.Compare(ids[a], ids[b]) })
+	return h.order
 }

@@ -46,7 +46,7 @@ type Cache interface {
 	Append(s *kernels.Stream, layer int, k, v kernels.Tensor) (keys, values kernels.Tensor)
 }
 
-// Ctx is what a pass carries through the model.
+// Ctx is what a pass carries through the model. One that serves the next pass too saves its memory.
 type Ctx struct {
 	*autograd.Tape
 	Over       Overlay // nil: the base alone
@@ -55,6 +55,7 @@ type Ctx struct {
 	Checkpoint bool    // blocks keep their inputs alone and run again in the backward pass
 
 	Batch
+	laidOut laidOut // where Feed puts the batch together
 }
 
 // Model is a model without its weights' values.

@@ -21,15 +21,18 @@ func (s *Sums) Add(o Sums) {
 
 // Targets shifts labels: position t has to predict the label of position t+1. Negative labels (-100) are ignored, and
 // so is the label of the first position, which nothing predicts.
-func Targets(labels []int32) []int32 {
-	target := make([]int32, len(labels))
-	for t := range target {
-		target[t] = Ignore
+func Targets(labels []int32) []int32 { return AppendTargets(make([]int32, 0, len(labels)), labels) }
+
+// AppendTargets appends the targets of a sequence to dst.
+func AppendTargets(dst, labels []int32) []int32 {
+	for t := range labels {
+		target := int32(Ignore)
 		if t+1 < len(labels) && labels[t+1] >= 0 {
-			target[t] = labels[t+1]
+			target = labels[t+1]
 		}
+		dst = append(dst, target)
 	}
-	return target
+	return dst
 }
 
 // CrossEntropy is the objective of supervised fine-tuning: minus the log-probability of each target token, summed. The

@@ -83,7 +83,7 @@ func TestReferenceLoRA(t *testing.T) {
 
 	l.RSLoRA = true
 	checkLogits(t, s, seqs, modeltest.F64(t, io, "logits_rslora_f64"))
-	if sums, err = s.Eval(context.Background(), seqs); err != nil || math.Abs(sums.Loss/float64(sums.Tokens)-meta.LossRS) > 1e-5 {
+	if sums, err = s.Eval(context.Background(), s.Still(), seqs); err != nil || math.Abs(sums.Loss/float64(sums.Tokens)-meta.LossRS) > 1e-5 {
 		t.Errorf("rslora: %+v, %v, want loss %v", sums, err, meta.LossRS)
 	}
 }

@@ -4,7 +4,7 @@
 // What is trained lies in one flat vector in the order of the job's index space, and so does its gradient, to which
 // every backward pass adds. What is frozen lies beside it, read-only.
 //
-// Concurrency. A Stage belongs to one goroutine at a time.
+// Concurrency. A Stage belongs to one goroutine at a time. Close gives its device memory back.
 package stage
 
 import (
@@ -42,10 +42,18 @@ type Stage struct {
 	weights *autograd.Resident
 	tape    *autograd.Tape
 	arena   *kernels.Arena
+	held    []*kernels.Buffer // memory of weights and gradients, until Close
 
+	pass   model.Ctx
 	hidden autograd.Var // of the forward pass that waits for its backward pass
 	scores model.Scores
-	target []int32
+	host   perToken
+}
+
+// perToken are the numbers of a pass's tokens on the host. They keep their memory from pass to pass.
+type perToken struct {
+	target, best []int32
+	logp, coef   []float32
 }
 
 // New puts a model, and an adapter unless that is nil, on dev. Those of their parameters that are among trained learn;
@@ -54,32 +62,48 @@ func New(dev kernels.Device, m *model.Model, a Adapter, trained []*autograd.Para
 	s := &Stage{Model: m, Train: trained, Stream: kernels.NewStream(dev), weights: autograd.NewResident(),
 		arena: kernels.NewArena(dev, slab)}
 	s.tape = autograd.New(s.Stream, s.weights, s.arena)
-	if err := s.place(dev, elems); err != nil {
-		return nil, err
-	}
-	err := s.load(dev, m.Params, m.Read)
-	if a != nil && err == nil {
-		s.Over = a
-		err = s.load(dev, a.Weights(), a.Read)
-	}
-	if err == nil {
-		err = s.Stream.Sync(context.Background())
-	}
-	if err != nil {
+	if err := s.fill(a, elems); err != nil {
+		s.Close()
 		return nil, fmt.Errorf("load weights: %w", err)
 	}
 	return s, nil
 }
 
+// Close gives the device memory back. Nothing may use the stage or its tensors afterwards. It may be called again.
+func (s *Stage) Close() {
+	// What is under way still writes to the memory. Its error is of no interest: nobody will read the result.
+	_ = s.Stream.Sync(context.Background())
+	s.arena.Free()
+	kernels.Free(s.Stream.Device(), s.held...)
+	s.held, s.W, s.G = nil, kernels.Tensor{}, kernels.Tensor{}
+}
+
+// fill takes memory for weights and gradients, and reads the weights.
+func (s *Stage) fill(a Adapter, elems int) error {
+	if err := s.place(elems); err != nil {
+		return err
+	}
+	if err := s.load(s.Model.Params, s.Model.Read); err != nil {
+		return err
+	}
+	if a != nil {
+		s.Over = a
+		if err := s.load(a.Weights(), a.Read); err != nil {
+			return err
+		}
+	}
+	return s.Stream.Sync(context.Background())
+}
+
 // place takes memory for what is trained.
-func (s *Stage) place(dev kernels.Device, elems int) (err error) {
+func (s *Stage) place(elems int) (err error) {
 	if elems == 0 {
 		return nil
 	}
-	if s.W, err = kernels.Alloc(dev, dtype.F32, 1, elems); err != nil {
+	if s.W, err = s.take(1, elems); err != nil {
 		return err
 	}
-	if s.G, err = kernels.Alloc(dev, dtype.F32, 1, elems); err != nil {
+	if s.G, err = s.take(1, elems); err != nil {
 		return err
 	}
 	for _, p := range s.Train {
@@ -89,22 +113,32 @@ func (s *Stage) place(dev kernels.Device, elems int) (err error) {
 }
 
 // load reads weights, and takes memory for those that are not trained.
-func (s *Stage) load(dev kernels.Device, params []*autograd.Param, read func(*autograd.Param, []float32) error) error {
+func (s *Stage) load(params []*autograd.Param, read func(*autograd.Param, []float32) error) error {
+	var buf []float32
 	for _, p := range params {
 		if !slices.Contains(s.Train, p) {
-			t, err := kernels.Alloc(dev, dtype.F32, p.Rows, p.Cols)
+			t, err := s.take(p.Rows, p.Cols)
 			if err != nil {
 				return err
 			}
 			s.weights.Freeze(p, t)
 		}
-		v := make([]float32, p.Len())
-		if err := read(p, v); err != nil {
+		buf = resize(buf, p.Len())
+		if err := read(p, buf); err != nil {
 			return err
 		}
-		s.Stream.Upload(s.weights.Value(p), v)
+		s.Stream.Upload(s.weights.Value(p), buf)
 	}
 	return s.Stream.Err()
+}
+
+// take is memory until Close.
+func (s *Stage) take(rows, cols int) (kernels.Tensor, error) {
+	t, err := kernels.Alloc(s.Stream.Device(), dtype.F32, rows, cols)
+	if err == nil {
+		s.held = append(s.held, t.Buf)
+	}
+	return t, err
 }
 
 // Value reads p's value of now from the device.
@@ -118,18 +152,15 @@ func (s *Stage) Value(p *autograd.Param) ([]float32, error) {
 func (s *Stage) Forward(ctx context.Context, step uint64, seqs []model.Sequence) (objective.Sums, error) {
 	c := s.begin(ctx, true, step, seqs)
 	var ce objective.CrossEntropy
-	coef := make([]float32, len(s.target))
-	ce.Grad(s.target, coef)
-	up := c.Alloc(len(coef), 1)
-	c.S.Upload(up, coef)
+	h := &s.host
+	h.coef = resize(h.coef, len(h.target))
+	ce.Grad(h.target, h.coef)
+	up := c.Alloc(len(h.coef), 1)
+	c.S.Upload(up, h.coef)
 
 	s.hidden = s.Model.Hidden(c)
 	s.scores = s.Model.Score(ctx, c, s.hidden, up)
-	logp := make([]float32, len(s.target))
-	if err := s.read(logp, nil); err != nil {
-		return objective.Sums{}, err
-	}
-	return ce.Loss(logp, s.target, nil), nil
+	return s.sums(nil)
 }
 
 // Backward adds the gradient of the last Forward's summed loss to G.
@@ -137,15 +168,14 @@ func (s *Stage) Backward(ctx context.Context) error {
 	return s.tape.Backward(ctx, []autograd.Var{s.hidden}, []kernels.Tensor{s.scores.DH})
 }
 
-// Eval is a forward pass that keeps nothing and also counts correct tokens.
-func (s *Stage) Eval(ctx context.Context, seqs []model.Sequence) (objective.Sums, error) {
+// Eval is a forward pass over the weights of a Still that keeps nothing and also counts correct tokens.
+func (s *Stage) Eval(ctx context.Context, k *Still, seqs []model.Sequence) (objective.Sums, error) {
+	s.tape.W = k.door()
+	defer func() { s.tape.W = s.weights }()
 	c := s.begin(ctx, false, 0, seqs)
 	s.scores = s.Model.Score(ctx, c, s.Model.Hidden(c), kernels.Tensor{})
-	logp, best := make([]float32, len(s.target)), make([]int32, len(s.target))
-	if err := s.read(logp, best); err != nil {
-		return objective.Sums{}, err
-	}
-	return objective.CrossEntropy{}.Loss(logp, s.target, best), nil
+	s.host.best = resize(s.host.best, len(s.host.target))
+	return s.sums(s.host.best)
 }
 
 // Logits runs sequences, with cache if it is not nil, and fills dst with the logits of the last len(dst)/Vocab tokens.
@@ -161,31 +191,39 @@ func (s *Stage) Logits(ctx context.Context, seqs []model.Sequence, cache model.C
 
 func (s *Stage) begin(ctx context.Context, train bool, step uint64, seqs []model.Sequence) *model.Ctx {
 	s.tape.Begin(ctx, train)
-	c := &model.Ctx{Tape: s.tape, Over: s.Over, Train: train, Checkpoint: s.Checkpoint}
-	s.target = s.target[:0]
+	c := &s.pass
+	c.Tape, c.Over, c.Cache, c.Train, c.Checkpoint = s.tape, s.Over, nil, train, s.Checkpoint
+	h := &s.host
+	h.target = h.target[:0]
 	for _, q := range seqs {
 		if q.Target != nil {
-			s.target = append(s.target, q.Target...)
+			h.target = append(h.target, q.Target...)
 			continue
 		}
 		for range q.IDs {
-			s.target = append(s.target, objective.Ignore)
+			h.target = append(h.target, objective.Ignore)
 		}
 	}
 	s.Model.Feed(c, step, seqs)
 	return c
 }
 
-func (s *Stage) read(logp []float32, best []int32) error {
+// sums waits for the pass's scores and adds them up; best has room for the most likely tokens, or is nil.
+func (s *Stage) sums(best []int32) (objective.Sums, error) {
 	if err := s.tape.Err(); err != nil {
-		return err
+		return objective.Sums{}, err
 	}
+	h := &s.host
 	if best != nil {
 		if err := s.Stream.DownloadI32(best, s.scores.Best); err != nil {
-			return err
+			return objective.Sums{}, err
 		}
 	}
-	return s.Stream.Download(logp, s.scores.LogP)
+	h.logp = resize(h.logp, len(h.target))
+	if err := s.Stream.Download(h.logp, s.scores.LogP); err != nil {
+		return objective.Sums{}, err
+	}
+	return objective.CrossEntropy{}.Loss(h.logp, h.target, best), nil
 }
 
 // ZeroGrad clears G: the next contribution starts.
@@ -194,3 +232,6 @@ func (s *Stage) ZeroGrad() {
 		s.Stream.Fill(s.G, 0)
 	}
 }
+
+// resize is v with n elements of undefined values; it keeps its memory if that is enough.
+func resize[E any](v []E, n int) []E { return slices.Grow(v[:0], n)[:n] }

@@ -193,7 +193,7 @@ func TestGrowingText(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := tok.Encode(strings.Repeat("a<x>", 1000)); err == nil {
+		if _, err := tok.Encode(strings.Repeat("a", 1000)); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}

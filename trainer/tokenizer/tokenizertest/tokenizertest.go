@@ -1,5 +1,6 @@
 // Package tokenizertest writes small but real tokenizers in the files of a Hugging Face directory, for tests and for the
-// demo, which have no model to take one from. What it writes is byte-level BPE, so every text can be encoded.
+// demo, which have no model to take one from. What it writes is byte-level BPE: every text can be encoded, unless Alphabet
+// leaves bytes out, which are then dropped.
 package tokenizertest
 
 import (

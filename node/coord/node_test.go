@@ -1,0 +1,341 @@
+package coord
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/seed-7b27c88a/shoal/p2p/collective"
+	"github.com/seed-7b27c88a/shoal/p2p/record"
+	"github.com/seed-7b27c88a/shoal/p2p/simnet"
+)
+
+// start begins a run of node i.
+func (s *swarm) start(i int) *run {
+	n := s.nodes[i]
+	r := &run{node: n, began: s.net.Now(), results: map[collective.Key][]float32{}}
+	n.run = r
+	n.sim = s.net.Node(n.id, simnet.Handler{Receive: r.receive, Peer: r.peer, Lost: r.lost})
+	var signer Signer = plainKeys{n.id}
+	if n.key != nil {
+		signer = Keys{n.id, n.key}
+	}
+	self := Self{ID: n.id, Boot: n.sim.Boot(), Signer: signer}
+	m, err := New(s.g, self, Capability{RowsPerSec: n.rate / s.rows.Seconds(), Versions: []int{1}}, n.disk.spine)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.m, r.col = m, collective.New(collective.Member{ID: n.id, Boot: self.Boot})
+	if s.lazy {
+		r.col.DeferPartial()
+	}
+	for _, o := range s.nodes {
+		if o != n && o.sim != nil {
+			s.net.Connect(n.id, o.id)
+		}
+	}
+	r.tick()
+	return r
+}
+
+func (s *swarm) startAll() {
+	for i := range s.nodes {
+		s.start(i)
+	}
+}
+
+func (r *run) tick() {
+	r.do(Tick{r.s.net.Now() - r.began})
+	r.sim.After(TickEvery, r.tick)
+}
+
+func (r *run) do(e Event) {
+	for _, ef := range r.m.Step(e) {
+		r.perform(ef)
+	}
+}
+
+func (r *run) peer(id record.PeerID, up bool) {
+	r.do(Peer{id, up})
+	if up {
+		r.collect(r.col.Retry(id))
+	}
+}
+
+func (r *run) receive(from record.PeerID, msg any) {
+	switch w := msg.(type) {
+	case wireCtl:
+		r.do(Message{from, w.msg})
+	case wireLog:
+		r.do(LogMessage{from, w.payload})
+	case wireFrame:
+		r.collect(r.col.Frame(from, w.f))
+		r.reportSoon()
+	case wireRcpt:
+		r.collect(r.col.Sent(from, w.r.Frame, w.r.Err))
+	case wireAsk:
+		r.answer(from, w)
+	case wireState:
+		r.take(w)
+	}
+}
+
+// reportSoon lets the collective say what it holds while more is still on its way.
+func (r *run) reportSoon() {
+	if r.s.lazy && !r.reporting {
+		r.reporting = true
+		r.sim.After(50*time.Millisecond, func() {
+			r.reporting = false
+			r.collect(r.col.Report())
+		})
+	}
+}
+
+func (r *run) lost(to record.PeerID, msg any) {
+	if w, ok := msg.(wireFrame); ok {
+		r.collect(r.col.Sent(to, w.f, fmt.Errorf("lost")))
+		r.sim.After(200*time.Millisecond, func() { r.collect(r.col.Retry(to)) })
+	}
+}
+
+// collect performs the effects of the collective.
+func (r *run) collect(es []collective.Effect) {
+	for _, e := range es {
+		switch {
+		case e.Send != nil:
+			r.sim.Send(e.Send.To, wireFrame{r.maybeGarble(e.Send.Frame)}, 64)
+		case e.Receipt != nil:
+			r.sim.Send(e.Receipt.To, wireRcpt{e.Receipt}, 64)
+		case e.Have != nil:
+			r.do(Held{*e.Have})
+		case e.Done != nil:
+			r.results[e.Done.Key] = e.Done.V
+			r.do(Reduced{*e.Done})
+		}
+	}
+}
+
+func (r *run) maybeGarble(f *collective.Frame) *collective.Frame {
+	if !r.garble || f.Kind != collective.FrameResult {
+		return f
+	}
+	g := *f
+	g.Data = slices.Clone(f.Data)
+	g.Data[0] = r.s.net.Rand().Float32()
+	return &g
+}
+
+func (r *run) perform(ef Effect) {
+	if r.s.hear != nil {
+		r.s.hear(r, ef)
+	}
+	switch e := ef.(type) {
+	case Send:
+		if r.s.tap != nil {
+			r.s.tap(e.Msg)
+		}
+		r.sim.Send(e.To, wireCtl{e.Msg}, len(e.Msg.Record))
+	case SendLog:
+		r.sim.Send(e.To, wireLog{e.Payload}, len(e.Payload))
+	case Start:
+		r.collect(r.col.Plan(e.Plan))
+		r.work(e)
+	case Cut:
+		r.collect(r.col.Cut(e.Key, e.Set))
+	case Release:
+		r.collect(r.col.Release(e.Key, e.Totals))
+	case Committed:
+		r.collect(r.col.Commit(e.Key))
+	case Finish:
+		r.finish(e)
+	case Fetch:
+		r.fetchState(e)
+	case WriteCheckpoint:
+		r.checkpoint(e)
+	case KeepCheckpoint:
+		r.keep(e)
+	case Save:
+		r.disk.spine = e.Spine
+	case Logged:
+		r.s.logged(r, e)
+	case Rollback:
+		r.back = append(r.back, e.Round)
+		r.waiting = nil
+		r.collect(r.col.Reset())
+	case Report:
+		r.rounds = append(r.rounds, e.Round)
+	case End:
+		r.ended = e.State
+		r.s.net.Logf("%s ends: %s %s", r.id, e.State, e.Why)
+	case Note:
+		r.notes = append(r.notes, e.Text)
+		r.s.net.Logf("%s notes: %s", r.id, e.Text)
+	}
+}
+
+// work computes the gradient of a plan's positions, which takes its time.
+func (r *run) work(e Start) {
+	if len(e.Work) == 0 {
+		return
+	}
+	n := uint64(0)
+	for _, x := range e.Work {
+		n += x.Len()
+	}
+	took := time.Duration(float64(n) * float64(r.s.rows) / r.rate)
+	if r.st.round+1 != e.Plan.Round || !r.ready {
+		r.waiting = append(r.waiting, e)
+		return
+	}
+	epoch := len(r.back)
+	r.sim.After(took, func() {
+		if epoch != len(r.back) {
+			return // a Rollback came
+		}
+		v, tokens := r.s.sum(e.Work)
+		id := collective.PieceID{Round: e.Plan.Round, Attempt: e.Plan.Attempt, Member: r.id, Boot: r.sim.Boot()}
+		r.collect(r.col.Local(collective.Mark{PieceID: id, Weight: tokens, Loss: float64(tokens)}, v))
+	})
+}
+
+// finish steps the trainer.
+func (r *run) finish(e Finish) {
+	v, ok := r.results[e.Key]
+	if !ok || !r.ready || r.st.round+1 != e.Key.Round {
+		r.s.violate("%s is to finish round %d: has result %v, state %d", r.id, e.Key.Round, ok, r.st.round)
+		return
+	}
+	for k := range r.results {
+		if k.Round <= e.Key.Round {
+			delete(r.results, k)
+		}
+	}
+	r.sim.After(r.s.step, func() {
+		w := slices.Clone(r.st.w)
+		for i := range w {
+			w[i] += v[i]
+		}
+		if r.flip {
+			w[0]++
+		}
+		r.set(state{e.Key.Round, e.Commit, w})
+		r.do(Stepped{Round: e.Key.Round, Commit: e.Commit, Hash: hashState(w)})
+	})
+}
+
+// set checks a new state against what it has to be (I2, I3, and that all have the same bits).
+func (r *run) set(st state) {
+	r.st, r.ready = st, true
+	waiting := r.waiting
+	r.waiting = nil
+	for _, e := range waiting {
+		if e.Plan.Round > st.round {
+			r.work(e)
+		}
+	}
+	if !r.flip && !slices.Equal(st.w, r.s.want[st.round]) {
+		r.s.violate("%s has wrong weights after round %d", r.id, st.round)
+	}
+}
+
+func (r *run) fetchState(e Fetch) {
+	r.fetch++
+	r.ready = false
+	r.asked, r.donors = e, e.Donors
+	n := r.fetch
+	if e.Round == 0 {
+		r.sim.After(10*time.Millisecond, func() {
+			if n == r.fetch {
+				r.set(state{w: slices.Clone(r.s.want[0])})
+				r.do(Restored{Hash: hashState(r.st.w)})
+			}
+		})
+		return
+	}
+	if st, ok := r.disk.cps[e.Manifest]; ok && e.Manifest.Defined() {
+		r.sim.After(10*time.Millisecond, func() { r.take(wireState{n, &st}) })
+		return
+	}
+	r.nextDonor(n)
+}
+
+// nextDonor asks one donor after the other.
+func (r *run) nextDonor(n int) {
+	if n != r.fetch {
+		return
+	}
+	if len(r.donors) == 0 {
+		r.fetch++
+		r.do(Unfetched{Round: r.asked.Round, Why: "no donor has it"})
+		return
+	}
+	d := r.donors[0]
+	r.donors = r.donors[1:]
+	r.sim.Send(d, wireAsk{n, r.asked.Round, r.asked.Manifest}, 64)
+	left := len(r.donors)
+	r.sim.After(time.Second, func() {
+		if n == r.fetch && len(r.donors) == left {
+			r.nextDonor(n)
+		}
+	})
+}
+
+func (r *run) answer(from record.PeerID, w wireAsk) {
+	out := wireState{n: w.n}
+	if st, ok := r.disk.cps[w.manifest]; ok && w.manifest.Defined() {
+		out.st = &st
+	} else if r.ready && r.st.round >= w.round && r.ended != "failed" {
+		st := r.st
+		out.st = &st
+	}
+	r.sim.Send(from, out, 64)
+}
+
+func (r *run) take(w wireState) {
+	if w.n != r.fetch {
+		return
+	}
+	if w.st == nil {
+		r.nextDonor(w.n)
+		return
+	}
+	r.fetch++
+	r.set(*w.st)
+	r.do(Restored{Round: w.st.round, Commit: w.st.commit, Hash: hashState(w.st.w)})
+}
+
+func (r *run) checkpoint(e WriteCheckpoint) {
+	if !r.ready || r.st.round != e.Round || r.st.commit != e.Commit {
+		r.s.violate("%s is to write the checkpoint of round %d with the state of %d", r.id, e.Round, r.st.round)
+		return
+	}
+	st := r.st
+	r.sim.After(20*time.Millisecond, func() {
+		c := manifest(st)
+		r.disk.cps[c] = st
+		r.do(Stored{Round: st.round, Manifest: c})
+	})
+}
+
+func manifest(st state) cid.Cid {
+	h := hashState(st.w)
+	return record.CID(append(h[:], st.commit.Bytes()...))
+}
+
+// keep pulls a settled checkpoint from its holders.
+func (r *run) keep(e KeepCheckpoint) {
+	for c, st := range r.disk.cps {
+		if st.round < e.DropBefore {
+			delete(r.disk.cps, c)
+		}
+	}
+	for _, id := range e.Holders {
+		for _, o := range r.s.nodes {
+			if st, ok := o.disk.cps[e.Manifest]; o.id == id && ok && r.s.net.Reachable(r.id, id) {
+				r.disk.cps[e.Manifest] = st
+			}
+		}
+	}
+}
