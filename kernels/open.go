@@ -27,7 +27,7 @@ func Register(name string, open func(option string) (Device, error)) {
 }
 
 // Open opens a device by name: a backend's name, and after a colon what the backend makes of it. "cpu" takes the best
-// kernels of this machine; "cpu:generic", "cpu:avx2" and "cpu:avx512" force one family; "cuda:1" is the second GPU.
+// kernels of this machine; "cpu:generic", "cpu:avx2", "cpu:avx512" and "cpu:neon" force one family; "cuda:1" is the second GPU.
 // The program must import the backend's package.
 func Open(name string) (Device, error) {
 	kind, option, _ := strings.Cut(name, ":")

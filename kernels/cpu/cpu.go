@@ -1,10 +1,11 @@
 // Package cpu is the device that every machine has: pure Go, with generated assembly for the hot loops where the
 // processor has the instructions.
 //
-// Three kernel families (generic, avx2, avx512) give the same bits for every op. That is by construction: sums along
+// All kernel families (generic, avx2, avx512, neon) give the same bits for every op. That is by construction: sums along
 // k are one chain of fused multiply-adds, reductions along a row use 16 virtual lanes and one fixed tree, and every
 // element-wise formula is written as the same sequence of roundings. What is split over workers are outputs, never
-// sums, so the number of workers changes no bit either.
+// sums, so the number of workers changes no bit either; nor does what is chosen at start-up by measurement. Products
+// computed in bfloat16 have one exception, which Stream.MatMul names.
 //
 // Concurrency. A Device takes calls from any goroutine and runs them one after the other; inside, an op is spread over
 // GOMAXPROCS workers, which live until Close. Tensor memory is mapped outside the Go heap.

@@ -104,7 +104,14 @@ func (o *operands) compare(t *testing.T, what string, want *operands) {
 // TestGemmBits: any family and any number of workers give the same bits, for all ways to read the operands.
 func TestGemmBits(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
+	fs := families()
+	if testing.Short() {
+		fs = fs[:1] // the fastest: the definition is compared with anyway
+	}
 	for _, d := range [][3]int{{1, 1, 1}, {7, 33, 300}, {64, 64, 513}, {131, 290, 70}} {
+		if testing.Short() && d[0] > 64 {
+			continue
+		}
 		for variant := range 8 {
 			m, n, k := d[0], d[1], d[2]
 			a, b := newMat(r, m, k), newMat(r, k, n)
@@ -116,7 +123,7 @@ func TestGemmBits(t *testing.T) {
 			}
 			start := newMat(r, m, n)
 			var want []float32
-			for _, f := range families() {
+			for _, f := range fs {
 				p := newPool(f, newMemory())
 				c := mat[float32]{append([]float32(nil), start.p...), m, n, n}
 				job := product{c: matrix{mat: c}, a: plain(a, variant&1 != 0), b: plain(b, variant&2 != 0), add: variant&4 != 0}

@@ -43,7 +43,11 @@ func declarations() string {
 	for _, w := range copyWidths {
 		fmt.Fprintf(&out, "//go:noescape\nfunc %s%s\n\n", copyRows(w), copyArgs)
 	}
-	src, err := format.Source([]byte(out.String()))
+	return formatted(out.String())
+}
+
+func formatted(text string) string {
+	src, err := format.Source([]byte(text))
 	if err != nil {
 		panic(err)
 	}

@@ -30,5 +30,7 @@ func files() map[string]string {
 		"gemm_amd64.s":      gemmFile(),
 		"vector_amd64.s":    vectorFile(),
 		"assembly_amd64.go": declarations(),
+		"gemm_arm64.s":      neonFile(),
+		"assembly_arm64.go": neonDeclarations(),
 	}
 }
