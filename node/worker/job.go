@@ -221,6 +221,4 @@ func (j *Job) reportSteps(steps []trainer.StepReport, state string) {
 
 func (j *Job) note(text string) { j.report(task.Note{Text: text}) }
 
-func excluded(err error) bool { return errors.Is(err, trainer.ErrExcluded) }
-
 var errNoCheckpoint = errors.New("this node holds no settled checkpoint of the job; export it on the node that submitted the job")
