@@ -10,13 +10,14 @@ const Version = "shoal/v1"
 // Spec is a job. The zero value of an optional key means its default; Validate writes the default in, so that
 // canonical bytes are complete.
 type Spec struct {
-	Version   string `yaml:"version" json:"version" cbor:"version"`
-	Name      string `yaml:"name" json:"name,omitempty" cbor:"name"`
-	BaseModel string `yaml:"base_model" json:"base_model" cbor:"base_model"` // directory, local name, or hf:owner/name[@rev]
-	Seed      uint64 `yaml:"seed" json:"seed" cbor:"seed"`
-	DType     string `yaml:"dtype" json:"dtype" cbor:"dtype"` // fp32
+	Version               string `yaml:"version" json:"version" cbor:"version"`
+	Name                  string `yaml:"name" json:"name,omitempty" cbor:"name"`
+	BaseModel             string `yaml:"base_model" json:"base_model" cbor:"base_model"` // directory, local name, or hf:owner/name[@rev]
+	Seed                  uint64 `yaml:"seed" json:"seed" cbor:"seed"`
+	DType                 string `yaml:"dtype" json:"dtype" cbor:"dtype"`                                                              // fp32 | bf16 | fp16
+	GradientCheckpointing bool   `yaml:"gradient_checkpointing" json:"gradient_checkpointing,omitempty" cbor:"gradient_checkpointing"` // blocks keep their inputs alone: less memory, a third more work
 
-	Adapter           string   `yaml:"adapter" json:"adapter" cbor:"adapter"` // lora | none; default none, or lora if lora_model_dir is set
+	Adapter           string   `yaml:"adapter" json:"adapter" cbor:"adapter"` // none | lora | dora | ia3 | bottleneck | prefix | prompt; default none, or what lora_model_dir holds
 	LoraR             int      `yaml:"lora_r" json:"lora_r,omitempty" cbor:"lora_r"`
 	LoraAlpha         float64  `yaml:"lora_alpha" json:"lora_alpha,omitempty" cbor:"lora_alpha"`
 	LoraDropout       float64  `yaml:"lora_dropout" json:"lora_dropout,omitempty" cbor:"lora_dropout"`
@@ -25,17 +26,29 @@ type Spec struct {
 	LoraRSLora        bool     `yaml:"lora_rslora" json:"lora_rslora,omitempty" cbor:"lora_rslora"`
 	LoraModelDir      string   `yaml:"lora_model_dir" json:"lora_model_dir,omitempty" cbor:"lora_model_dir"` // start from this adapter; see Adopt
 
+	LoraModulesToSave  []string   `yaml:"lora_modules_to_save" json:"lora_modules_to_save,omitempty" cbor:"lora_modules_to_save"` // modules trained whole beside the adapter, as embed_tokens, lm_head
+	UnfrozenParameters []string   `yaml:"unfrozen_parameters" json:"unfrozen_parameters,omitempty" cbor:"unfrozen_parameters"`    // regular expressions of the weights that learn without an adapter; default all
+	IA3                IA3        `yaml:"ia3" json:"ia3,omitempty" cbor:"ia3"`                                                    // of adapter: ia3
+	Bottleneck         Bottleneck `yaml:"bottleneck" json:"bottleneck,omitempty" cbor:"bottleneck"`                               // of adapter: bottleneck
+	Prefix             Prefix     `yaml:"prefix" json:"prefix,omitempty" cbor:"prefix"`                                           // of adapter: prefix
+	Prompt             Prompt     `yaml:"prompt" json:"prompt,omitempty" cbor:"prompt"`                                           // of adapter: prompt
+	Surgery            Surgery    `yaml:"surgery" json:"surgery,omitempty" cbor:"surgery"`                                        // changes to the base model before training
+
 	Datasets      []Dataset `yaml:"datasets" json:"datasets" cbor:"datasets"`
 	ValSetSize    float64   `yaml:"val_set_size" json:"val_set_size,omitempty" cbor:"val_set_size"` // < 1: fraction; ≥ 1: rows
 	SequenceLen   int       `yaml:"sequence_len" json:"sequence_len,omitempty" cbor:"sequence_len"` // 0: longest row up to the model's limit
 	Shuffle       *bool     `yaml:"shuffle" json:"shuffle,omitempty" cbor:"shuffle"`
 	SkipBadRows   bool      `yaml:"skip_bad_rows" json:"skip_bad_rows,omitempty" cbor:"skip_bad_rows"`
 	TrainOnInputs bool      `yaml:"train_on_inputs" json:"train_on_inputs,omitempty" cbor:"train_on_inputs"`
+	SamplePacking bool      `yaml:"sample_packing" json:"sample_packing,omitempty" cbor:"sample_packing"` // several rows in one position, which do not see each other
+	ChatTemplate  string    `yaml:"chat_template" json:"chat_template,omitempty" cbor:"chat_template"`    // tokenizer_default, or a built-in name; default the tokenizer's own
+	NEFTuneAlpha  float64   `yaml:"neftune_alpha" json:"neftune_alpha,omitempty" cbor:"neftune_alpha"`    // noise on the embedding in training (Jain et al. 2023); 0: none
 
-	MicroBatchSize  int     `yaml:"micro_batch_size" json:"micro_batch_size,omitempty" cbor:"micro_batch_size"`
-	GlobalBatchSize int     `yaml:"global_batch_size" json:"global_batch_size,omitempty" cbor:"global_batch_size"`
-	MaxSteps        int     `yaml:"max_steps" json:"max_steps,omitempty" cbor:"max_steps"`
-	NumEpochs       float64 `yaml:"num_epochs" json:"num_epochs,omitempty" cbor:"num_epochs"`
+	MicroBatchSize            int     `yaml:"micro_batch_size" json:"micro_batch_size,omitempty" cbor:"micro_batch_size"`
+	GlobalBatchSize           int     `yaml:"global_batch_size" json:"global_batch_size,omitempty" cbor:"global_batch_size"`
+	GradientAccumulationSteps int     `yaml:"gradient_accumulation_steps" json:"gradient_accumulation_steps,omitempty" cbor:"gradient_accumulation_steps"` // instead of global_batch_size: that many micro-batches
+	MaxSteps                  int     `yaml:"max_steps" json:"max_steps,omitempty" cbor:"max_steps"`
+	NumEpochs                 float64 `yaml:"num_epochs" json:"num_epochs,omitempty" cbor:"num_epochs"`
 
 	Optimizer   Optimizer `yaml:"optimizer" json:"optimizer" cbor:"optimizer"`
 	LRScheduler Scheduler `yaml:"lr_scheduler" json:"lr_scheduler" cbor:"lr_scheduler"`
@@ -43,6 +56,8 @@ type Spec struct {
 
 	Swarm      Swarm      `yaml:"swarm" json:"swarm" cbor:"swarm"`
 	Checkpoint Checkpoint `yaml:"checkpoint" json:"checkpoint" cbor:"checkpoint"`
+	Output     Output     `yaml:"output" json:"output,omitempty" cbor:"output"`
+	Report     Report     `yaml:"report" json:"report,omitempty" cbor:"report"`
 	Eval       Eval       `yaml:"eval" json:"eval" cbor:"eval"`
 }
 
@@ -54,19 +69,25 @@ type Dataset struct {
 
 // Optimizer is the update rule. Betas default to [0.9, 0.999], Eps to 1e-8; LR is required.
 type Optimizer struct {
-	Name        string    `yaml:"name" json:"name" cbor:"name"` // adamw
-	LR          float64   `yaml:"lr" json:"lr" cbor:"lr"`
-	Betas       []float64 `yaml:"betas" json:"betas" cbor:"betas"`
-	Eps         float64   `yaml:"eps" json:"eps,omitempty" cbor:"eps"`
-	WeightDecay float64   `yaml:"weight_decay" json:"weight_decay,omitempty" cbor:"weight_decay"`
-	NoDecay     *[]string `yaml:"no_decay" json:"no_decay,omitempty" cbor:"no_decay"` // default [norm, bias]; []: decay everything
+	Name         string    `yaml:"name" json:"name" cbor:"name"` // adamw | adamw8bit | lion | sophia | sgd | adafactor
+	LR           float64   `yaml:"lr" json:"lr" cbor:"lr"`
+	Betas        []float64 `yaml:"betas" json:"betas" cbor:"betas"`
+	Eps          float64   `yaml:"eps" json:"eps,omitempty" cbor:"eps"`
+	WeightDecay  float64   `yaml:"weight_decay" json:"weight_decay,omitempty" cbor:"weight_decay"`
+	NoDecay      *[]string `yaml:"no_decay" json:"no_decay,omitempty" cbor:"no_decay"`                // default [norm, bias]; []: decay everything
+	Momentum     float64   `yaml:"momentum" json:"momentum,omitempty" cbor:"momentum"`                // sgd
+	Nesterov     bool      `yaml:"nesterov" json:"nesterov,omitempty" cbor:"nesterov"`                // sgd
+	Rho          float64   `yaml:"rho" json:"rho,omitempty" cbor:"rho"`                               // sophia
+	HessianEvery int       `yaml:"hessian_every" json:"hessian_every,omitempty" cbor:"hessian_every"` // sophia: optimizer steps between estimates of the curvature
 }
 
 // Scheduler is the learning rate over steps t = 1…T with w warm-up steps and floor ratio m:
 // t/w while t ≤ w; then constant 1, linear m+(1-m)(1-(t-1-w)/(T-w)), cosine m+(1-m)(1+cos(π(t-w)/(T-w)))/2.
 type Scheduler struct {
-	Name        string  `yaml:"name" json:"name" cbor:"name"` // constant | linear | cosine
+	Name        string  `yaml:"name" json:"name" cbor:"name"` // constant | linear | cosine | wsd
 	WarmupSteps int     `yaml:"warmup_steps" json:"warmup_steps,omitempty" cbor:"warmup_steps"`
+	WarmupRatio float64 `yaml:"warmup_ratio" json:"warmup_ratio,omitempty" cbor:"warmup_ratio"` // instead of warmup_steps: of all steps
+	DecayRatio  float64 `yaml:"decay_ratio" json:"decay_ratio,omitempty" cbor:"decay_ratio"`    // wsd: the last part of all steps, default 0.1
 	MinLRRatio  float64 `yaml:"min_lr_ratio" json:"min_lr_ratio,omitempty" cbor:"min_lr_ratio"`
 }
 
@@ -81,7 +102,60 @@ type Checkpoint struct {
 	EverySteps int `yaml:"every_steps" json:"every_steps,omitempty" cbor:"every_steps"` // default 10
 }
 
-// Eval says how often held-out loss is measured; 0: at the end.
+// IA3 learns a factor for each output of keys and values and each input of the feed-forward layer's last product
+// (Liu et al. 2022, arXiv:2205.05638). Empty lists mean the family's defaults.
+type IA3 struct {
+	TargetModules      []string `yaml:"target_modules" json:"target_modules,omitempty" cbor:"target_modules"`
+	FeedForwardModules []string `yaml:"feedforward_modules" json:"feedforward_modules,omitempty" cbor:"feedforward_modules"`
+}
+
+// Bottleneck is h + up(act(down(h))) (Houlsby et al. 2019, arXiv:1902.00751; Pfeiffer et al. 2020, arXiv:2005.00247).
+type Bottleneck struct {
+	Reduction float64  `yaml:"reduction" json:"reduction,omitempty" cbor:"reduction"` // hidden size / bottleneck; default 16
+	Sites     []string `yaml:"sites" json:"sites,omitempty" cbor:"sites"`             // attn, mlp; default [mlp]
+	Act       string   `yaml:"act" json:"act,omitempty" cbor:"act"`                   // relu | silu | gelu; default relu
+}
+
+// Prefix learns keys and values before each layer's own (Li & Liang 2021, arXiv:2101.00190).
+type Prefix struct {
+	Tokens     int  `yaml:"tokens" json:"tokens,omitempty" cbor:"tokens"`             // default 20
+	Projection bool `yaml:"projection" json:"projection,omitempty" cbor:"projection"` // learn them through a small network, folded when saved
+	Hidden     int  `yaml:"hidden" json:"hidden,omitempty" cbor:"hidden"`             // width of that network; default the model's
+}
+
+// Prompt learns embeddings before each text (Lester et al. 2021, arXiv:2104.08691).
+type Prompt struct {
+	Tokens   int    `yaml:"tokens" json:"tokens,omitempty" cbor:"tokens"` // default 16
+	InitText string `yaml:"init_text" json:"init_text,omitempty" cbor:"init_text"`
+}
+
+// Surgery changes the base model before it is trained.
+type Surgery struct {
+	KVHeads int `yaml:"kv_heads" json:"kv_heads,omitempty" cbor:"kv_heads"` // pool keys and values to that many heads (Ainslie et al. 2023)
+}
+
+// Output says which files are written when the job is done.
+type Output struct {
+	As []string `yaml:"as" json:"as,omitempty" cbor:"as"` // lora | merged | full | gguf | gguf:f16 | gguf:q8_0
+}
+
+// Report says where metrics go besides metrics.jsonl.
+type Report struct {
+	TensorBoard bool `yaml:"tensorboard" json:"tensorboard,omitempty" cbor:"tensorboard"`
+}
+
+// Eval says what is measured while the job runs, and what follows from it.
 type Eval struct {
-	EverySteps int `yaml:"every_steps" json:"every_steps,omitempty" cbor:"every_steps"`
+	EverySteps int      `yaml:"every_steps" json:"every_steps,omitempty" cbor:"every_steps"` // 0: at the end
+	Tasks      []Task   `yaml:"tasks" json:"tasks,omitempty" cbor:"tasks"`
+	BaseText   string   `yaml:"base_text" json:"base_text,omitempty" cbor:"base_text"` // text whose loss shows what is forgotten
+	Samples    []string `yaml:"samples" json:"samples,omitempty" cbor:"samples"`       // prompts to continue
+	Patience   int      `yaml:"patience" json:"patience,omitempty" cbor:"patience"`    // stop after that many measurements without a better one; 0: never
+	KeepBest   bool     `yaml:"keep_best" json:"keep_best,omitempty" cbor:"keep_best"` // the result is the best measured checkpoint, not the last
+}
+
+// Task is a file of questions with known answers.
+type Task struct {
+	Path    string `yaml:"path" json:"path" cbor:"path"`
+	FewShot int    `yaml:"fewshot" json:"fewshot,omitempty" cbor:"fewshot"` // solved examples before each question
 }

@@ -32,10 +32,12 @@ func (b *gpt2Block) Forward(c *Ctx, x autograd.Var) autograd.Var {
 	h := c.LayerNorm(x, b.attnNormW, b.attnNormB, b.eps)
 	width := b.heads * b.headDim
 	qkv := c.Split(b.qkv.Forward(c, h), width, width, width)
-	x = c.Add(x, b.o.Forward(c, b.attention.forward(c, qkv[0], qkv[1], qkv[2])))
+	h = b.o.Forward(c, b.attention.forward(c, qkv[0], qkv[1], qkv[2]))
+	x = c.Add(x, c.branch(b.layer, AttentionBranch, h))
 
 	h = c.LayerNorm(x, b.ffNormW, b.ffNormB, b.eps)
-	return c.Add(x, b.down.Forward(c, c.GELU(b.up.Forward(c, h))))
+	h = b.down.Forward(c, c.GELU(b.up.Forward(c, h)))
+	return c.Add(x, c.branch(b.layer, FeedForwardBranch, h))
 }
 
 // buildGPT2 names the weights. Files come with and without the prefix "transformer."; adapters always name it.

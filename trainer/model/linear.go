@@ -28,9 +28,20 @@ func (l *Linear) Out() int {
 
 // Forward is the layer with the pass's overlay on it.
 func (l *Linear) Forward(c *Ctx, x autograd.Var) autograd.Var {
+	if o, ok := c.Over.(InputOverlay); ok {
+		x = o.Input(c, l, x)
+	}
 	y := c.Tape.Linear(x, l.W, l.B, l.InOut)
 	if c.Over == nil {
 		return y
 	}
 	return c.Over.Linear(c, l, x, y)
+}
+
+// together runs layers that share their input x.
+func together(c *Ctx, x autograd.Var, layers ...*Linear) (ys [3]autograd.Var) {
+	for i, l := range layers {
+		ys[i] = l.Forward(c, x)
+	}
+	return ys
 }

@@ -30,13 +30,16 @@ func (l *llama) final(c *Ctx, x autograd.Var) autograd.Var {
 
 func (b *llamaBlock) Forward(c *Ctx, x autograd.Var) autograd.Var {
 	h := c.RMSNorm(x, b.attnNorm, b.eps)
-	q := c.Rope(b.q.Forward(c, h), c.Seqs.Pos, c.Freq, b.heads, b.headDim)
-	k := c.Rope(b.k.Forward(c, h), c.Seqs.Pos, c.Freq, b.kvHeads, b.headDim)
-	v := b.v.Forward(c, h)
-	x = c.Add(x, b.o.Forward(c, b.attention.forward(c, q, k, v)))
+	qkv := together(c, h, b.q, b.k, b.v)
+	q := c.Rope(qkv[0], c.Seqs.Pos, c.Freq, b.heads, b.headDim)
+	k := c.Rope(qkv[1], c.Seqs.Pos, c.Freq, b.kvHeads, b.headDim)
+	h = b.o.Forward(c, b.attention.forward(c, q, k, qkv[2]))
+	x = c.Add(x, c.branch(b.layer, AttentionBranch, h))
 
 	h = c.RMSNorm(x, b.ffNorm, b.eps)
-	return c.Add(x, b.down.Forward(c, c.SwiGLU(b.gate.Forward(c, h), b.up.Forward(c, h))))
+	ff := together(c, h, b.gate, b.up)
+	h = b.down.Forward(c, c.SwiGLU(ff[0], ff[1]))
+	return c.Add(x, c.branch(b.layer, FeedForwardBranch, h))
 }
 
 // buildLlama names the weights.

@@ -36,11 +36,6 @@ type ends interface {
 	final(c *Ctx, x autograd.Var) autograd.Var // the last normalisation
 }
 
-// Overlay changes what a linear layer gives: y is the layer's own output on x. It must not change y's shape.
-type Overlay interface {
-	Linear(c *Ctx, l *Linear, x, y autograd.Var) autograd.Var
-}
-
 // Cache keeps keys and values of earlier tokens. Append adds this pass's and returns all of them, as Seqs describes.
 type Cache interface {
 	Append(s *kernels.Stream, layer int, k, v kernels.Tensor) (keys, values kernels.Tensor)
@@ -92,7 +87,7 @@ func (m *Model) with(unit int) []int {
 
 // Hidden runs the model up to its head: h (N, C), normalised. It means nothing when the tape has an error.
 func (m *Model) Hidden(c *Ctx) autograd.Var {
-	x := c.Unit(autograd.Var{}, m.with(0), func(autograd.Var) autograd.Var { return m.embed(c) })
+	x := c.Unit(autograd.Var{}, m.with(0), func(autograd.Var) autograd.Var { return c.embedded(m.embed(c)) })
 	for i, b := range m.Blocks {
 		f := func(x autograd.Var) autograd.Var { return b.Forward(c, x) }
 		if c.Checkpoint {

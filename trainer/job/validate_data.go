@@ -1,0 +1,54 @@
+package job
+
+import (
+	"errors"
+	"fmt"
+	"math"
+)
+
+func (s *Spec) checkData() error {
+	if len(s.Datasets) == 0 {
+		return errors.New("datasets is missing; write datasets: [{path: data.jsonl}]")
+	}
+	if len(s.Datasets) > maxList {
+		return fmt.Errorf("datasets has %d entries; at most %d", len(s.Datasets), maxList)
+	}
+	for i, d := range s.Datasets {
+		if d.Path == "" {
+			return fmt.Errorf("datasets.%d.path is missing; name a JSONL file", i)
+		}
+		if err := checkStrings(fmt.Sprintf("datasets.%d.path", i), d.Path); err != nil {
+			return err
+		}
+		if d.Type != "" {
+			if err := oneOf(fmt.Sprintf("datasets.%d.type", i), d.Type, Types()...); err != nil {
+				return err
+			}
+		}
+	}
+	switch v := s.ValSetSize; {
+	case !finite(v) || v < 0 || v > 1<<40 || v >= 1 && v != math.Trunc(v):
+		return fmt.Errorf("val_set_size is %v; choose a fraction below 1 or a whole number of rows", v)
+	case s.SequenceLen < 0 || s.SequenceLen == 1 || s.SequenceLen > maxSequence:
+		return fmt.Errorf("sequence_len is %d; choose 2 to %d, or 0 for the longest row", s.SequenceLen, maxSequence)
+	}
+	return nil
+}
+
+func (s *Spec) checkBatch() error {
+	switch {
+	case s.MicroBatchSize < 1 || s.MicroBatchSize > maxBatch:
+		return fmt.Errorf("micro_batch_size is %d; choose 1 to %d", s.MicroBatchSize, maxBatch)
+	case s.GlobalBatchSize < 1 || s.GlobalBatchSize > maxBatch:
+		return fmt.Errorf("global_batch_size is %d; choose 1 to %d", s.GlobalBatchSize, maxBatch)
+	case s.GlobalBatchSize < s.MicroBatchSize:
+		return fmt.Errorf("micro_batch_size %d is larger than global_batch_size %d; lower the first", s.MicroBatchSize, s.GlobalBatchSize)
+	case s.MaxSteps < 0:
+		return fmt.Errorf("max_steps is %d; choose a positive number, or num_epochs", s.MaxSteps)
+	case !finite(s.NumEpochs) || s.NumEpochs < 0 || s.NumEpochs > 1e6:
+		return fmt.Errorf("num_epochs is %v; choose a positive number up to 1e6", s.NumEpochs)
+	case s.MaxSteps > 0 && s.NumEpochs > 0:
+		return errors.New("max_steps and num_epochs are both set; keep one of them")
+	}
+	return nil
+}
