@@ -21,6 +21,7 @@ func newAVX512() *family {
 		scale:         kernel{run: scaleAVX512, outs: 1},
 		axpy:          kernel{run: axpyAVX512, outs: 1},
 		scaleAdd:      kernel{run: scaleAddAVX512, outs: 1},
+		quotient:      kernel{run: quotientAVX512, outs: 1},
 		affine:        kernel{run: affineAVX512, outs: 1},
 		dot:           kernel{run: dotAVX512},
 		sum:           kernel{run: sumAVX512},
@@ -65,6 +66,7 @@ func newAVX2() *family {
 		scale:         kernel{run: scaleAVX2, outs: 1},
 		axpy:          kernel{run: axpyAVX2, outs: 1},
 		scaleAdd:      kernel{run: scaleAddAVX2, outs: 1},
+		quotient:      kernel{run: quotientAVX2, outs: 1},
 		affine:        kernel{run: affineAVX2, outs: 1},
 		dot:           kernel{run: dotAVX2},
 		sum:           kernel{run: sumAVX2},
@@ -128,6 +130,11 @@ func axpyAVX512(a *args)
 //
 //go:noescape
 func scaleAddAVX512(a *args)
+
+// x0 = x1/f0
+//
+//go:noescape
+func quotientAVX512(a *args)
 
 // x0 = (x1-f0)·f1
 //
@@ -301,6 +308,11 @@ func axpyAVX2(a *args)
 //
 //go:noescape
 func scaleAddAVX2(a *args)
+
+// x0 = x1/f0
+//
+//go:noescape
+func quotientAVX2(a *args)
 
 // x0 = (x1-f0)·f1
 //

@@ -20,6 +20,7 @@ type family struct {
 
 	add, mul, mulAdd          kernel // x0 = x1+x2; x1·x2; x0 + x1·x2 fused
 	scale, axpy, scaleAdd     kernel // x0 = f0·x1; x0 + f0·x1 fused; x0 + f0·x1 rounded twice
+	quotient                  kernel // x0 = x1/f0
 	affine                    kernel // x0 = (x1-f0)·f1
 	normScale, normScaleBias  kernel // x0 = (x1·f0)·(x2+f1); x0 = ((x1-f0)·f1)·x2 + x3 fused
 	rmsDot                    kernel // acc += (x0·(x2+f0))·x1 fused
