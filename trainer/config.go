@@ -164,6 +164,7 @@ func (t *Trainer) load(dev kernels.Device) (err error) {
 	if t.stage, err = stage.New(dev, t.model, a, t.trained, t.elems); err != nil {
 		return err
 	}
+	t.stage.Checkpoint = t.spec.GradientCheckpointing
 	for _, x := range []struct {
 		dst  *kernels.Tensor
 		cols int
