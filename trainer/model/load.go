@@ -53,8 +53,12 @@ type builder struct {
 // architectures by config.json's model_type.
 func architectures(modelType string) func(*builder) {
 	switch modelType {
-	case "llama", "mistral", "qwen2":
+	case "llama", "mistral", "qwen2", "qwen3":
 		return buildLlama
+	case "gemma2":
+		return buildGemma2
+	case "phi3":
+		return buildPhi3
 	case "gpt2":
 		return buildGPT2
 	}
