@@ -60,8 +60,8 @@ func buildLlama(b *builder) {
 		blk := &llamaBlock{attention: newAttention(f, i), eps: f.Eps}
 		blk.attnNorm = b.norm(path+"input_layernorm.weight", f.Hidden)
 		blk.q = b.linear(path+"self_attn.q_proj", f.Hidden, wide, false)
-		blk.k = b.linear(path+"self_attn.k_proj", f.Hidden, narrow, false)
-		blk.v = b.linear(path+"self_attn.v_proj", f.Hidden, narrow, false)
+		blk.k = b.pooled(path+"self_attn.k_proj", f.Hidden, narrow, 0)
+		blk.v = b.pooled(path+"self_attn.v_proj", f.Hidden, narrow, 0)
 		if f.Type == "qwen3" {
 			blk.qNorm = b.norm(path+"self_attn.q_norm.weight", f.HeadDim)
 			blk.kNorm = b.norm(path+"self_attn.k_norm.weight", f.HeadDim)

@@ -65,6 +65,8 @@ type Model struct {
 	head   *autograd.Param // (V, C)
 	tied   int             // unit of the shared token table, 0: not shared
 	stored map[*autograd.Param]string
+	pools  map[*autograd.Param]*pooling // weights with heads that become fewer
+	group  int                          // heads that become one; 1: none
 	set    *safetensors.Set
 }
 

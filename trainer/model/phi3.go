@@ -45,7 +45,7 @@ func buildPhi3(b *builder) {
 			attention: newAttention(f, i),
 			eps:       f.Eps,
 			attnNorm:  b.norm(path+"input_layernorm.weight", f.Hidden),
-			qkv:       b.linear(path+"self_attn.qkv_proj", f.Hidden, wide+2*narrow, false),
+			qkv:       b.pooled(path+"self_attn.qkv_proj", f.Hidden, wide+2*narrow, wide),
 			o:         b.linear(path+"self_attn.o_proj", wide, f.Hidden, false),
 			ffNorm:    b.norm(path+"post_attention_layernorm.weight", f.Hidden),
 			gateUp:    b.linear(path+"mlp.gate_up_proj", f.Hidden, 2*f.Inner, false),
