@@ -186,7 +186,9 @@ func (s *Stage) Logits(ctx context.Context, seqs []model.Sequence, cache model.C
 	if err := s.tape.Err(); err != nil {
 		return err
 	}
-	return s.Stream.Download(dst, y)
+	err := s.Stream.Download(dst, y)
+	s.Model.Cap(dst)
+	return err
 }
 
 func (s *Stage) begin(ctx context.Context, train bool, step uint64, seqs []model.Sequence) *model.Ctx {
