@@ -10,11 +10,3 @@ func (t *Tape) Value(p *Param) Var {
 func (t *Tape) valueBack(n *node, dy kernels.Tensor) {
 	t.S.Scale(t.gradOf(n.w), dy, 1, kernels.Add)
 }
-
-// Reserve gives the gradient of v its memory now. A value that is made outside a checkpointed unit and used inside one
-// needs that: what a unit takes while it runs again is given back at its end.
-func (t *Tape) Reserve(v Var) {
-	if v.Wants() {
-		t.reserve(v)
-	}
-}

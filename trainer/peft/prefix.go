@@ -103,7 +103,6 @@ func (p *Prefix) Before() (positions, rows int) { return p.Config.Prefix.Tokens,
 func (p *Prefix) Embed(c *model.Ctx, x autograd.Var) autograd.Var {
 	if p.embedding != nil {
 		c.Shared = c.Tanh(c.Tape.Linear(c.Value(p.embedding), p.inner, p.innerBias, false))
-		c.Reserve(c.Shared)
 	}
 	return x
 }
