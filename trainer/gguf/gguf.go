@@ -64,15 +64,14 @@ func Write(w io.Writer, s Source, t Type) error {
 // architecture is llama.cpp's name for the model's.
 func architecture(m *model.Model) (string, error) {
 	c := m.Config
+	arch := map[string]string{"llama": "llama", "mistral": "llama", "qwen2": "qwen2"}[c.Type]
 	switch {
+	case arch == "":
+		return "", fmt.Errorf("shoal writes llama, mistral and qwen2 models as GGUF, not %s", c.Type)
 	case c.Rope.Scaling == "longrope", !c.Rope.Usual:
-		return "", fmt.Errorf("this model's %s rotation has no form in GGUF that llama.cpp reads", c.Rope.Scaling)
-	case c.Type == "llama" || c.Type == "mistral":
-		return "llama", nil
-	case c.Type == "qwen2":
-		return "qwen2", nil
+		return "", fmt.Errorf("this model's %s rotation has parameters that GGUF has no place for", c.Rope.Scaling)
 	}
-	return "", fmt.Errorf("shoal writes llama, mistral and qwen2 models as GGUF, not %s", c.Type)
+	return arch, nil
 }
 
 // Check says why a model with this config cannot be written, or nil; the tokenizer is not looked at.
