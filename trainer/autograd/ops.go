@@ -25,12 +25,23 @@ func (t *Tape) Add(a, b Var) Var {
 }
 
 func (t *Tape) addBack(n *node, dy kernels.Tensor) {
-	for _, v := range n.x[:2] {
-		if v.Wants() {
-			d, mode := t.dst(v)
-			t.S.Scale(d, dy, 1, mode)
+	for i, v := range n.x[:2] {
+		if !v.Wants() || i == 1 && t.handOn(v, dy) {
+			continue
 		}
+		d, mode := t.dst(v)
+		t.S.Scale(d, dy, 1, mode)
 	}
+}
+
+// handOn makes dy, which nobody reads any more, the gradient of v where v has none yet and dy lives long enough.
+func (t *Tape) handOn(v Var, dy kernels.Tensor) bool {
+	s := &t.grads[v.id]
+	if s.t.Buf != nil || s.parent.Wants() || v.id < t.first {
+		return false
+	}
+	s.t, s.set = dy, true
+	return true
 }
 
 // Scale is f·x.

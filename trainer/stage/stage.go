@@ -73,7 +73,7 @@ func New(dev kernels.Device, m *model.Model, a Adapter, trained []*autograd.Para
 func (s *Stage) Close() {
 	// What is under way still writes to the memory. Its error is of no interest: nobody will read the result.
 	_ = s.Stream.Sync(context.Background())
-	s.arena.Free()
+	s.tape.Free()
 	kernels.Free(s.Stream.Device(), s.held...)
 	s.held, s.W, s.G = nil, kernels.Tensor{}, kernels.Tensor{}
 }
