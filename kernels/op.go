@@ -33,12 +33,13 @@ const (
 	OpWeightedSum       // T dst x; I mode; F f
 	OpAdamW             // T w g m v hyper
 	OpArgMax            // T dst x
+	OpQuotient          // T dst x; F f
 	NumOps              // how many there are, for tables
 )
 
 var opNames = [NumOps]string{"None", "MatMul", "Fill", "Copy", "CopyRows", "Add", "Mul", "Scale", "SumRows", "RMSNorm",
 	"RMSNormBack", "LayerNorm", "LayerNormBack", "Rope", "SwiGLU", "SwiGLUBack", "GELU", "GELUBack", "Attention",
-	"AttentionBack", "GatherRows", "ScatterAddRows", "Head", "Drop", "SumSq", "WeightedSum", "AdamW", "ArgMax"}
+	"AttentionBack", "GatherRows", "ScatterAddRows", "Head", "Drop", "SumSq", "WeightedSum", "AdamW", "ArgMax", "Quotient"}
 
 // String is the name of the Stream method.
 func (op Op) String() string {

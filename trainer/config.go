@@ -55,6 +55,8 @@ type Trainer struct {
 	stage          *stage.Stage
 	m, v           kernels.Tensor // (1, elements) moments
 	decayed, plain kernels.Tensor // (1, optim.HyperLen) numbers of a step
+	norm           kernels.Tensor // F64 (1, 1) squared norm of a gradient that stays on the device
+	squares        [1]float64     // and its value on the host
 	step           uint64         // optimizer steps done
 	feed           feeder
 	host           buffers
@@ -162,6 +164,7 @@ func (t *Trainer) load(dev kernels.Device) (err error) {
 	if t.stage, err = stage.New(dev, t.model, a, t.trained, t.elems); err != nil {
 		return err
 	}
+	t.stage.Checkpoint = t.spec.GradientCheckpointing
 	for _, x := range []struct {
 		dst  *kernels.Tensor
 		cols int
@@ -169,6 +172,9 @@ func (t *Trainer) load(dev kernels.Device) (err error) {
 		if *x.dst, err = kernels.Alloc(dev, dtype.F32, 1, x.cols); err != nil {
 			return fmt.Errorf("optimizer state: %w", err)
 		}
+	}
+	if t.norm, err = kernels.Alloc(dev, dtype.F64, 1, 1); err != nil {
+		return fmt.Errorf("optimizer state: %w", err)
 	}
 	return nil
 }
@@ -189,7 +195,7 @@ func (t *Trainer) Close() error {
 		}
 		t.stage.Close() // waits for the device: nothing uses the rest any more
 		dev := t.stage.Stream.Device()
-		kernels.Free(dev, t.m.Buf, t.v.Buf, t.decayed.Buf, t.plain.Buf)
+		kernels.Free(dev, t.m.Buf, t.v.Buf, t.decayed.Buf, t.plain.Buf, t.norm.Buf)
 	}
 	t.host = buffers{n: t.elems}
 	return t.parts.Close()

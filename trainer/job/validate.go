@@ -65,6 +65,9 @@ func (s *Spec) fill() {
 		s.Shuffle = new(true)
 	}
 	or(&s.MicroBatchSize, 1)
+	if n := s.GradientAccumulationSteps; n > 0 && n <= maxBatch && s.MicroBatchSize <= maxBatch {
+		or(&s.GlobalBatchSize, n*s.MicroBatchSize)
+	}
 	or(&s.GlobalBatchSize, s.MicroBatchSize)
 	if s.MaxSteps == 0 {
 		or(&s.NumEpochs, 1)
