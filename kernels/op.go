@@ -34,12 +34,21 @@ const (
 	OpAdamW             // T w g m v hyper
 	OpArgMax            // T dst x
 	OpQuotient          // T dst x; F f
+	OpLion              // T w g m hyper
+	OpSGD               // T w g m hyper
+	OpSophia            // T w g m c hyper
+	OpAverageSquares    // T v g hyper
+	OpAdafactor         // T w g r c hyper
+	OpAdamW8            // T w g m v mscale vscale hyper
+	OpEncode8           // T code scale x; I signed
+	OpDecode8           // T x code scale; I signed
 	NumOps              // how many there are, for tables
 )
 
 var opNames = [NumOps]string{"None", "MatMul", "Fill", "Copy", "CopyRows", "Add", "Mul", "Scale", "SumRows", "RMSNorm",
 	"RMSNormBack", "LayerNorm", "LayerNormBack", "Rope", "SwiGLU", "SwiGLUBack", "GELU", "GELUBack", "Attention",
-	"AttentionBack", "GatherRows", "ScatterAddRows", "Head", "Drop", "SumSq", "WeightedSum", "AdamW", "ArgMax", "Quotient"}
+	"AttentionBack", "GatherRows", "ScatterAddRows", "Head", "Drop", "SumSq", "WeightedSum", "AdamW", "ArgMax",
+	"Quotient", "Lion", "SGD", "Sophia", "AverageSquares", "Adafactor", "AdamW8", "Encode8", "Decode8"}
 
 // String is the name of the Stream method.
 func (op Op) String() string {

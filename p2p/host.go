@@ -23,10 +23,6 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
-	"github.com/libp2p/go-libp2p/p2p/security/noise"
-	tls "github.com/libp2p/go-libp2p/p2p/security/tls"
-	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
@@ -41,7 +37,10 @@ type Config struct {
 	KeyFile string             // identity, made when absent; see LoadIdentity
 	Key     ed25519.PrivateKey // the identity when KeyFile is empty; nil: a new one that is forgotten at the end
 	Listen  []string           // multiaddrs, port 0 allowed; nil: any port of TCP and QUIC on IPv4; empty: do not listen
-	Gate    swarm.Gate         // who may connect; nil: swarm.Open
+	Gate    swarm.Gate         // who may connect; nil: the Door, else swarm.Open
+	Door    Door               // of a private swarm; nil: it is open
+
+	Internet *Internet // NAT traversal, relays and DHT; nil: none of it
 
 	LowConns, HighConns int // above high, unprotected connections are closed down to low; default 32, 64
 
@@ -58,6 +57,11 @@ type Host struct {
 	start   time.Time
 	control *Control
 	gossip  *Gossip
+	routing *Routing // nil without Config.Internet, as reach
+	reach   *reach
+	clocks  clocks
+	nets    nets
+	search  relaySearch
 
 	ctx  context.Context // ends when Close begins
 	stop context.CancelFunc
@@ -93,14 +97,21 @@ func New(cfg Config) (*Host, error) {
 	if h.host, err = h.libp2p(); err != nil {
 		return nil, fmt.Errorf("start the network: %w", err)
 	}
-	if h.gossip, err = newGossip(h); err != nil {
-		return nil, errors.Join(fmt.Errorf("start gossip: %w", err), h.host.Close())
+	if h.gossip, err = newGossip(h); err == nil {
+		err = h.openInternet()
+	}
+	if err != nil {
+		h.stop()
+		err = errors.Join(fmt.Errorf("start the network: %w", err), h.host.Close())
+		h.wg.Wait()
+		return nil, err
 	}
 	h.Handle(controlProtocol, h.control.serve)
 	h.host.Network().Notify(&network.NotifyBundle{ConnectedF: h.connected, DisconnectedF: h.disconnected})
 	for _, p := range h.host.Network().Peers() { // who was quicker than Notify
 		h.control.wanted(record.PeerID(p.String()))
 	}
+	h.compareClocks()
 	h.wg.Go(h.heartbeat)
 	return h, nil
 }
@@ -130,7 +141,9 @@ func checkPorts(listen []string) error {
 func (cfg Config) complete() (Config, error) {
 	cfg.Swarm = cmp.Or(cfg.Swarm, swarm.DefaultName)
 	cfg.LowConns, cfg.HighConns = cmp.Or(cfg.LowConns, 32), cmp.Or(cfg.HighConns, 64)
-	if cfg.Gate == nil {
+	if cfg.Gate == nil && cfg.Door != nil {
+		cfg.Gate = cfg.Door
+	} else if cfg.Gate == nil {
 		cfg.Gate = swarm.Open{}
 	}
 	if cfg.Log == nil {
@@ -173,17 +186,37 @@ func (h *Host) libp2p() (host.Host, error) {
 	if len(h.cfg.Listen) == 0 {
 		listen = libp2p.NoListenAddrs
 	}
-	return libp2p.New(
+	internet, err := h.internetOptions()
+	if err != nil {
+		return nil, err
+	}
+	return libp2p.New(append(internet,
 		libp2p.Identity(key), listen,
-		libp2p.Transport(tcp.NewTCPTransport), libp2p.Transport(quic.NewTransport),
-		libp2p.Security(tls.ID, tls.New), libp2p.Security(noise.ID, noise.New),
+		h.transports(),
 		libp2p.Muxer(yamux.ID, &mux),
 		libp2p.ResourceManager(limits), libp2p.ConnectionManager(conns),
-		libp2p.ConnectionGater(&gater{gate: h.cfg.Gate, refuse: h.refused}),
+		libp2p.ConnectionGater(&gater{gate: h.cfg.Gate, door: h.cfg.Door != nil, refuse: h.refused}),
 		libp2p.DialRanker(rankDials),
-		libp2p.DisableRelay(), libp2p.DisableMetrics(),
+		libp2p.DisableMetrics(),
 		libp2p.UserAgent("shoal"),
-	)
+	)...)
+}
+
+// openInternet starts what Config.Internet asks for.
+func (h *Host) openInternet() error {
+	if h.cfg.Internet == nil {
+		return nil
+	}
+	h.reach = newReach(h)
+	var err error
+	if h.routing, err = newRouting(h); err != nil {
+		return err
+	}
+	if err := h.reach.start(); err != nil {
+		return errors.Join(err, h.routing.dht.Close())
+	}
+	h.wg.Go((&puncher{h: h, peers: map[peer.ID]*punching{}}).run)
+	return nil
 }
 
 // ID is this node's peer ID.
@@ -203,6 +236,9 @@ func (h *Host) Log() *slog.Logger { return h.cfg.Log }
 
 // Control is the ordered messages between peers.
 func (h *Host) Control() *Control { return h.control }
+
+// Routing is the swarm's DHT; nil without Config.Internet.
+func (h *Host) Routing() *Routing { return h.routing }
 
 // Gossip is the swarm's broadcast.
 func (h *Host) Gossip() *Gossip { return h.gossip }
@@ -248,7 +284,7 @@ func (h *Host) Open(ctx context.Context, to record.PeerID, proto string) (*Strea
 	if err != nil {
 		return nil, err
 	}
-	s, err := h.host.NewStream(ctx, p, protocol.ID(proto))
+	s, err := h.host.NewStream(throughRelays(ctx), p, protocol.ID(proto))
 	if err != nil {
 		return nil, fmt.Errorf("open %s to %s: %w", proto, to, plainDialError(err))
 	}
@@ -338,14 +374,14 @@ func (h *Host) Close() error {
 	h.closed = true
 	h.mu.Unlock()
 	h.stop()
-	err := h.host.Close()
+	var err error
+	if h.routing != nil {
+		err = h.routing.dht.Close()
+	}
+	err = errors.Join(err, h.host.Close())
 	h.wg.Wait()
 	return err
 }
 
 // now is the time since the host's start; it never goes back.
 func (h *Host) now() time.Duration { return time.Since(h.start) }
-
-func (h *Host) refused(id record.PeerID, why error) {
-	h.cfg.Log.Debug("connection refused by the swarm's gate", "peer", id, "why", why)
-}

@@ -23,7 +23,7 @@ import (
 // slab is how much device memory the arena of activations takes at a time.
 const slab = 4 << 20 // bytes
 
-// Adapter is an overlay with weights of its own.
+// Adapter is an overlay with weights of its own. Weights of the model may be among them, which it then has values of.
 type Adapter interface {
 	model.Overlay
 	Weights() []*autograd.Param
@@ -84,16 +84,23 @@ func (s *Stage) fill(a Adapter, elems int) error {
 	if err := s.place(elems); err != nil {
 		return err
 	}
-	if err := s.load(s.Model.Params, s.Model.Read); err != nil {
-		return err
-	}
+	base := s.Model.Params
 	if a != nil {
 		s.Over = a
 		if err := s.load(a.Weights(), a.Read); err != nil {
 			return err
 		}
+		base = without(base, a.Weights())
+	}
+	if err := s.load(base, s.Model.Read); err != nil {
+		return err
 	}
 	return s.Stream.Sync(context.Background())
+}
+
+// without is all but those that an adapter has its own values of.
+func without(all, own []*autograd.Param) []*autograd.Param {
+	return slices.DeleteFunc(slices.Clone(all), func(p *autograd.Param) bool { return slices.Contains(own, p) })
 }
 
 // place takes memory for what is trained.
@@ -239,18 +246,8 @@ func (s *Stage) begin(ctx context.Context, train bool, step uint64, seqs []model
 	s.tape.Begin(ctx, train)
 	c := &s.pass
 	c.Tape, c.Over, c.Cache, c.Train, c.Checkpoint = s.tape, s.Over, nil, train, s.Checkpoint
-	h := &s.host
-	h.target = h.target[:0]
-	for _, q := range seqs {
-		if q.Target != nil {
-			h.target = append(h.target, q.Target...)
-			continue
-		}
-		for range q.IDs {
-			h.target = append(h.target, objective.Ignore)
-		}
-	}
 	s.Model.Feed(c, step, seqs)
+	s.host.target = c.Targets()
 	return c
 }
 
