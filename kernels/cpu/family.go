@@ -43,6 +43,13 @@ type family struct {
 	round                     kernel // x0 = x1 rounded to bfloat16
 	traffic                   kernel // x0, x1, x2 += x3
 	adamw                     kernel // x0 w, x1 m, x2 v, x3 g; f the hyper row
+	lion, sgd, momentum       kernel // x0 w, x1 m, x2 g; sgd has no m; f the hyper row
+	sophia                    kernel // x0 w, x1 m, x2 h, x3 g; f the hyper row
+	averageSquares            kernel // x0 = f0·x0 + f1·x1²
+	squares, addSquares       kernel // x0 (+)= (x1·f0)² + f1
+	absMax                    kernel // acc = max(acc, |x0|)
+	decode                    kernel // x0 = x2[x1]·f0 + 0; x1 has bytes
+	encode, encodeSigned      kernel // x0, bytes, = codes of x1/f0; x2 cells, x3 upper ends
 }
 
 // microkernel multiplies packed panels: c (mr, nr) (+)= a (kc, mr)ᵀ · b (kc, nr), one fused multiply-add after the

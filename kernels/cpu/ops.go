@@ -34,4 +34,12 @@ var ops = [kernels.NumOps]op{
 	kernels.OpQuotient:       quotient,
 	kernels.OpAdamW:          adamW,
 	kernels.OpArgMax:         argMax,
+	kernels.OpLion:           lion,
+	kernels.OpSGD:            sgd,
+	kernels.OpSophia:         sophia,
+	kernels.OpAverageSquares: averageSquares,
+	kernels.OpAdafactor:      adafactor,
+	kernels.OpAdamW8:         adamW8,
+	kernels.OpEncode8:        encode8,
+	kernels.OpDecode8:        decode8,
 }

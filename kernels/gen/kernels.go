@@ -5,7 +5,7 @@ import "slices"
 // vectorKernels describes every kernel of a family. kernels/cpu/family.go says what the operands are, and
 // kernels/cpu/generic.go has each as plain Go.
 func vectorKernels() []vectorKernel {
-	return slices.Concat(linear(), rowKernels(), curved(), conversions())
+	return slices.Concat(linear(), rowKernels(), curved(), conversions(), updates())
 }
 
 func linear() []vectorKernel {

@@ -84,7 +84,7 @@ func (t *Tape) magnitudeBack(n *node, dy kernels.Tensor) {
 		}
 		dmag := t.Alloc(1, g.Cols)
 		t.overRoot(dmag, dg, squares)
-		t.S.Scale(t.gradOf(n.w), dmag, 1, kernels.Add)
+		t.S.Scale(t.sumOf(n.w), dmag, 1, kernels.Add)
 		t.arena.Release(mark)
 	}
 	if x.Wants() {

@@ -18,7 +18,7 @@ func (t *Tape) putRowsBack(n *node, dy kernels.Tensor) {
 		mark := t.arena.Mark()
 		d := t.Alloc(at.Rows, dy.Cols)
 		t.S.GatherRows(d, dy, at)
-		t.S.ScatterAddRows(t.gradOf(n.w), d, n.t[0], n.t[1])
+		t.S.ScatterAddRows(t.sumOf(n.w), d, n.t[0], n.t[1])
 		t.arena.Release(mark)
 	}
 	if !x.Wants() {

@@ -8,5 +8,5 @@ func (t *Tape) Value(p *Param) Var {
 }
 
 func (t *Tape) valueBack(n *node, dy kernels.Tensor) {
-	t.S.Scale(t.gradOf(n.w), dy, 1, kernels.Add)
+	t.S.Scale(t.sumOf(n.w), dy, 1, kernels.Add)
 }

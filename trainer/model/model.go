@@ -127,7 +127,9 @@ func (m *Model) Score(ctx context.Context, c *Ctx, h autograd.Var, coef kernels.
 	} else {
 		s.DH = c.Alloc(n, h.T.Cols)
 		o.DH = s.DH
-		o.DW, _ = c.W.Grad(m.head)
+		var mode kernels.Mode
+		o.DW, mode = c.GradOf(m.head)
+		o.SetW = mode == kernels.Set
 	}
 	c.S.Head(o)
 	return s

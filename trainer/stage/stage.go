@@ -172,7 +172,16 @@ func (s *Stage) Forward(ctx context.Context, step uint64, seqs []model.Sequence)
 
 // Backward adds the gradient of the last Forward's summed loss to G.
 func (s *Stage) Backward(ctx context.Context) error {
-	return s.tape.Backward(ctx, []autograd.Var{s.hidden}, []kernels.Tensor{s.scores.DH})
+	if err := s.tape.Backward(ctx, []autograd.Var{s.hidden}, []kernels.Tensor{s.scores.DH}); err != nil {
+		return err
+	}
+	for _, p := range s.Train {
+		if s.weights.Start(p) { // the loss does not depend on it
+			g, _ := s.weights.Grad(p)
+			s.Stream.Fill(g, 0)
+		}
+	}
+	return nil
 }
 
 // Eval is a forward pass over the weights of a Still that keeps nothing and also counts correct tokens.
@@ -225,12 +234,8 @@ func (s *Stage) sums(best []int32) (objective.Sums, error) {
 	return objective.CrossEntropy{}.Loss(h.logp, h.target, best), nil
 }
 
-// ZeroGrad clears G: the next contribution starts.
-func (s *Stage) ZeroGrad() {
-	if !s.G.None() {
-		s.Stream.Fill(s.G, 0)
-	}
-}
+// ZeroGrad starts the next contribution: G is undefined until a Backward, which writes it.
+func (s *Stage) ZeroGrad() { s.weights.Blank() }
 
 // resize is v with n elements of undefined values; it keeps its memory if that is enough.
 func resize[E any](v []E, n int) []E { return slices.Grow(v[:0], n)[:n] }
