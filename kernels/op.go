@@ -27,7 +27,7 @@ const (
 	OpAttentionBack     // T dq dk dv do q k v o lse qstart kstart klen prefixk prefixv dprefixk dprefixv; I as OpAttention, mode before compute; F as OpAttention
 	OpGatherRows        // T dst table ids
 	OpScatterAddRows    // T dtable dy ids order
-	OpHead              // T h w bias target logp lse entropy best coef dh dw dbias; I modeh compute; F softcap logitscale
+	OpHead              // T h w bias target logp lse entropy best coef dh dw dbias; I modeh compute setw; F softcap logitscale
 	OpDrop              // T y x step key; I mode seedlow seedhigh site; F rate
 	OpSumSq             // T dst x; I mode
 	OpWeightedSum       // T dst x; I mode; F f

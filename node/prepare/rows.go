@@ -31,7 +31,7 @@ func (s *Sources) Rows(ctx context.Context, spec *job.Spec, m *Model, put shard.
 		sources = append(sources, src)
 	}
 	o := data.Options{
-		SequenceLen: spec.SequenceLen, ModelLimit: m.Config.MaxPos, Vocab: m.Config.Vocab, SkipBadRows: spec.SkipBadRows,
+		SequenceLen: spec.SequenceLen, ModelLimit: m.Config.MaxPos - spec.Before(), Vocab: m.Config.Vocab, SkipBadRows: spec.SkipBadRows,
 		TrainOnInputs: spec.TrainOnInputs, ValSetSize: spec.ValSetSize, Seed: spec.Seed, Name: spec.Name,
 	}
 	if p != nil {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// FS shows the files of a model as a file system, which is how a tokenizer reads them.
+// FS shows the files of a model as a file system, which is how the tokenizer reads them.
 func FS(files Files) fs.FS { return fsys{files} }
 
 type fsys struct{ files Files }
