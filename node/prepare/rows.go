@@ -43,6 +43,9 @@ func (s *Sources) Rows(ctx context.Context, spec *job.Spec, m *Model, put shard.
 	} else if err != nil {
 		return data.Built{}, err
 	}
+	if tok, err = tok.WithTemplate(spec.ChatTemplate); err != nil {
+		return data.Built{}, err
+	}
 	return data.Build(ctx, sources, tok, o, put)
 }
 
