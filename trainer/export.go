@@ -53,9 +53,9 @@ func (r *result) writeAll(dir string, forms []string) error {
 	for _, form := range forms {
 		kind, typ, _ := strings.Cut(form, ":")
 		at := dir
-		switch {
-		case kind == ExportGGUF:
-			at = filepath.Join(dir, ggufName(r.name, typ))
+		switch file, is := GGUFName(r.name, form); {
+		case is:
+			at = filepath.Join(dir, file)
 		case taken:
 			at = filepath.Join(dir, kind)
 		default:
@@ -68,12 +68,13 @@ func (r *result) writeAll(dir string, forms []string) error {
 	return nil
 }
 
-// ggufName is the file's name, as those who share such files write it.
-func ggufName(name, typ string) string {
-	if typ != "" {
+// GGUFName is what the file of a form is called, as those who share such files write it; false: the form is another.
+func GGUFName(name, form string) (string, bool) {
+	kind, typ, typed := strings.Cut(form, ":")
+	if typed {
 		name += "-" + typ
 	}
-	return name + ".gguf"
+	return name + ".gguf", kind == ExportGGUF
 }
 
 // write writes one form to a directory, or to a file if it is one.
