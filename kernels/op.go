@@ -33,6 +33,7 @@ const (
 	OpWeightedSum       // T dst x; I mode; F f
 	OpAdamW             // T w g m v hyper
 	OpArgMax            // T dst x
+	OpQuotient          // T dst x; F f
 	OpLion              // T w g m hyper
 	OpSGD               // T w g m hyper
 	OpSophia            // T w g m c hyper
@@ -46,7 +47,7 @@ const (
 
 var opNames = [NumOps]string{"None", "MatMul", "Fill", "Copy", "CopyRows", "Add", "Mul", "Scale", "SumRows", "RMSNorm",
 	"RMSNormBack", "LayerNorm", "LayerNormBack", "Rope", "SwiGLU", "SwiGLUBack", "GELU", "GELUBack", "Attention",
-	"AttentionBack", "GatherRows", "ScatterAddRows", "Head", "Drop", "SumSq", "WeightedSum", "AdamW", "ArgMax",
+	"AttentionBack", "GatherRows", "ScatterAddRows", "Head", "Drop", "SumSq", "WeightedSum", "AdamW", "ArgMax", "Quotient",
 	"Lion", "SGD", "Sophia", "AverageSquares", "Adafactor", "AdamW8", "Encode8", "Decode8"}
 
 // String is the name of the Stream method.

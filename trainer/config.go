@@ -47,18 +47,18 @@ type Trainer struct {
 	started time.Time
 
 	parts
-	opt  optim.AdamW
-	segs []optim.Segment
+	rule optim.Rule
 
-	mu             sync.Mutex // guards what follows and all device work
-	closed         bool
-	stage          *stage.Stage
-	m, v           kernels.Tensor // (1, elements) moments
-	decayed, plain kernels.Tensor // (1, optim.HyperLen) numbers of a step
-	step           uint64         // optimizer steps done
-	feed           feeder
-	host           buffers
-	eval           *evaluation // under way; nil: none
+	mu      sync.Mutex // guards what follows and all device work
+	closed  bool
+	stage   *stage.Stage
+	opt     optim.Optimizer
+	norm    kernels.Tensor // F64 (1, 1) squared norm of a gradient that stays on the device
+	squares [1]float64     // and its value on the host
+	step    uint64         // optimizer steps done
+	feed    feeder
+	host    buffers
+	eval    *evaluation // under way; nil: none
 
 	evals chan struct{} // holds a token while there is an Eval
 }
@@ -81,10 +81,9 @@ func New(c Config) (*Trainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Trainer{spec: c.Spec, rows: c.Rows, files: c.Model, parts: *p, started: time.Now(), opt: optimizer(c.Spec),
+	t := &Trainer{spec: c.Spec, rows: c.Rows, files: c.Model, parts: *p, started: time.Now(), rule: rule(c.Spec),
 		evals: make(chan struct{}, 1), steps: c.Spec.Steps(uint64(c.Rows.Rows())),
 		sampler: &data.Sampler{Rows: uint64(c.Rows.Rows()), Seed: c.Spec.Seed, Shuffle: c.Spec.Shuffle == nil || *c.Spec.Shuffle}}
-	t.segs = t.opt.Segments(t.trained)
 	t.feed, t.host = feeder{model: t.model, rows: t.rows}, buffers{n: t.elems}
 	if err := t.load(c.Device); err != nil {
 		return nil, errors.Join(err, t.Close())
@@ -144,15 +143,6 @@ func Layout(spec *job.Spec, files, adapter model.Files) (*layout.Layout, error) 
 	return p.layout, p.Close()
 }
 
-func optimizer(spec *job.Spec) optim.AdamW {
-	o := spec.Optimizer
-	a := optim.AdamW{Beta1: o.Betas[0], Beta2: o.Betas[1], Eps: o.Eps, WeightDecay: o.WeightDecay, NoDecay: []string{"norm", "bias"}}
-	if o.NoDecay != nil {
-		a.NoDecay = *o.NoDecay
-	}
-	return a
-}
-
 // load puts everything on the device.
 func (t *Trainer) load(dev kernels.Device) (err error) {
 	var a stage.Adapter
@@ -162,15 +152,12 @@ func (t *Trainer) load(dev kernels.Device) (err error) {
 	if t.stage, err = stage.New(dev, t.model, a, t.trained, t.elems); err != nil {
 		return err
 	}
-	for _, x := range []struct {
-		dst  *kernels.Tensor
-		cols int
-	}{{&t.m, t.elems}, {&t.v, t.elems}, {&t.decayed, optim.HyperLen}, {&t.plain, optim.HyperLen}} {
-		if *x.dst, err = kernels.Alloc(dev, dtype.F32, 1, x.cols); err != nil {
-			return fmt.Errorf("optimizer state: %w", err)
-		}
+	t.stage.Checkpoint = t.spec.GradientCheckpointing
+	if t.norm, err = kernels.Alloc(dev, dtype.F64, 1, 1); err != nil {
+		return err
 	}
-	return nil
+	t.opt, err = t.rule.Open(t.stage.Stream, t.trained, t.elems)
+	return err
 }
 
 // Close gives the device memory back and closes the files of the model and the adapter. It may be called at any time,
@@ -188,8 +175,10 @@ func (t *Trainer) Close() error {
 			t.eval = nil
 		}
 		t.stage.Close() // waits for the device: nothing uses the rest any more
-		dev := t.stage.Stream.Device()
-		kernels.Free(dev, t.m.Buf, t.v.Buf, t.decayed.Buf, t.plain.Buf)
+		if t.opt != nil {
+			t.opt.Close()
+		}
+		kernels.Free(t.stage.Stream.Device(), t.norm.Buf)
 	}
 	t.host = buffers{n: t.elems}
 	return t.parts.Close()

@@ -10,6 +10,7 @@ func newAVX512() *family {
 		gemm:           microkernel{mr: 12, nr: 32, step: 1, run: gemm12x32AVX512, fewer: []variant{{1, gemm1x32AVX512}, {2, gemm2x32AVX512}, {4, gemm4x32AVX512}, {8, gemm8x32AVX512}}},
 		slim:           []microkernel{microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2, fewer: []variant{{1, gemm1x16AVX2}, {2, gemm2x16AVX2}, {4, gemm4x16AVX2}}}, microkernel{mr: 12, nr: 16, step: 1, run: gemm12x16AVX512, fewer: []variant{{1, gemm1x16AVX512}, {2, gemm2x16AVX512}, {4, gemm4x16AVX512}, {8, gemm8x16AVX512}}}},
 		words:          packer{quads: packQuads, pair: packPair, rows: map[int]copier{6: packRows6, 12: packRows12, 16: packRows16, 32: packRows32}},
+		fetch:          fetch,
 		peak:           peakAVX512,
 		pairs:          microkernel{mr: 12, nr: 32, step: 2, run: gemm12x32BF16, fewer: []variant{{1, gemm1x32BF16}, {2, gemm2x32BF16}, {4, gemm4x32BF16}, {8, gemm8x32BF16}}},
 		slimPairs:      microkernel{mr: 12, nr: 16, step: 2, run: gemm12x16BF16, fewer: []variant{{1, gemm1x16BF16}, {2, gemm2x16BF16}, {4, gemm4x16BF16}, {8, gemm8x16BF16}}},
@@ -21,6 +22,7 @@ func newAVX512() *family {
 		scale:          kernel{run: scaleAVX512, outs: 1},
 		axpy:           kernel{run: axpyAVX512, outs: 1},
 		scaleAdd:       kernel{run: scaleAddAVX512, outs: 1},
+		quotient:       kernel{run: quotientAVX512, outs: 1},
 		affine:         kernel{run: affineAVX512, outs: 1},
 		dot:            kernel{run: dotAVX512},
 		sum:            kernel{run: sumAVX512},
@@ -69,6 +71,7 @@ func newAVX2() *family {
 		gemm:           microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2, fewer: []variant{{1, gemm1x16AVX2}, {2, gemm2x16AVX2}, {4, gemm4x16AVX2}}},
 		slim:           []microkernel{microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2, fewer: []variant{{1, gemm1x16AVX2}, {2, gemm2x16AVX2}, {4, gemm4x16AVX2}}}},
 		words:          packer{quads: packQuads, pair: packPair, rows: map[int]copier{6: packRows6, 12: packRows12, 16: packRows16, 32: packRows32}},
+		fetch:          fetch,
 		peak:           peakAVX2,
 		add:            kernel{run: addAVX2, outs: 1},
 		mul:            kernel{run: mulAVX2, outs: 1},
@@ -76,6 +79,7 @@ func newAVX2() *family {
 		scale:          kernel{run: scaleAVX2, outs: 1},
 		axpy:           kernel{run: axpyAVX2, outs: 1},
 		scaleAdd:       kernel{run: scaleAddAVX2, outs: 1},
+		quotient:       kernel{run: quotientAVX2, outs: 1},
 		affine:         kernel{run: affineAVX2, outs: 1},
 		dot:            kernel{run: dotAVX2},
 		sum:            kernel{run: sumAVX2},
@@ -150,6 +154,11 @@ func axpyAVX512(a *args)
 //
 //go:noescape
 func scaleAddAVX512(a *args)
+
+// x0 = x1/f0
+//
+//go:noescape
+func quotientAVX512(a *args)
 
 // x0 = (x1-f0)·f1
 //
@@ -379,6 +388,11 @@ func axpyAVX2(a *args)
 //go:noescape
 func scaleAddAVX2(a *args)
 
+// x0 = x1/f0
+//
+//go:noescape
+func quotientAVX2(a *args)
+
 // x0 = (x1-f0)·f1
 //
 //go:noescape
@@ -577,122 +591,122 @@ func encodeSignedAVX2(a *args)
 // c (12, 32) (+)= aᵀ·b of packed panels, kc deep
 //
 //go:noescape
-func gemm12x32AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm12x32AVX512(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 1 rows of panels of 12
 //
 //go:noescape
-func gemm1x32AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm1x32AVX512(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 2 rows of panels of 12
 //
 //go:noescape
-func gemm2x32AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm2x32AVX512(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 4 rows of panels of 12
 //
 //go:noescape
-func gemm4x32AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm4x32AVX512(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 8 rows of panels of 12
 //
 //go:noescape
-func gemm8x32AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm8x32AVX512(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // c (6, 16) (+)= aᵀ·b of packed panels, kc deep
 //
 //go:noescape
-func gemm6x16AVX2(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm6x16AVX2(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 1 rows of panels of 6
 //
 //go:noescape
-func gemm1x16AVX2(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm1x16AVX2(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 2 rows of panels of 6
 //
 //go:noescape
-func gemm2x16AVX2(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm2x16AVX2(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 4 rows of panels of 6
 //
 //go:noescape
-func gemm4x16AVX2(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm4x16AVX2(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // c (12, 16) (+)= aᵀ·b of packed panels, kc deep
 //
 //go:noescape
-func gemm12x16AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm12x16AVX512(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 1 rows of panels of 12
 //
 //go:noescape
-func gemm1x16AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm1x16AVX512(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 2 rows of panels of 12
 //
 //go:noescape
-func gemm2x16AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm2x16AVX512(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 4 rows of panels of 12
 //
 //go:noescape
-func gemm4x16AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm4x16AVX512(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 8 rows of panels of 12
 //
 //go:noescape
-func gemm8x16AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm8x16AVX512(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // c (12, 32) (+)= aᵀ·b of packed panels, kc deep
 //
 //go:noescape
-func gemm12x32BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm12x32BF16(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 1 rows of panels of 12
 //
 //go:noescape
-func gemm1x32BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm1x32BF16(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 2 rows of panels of 12
 //
 //go:noescape
-func gemm2x32BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm2x32BF16(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 4 rows of panels of 12
 //
 //go:noescape
-func gemm4x32BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm4x32BF16(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 8 rows of panels of 12
 //
 //go:noescape
-func gemm8x32BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm8x32BF16(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // c (12, 16) (+)= aᵀ·b of packed panels, kc deep
 //
 //go:noescape
-func gemm12x16BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm12x16BF16(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 1 rows of panels of 12
 //
 //go:noescape
-func gemm1x16BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm1x16BF16(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 2 rows of panels of 12
 //
 //go:noescape
-func gemm2x16BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm2x16BF16(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 4 rows of panels of 12
 //
 //go:noescape
-func gemm4x16BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm4x16BF16(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 8 rows of panels of 12
 //
 //go:noescape
-func gemm8x16BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm8x16BF16(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 func peakBF16(rounds int)
 
@@ -710,6 +724,9 @@ func packPairSwap(dst, src unsafe.Pointer, ld, width, blocks int)
 
 //go:noescape
 func packZip(dst, src unsafe.Pointer, ld, width, depth int)
+
+//go:noescape
+func fetch(at unsafe.Pointer, lines int)
 
 //go:noescape
 func packRows6(dst, src unsafe.Pointer, ld, depth int)

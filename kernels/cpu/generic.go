@@ -23,6 +23,7 @@ func newGeneric() *family {
 		axpy:     update1(func(a *args, z, x float32) float32 { return fma(a.f[0], x, z) }),
 		scaleAdd: update1(func(a *args, z, x float32) float32 { return z + float32(a.f[0]*x) }),
 
+		quotient:      map1(func(a *args, x float32) float32 { return x / a.f[0] }),
 		affine:        map1(func(a *args, x float32) float32 { return (x - a.f[0]) * a.f[1] }),
 		normScale:     map2(func(a *args, x, w float32) float32 { return float32(x*a.f[0]) * (w + a.f[1]) }),
 		normScaleBias: kernel{run: normScaleBias, outs: 1},

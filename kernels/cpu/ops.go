@@ -31,6 +31,7 @@ var ops = [kernels.NumOps]op{
 	kernels.OpDrop:           drop,
 	kernels.OpSumSq:          sumSq,
 	kernels.OpWeightedSum:    weightedSum,
+	kernels.OpQuotient:       quotient,
 	kernels.OpAdamW:          adamW,
 	kernels.OpArgMax:         argMax,
 	kernels.OpLion:           lion,

@@ -383,6 +383,29 @@ done:
 	VZEROUPPER
 	RET
 
+// func quotientAVX512(a *args): x0 = x1/f0
+TEXT ·quotientAVX512(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 0(AX), CX
+	MOVQ 8(AX), R8
+	MOVQ 16(AX), R9
+	XORQ SI, SI
+	VBROADCASTSS 48(AX), Z31
+
+group:
+	CMPQ CX, $16
+	JL done
+	VMOVUPS 0(R9)(SI*1), Z0
+	VDIVPS Z31, Z0, Z0
+	VMOVUPS Z0, 0(R8)(SI*1)
+	ADDQ $64, SI
+	SUBQ $16, CX
+	JMP group
+
+done:
+	VZEROUPPER
+	RET
+
 // func affineAVX512(a *args): x0 = (x1-f0)·f1
 TEXT ·affineAVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
@@ -1944,6 +1967,32 @@ group:
 	VMOVUPS 32(R9)(SI*1), Y0
 	VMULPS Y15, Y0, Y0
 	VADDPS 32(R8)(SI*1), Y0, Y0
+	VMOVUPS Y0, 32(R8)(SI*1)
+	ADDQ $64, SI
+	SUBQ $16, CX
+	JMP group
+
+done:
+	VZEROUPPER
+	RET
+
+// func quotientAVX2(a *args): x0 = x1/f0
+TEXT ·quotientAVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 0(AX), CX
+	MOVQ 8(AX), R8
+	MOVQ 16(AX), R9
+	XORQ SI, SI
+	VBROADCASTSS 48(AX), Y15
+
+group:
+	CMPQ CX, $16
+	JL done
+	VMOVUPS 0(R9)(SI*1), Y0
+	VDIVPS Y15, Y0, Y0
+	VMOVUPS Y0, 0(R8)(SI*1)
+	VMOVUPS 32(R9)(SI*1), Y0
+	VDIVPS Y15, Y0, Y0
 	VMOVUPS Y0, 32(R8)(SI*1)
 	ADDQ $64, SI
 	SUBQ $16, CX

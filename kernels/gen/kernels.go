@@ -43,6 +43,11 @@ func linear() []vectorKernel {
 			b.add(0, 0, b.x(0))
 			b.store(0, 0)
 		}},
+		{field: "quotient", operands: 2, outs: 1, scalars: 1, doc: "x0 = x1/f0", body: func(b *builder, _ []int) {
+			b.load(1, 0)
+			b.div(0, 0, b.f(0))
+			b.store(0, 0)
+		}},
 		{field: "affine", operands: 2, outs: 1, scalars: 2, doc: "x0 = (x1-f0)·f1", body: func(b *builder, _ []int) {
 			b.load(1, 0)
 			b.sub(0, 0, b.f(0))

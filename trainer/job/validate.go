@@ -15,9 +15,15 @@ const (
 	AdapterLora = "lora"
 	AdapterNone = "none"
 	AdamW       = "adamw"
+	AdamW8      = "adamw8bit"
+	Lion        = "lion"
+	Sophia      = "sophia"
+	SGD         = "sgd"
+	Adafactor   = "adafactor"
 	Constant    = "constant"
 	Linear      = "linear"
 	Cosine      = "cosine"
+	WSD         = "wsd"
 	FP32        = "fp32"
 )
 
@@ -65,19 +71,15 @@ func (s *Spec) fill() {
 		s.Shuffle = new(true)
 	}
 	or(&s.MicroBatchSize, 1)
+	if n := s.GradientAccumulationSteps; n > 0 && n <= maxBatch && s.MicroBatchSize <= maxBatch {
+		or(&s.GlobalBatchSize, n*s.MicroBatchSize)
+	}
 	or(&s.GlobalBatchSize, s.MicroBatchSize)
 	if s.MaxSteps == 0 {
 		or(&s.NumEpochs, 1)
 	}
-	or(&s.Optimizer.Name, AdamW)
-	if len(s.Optimizer.Betas) == 0 {
-		s.Optimizer.Betas = []float64{0.9, 0.999}
-	}
-	or(&s.Optimizer.Eps, 1e-8)
-	if s.Optimizer.NoDecay == nil {
-		s.Optimizer.NoDecay = &[]string{"norm", "bias"}
-	}
-	or(&s.LRScheduler.Name, Constant)
+	s.Optimizer.fill()
+	s.LRScheduler.fill()
 	if s.MaxGradNorm == nil {
 		s.MaxGradNorm = new(1.0)
 	}

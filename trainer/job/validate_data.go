@@ -39,10 +39,15 @@ func (s *Spec) checkBatch() error {
 	switch {
 	case s.MicroBatchSize < 1 || s.MicroBatchSize > maxBatch:
 		return fmt.Errorf("micro_batch_size is %d; choose 1 to %d", s.MicroBatchSize, maxBatch)
+	case s.GradientAccumulationSteps < 0 || s.GradientAccumulationSteps > maxBatch:
+		return fmt.Errorf("gradient_accumulation_steps is %d; choose 1 to %d", s.GradientAccumulationSteps, maxBatch)
 	case s.GlobalBatchSize < 1 || s.GlobalBatchSize > maxBatch:
 		return fmt.Errorf("global_batch_size is %d; choose 1 to %d", s.GlobalBatchSize, maxBatch)
 	case s.GlobalBatchSize < s.MicroBatchSize:
 		return fmt.Errorf("micro_batch_size %d is larger than global_batch_size %d; lower the first", s.MicroBatchSize, s.GlobalBatchSize)
+	case s.GradientAccumulationSteps > 0 && s.GradientAccumulationSteps*s.MicroBatchSize != s.GlobalBatchSize:
+		return fmt.Errorf("gradient_accumulation_steps %d times micro_batch_size %d is %d but global_batch_size is %d; remove one of them",
+			s.GradientAccumulationSteps, s.MicroBatchSize, s.GradientAccumulationSteps*s.MicroBatchSize, s.GlobalBatchSize)
 	case s.MaxSteps < 0:
 		return fmt.Errorf("max_steps is %d; choose a positive number, or num_epochs", s.MaxSteps)
 	case !finite(s.NumEpochs) || s.NumEpochs < 0 || s.NumEpochs > 1e6:

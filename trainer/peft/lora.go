@@ -69,8 +69,11 @@ func New(m *model.Model, cfg Config, seed uint64) (*LoRA, error) {
 
 // defaultTargets are stock PEFT's.
 func defaultTargets(modelType string) []string {
-	if modelType == "gpt2" {
+	switch modelType {
+	case "gpt2":
 		return []string{"c_attn"}
+	case "phi3":
+		return []string{"qkv_proj"}
 	}
 	return []string{"q_proj", "v_proj"}
 }

@@ -73,7 +73,7 @@ func New(dev kernels.Device, m *model.Model, a Adapter, trained []*autograd.Para
 func (s *Stage) Close() {
 	// What is under way still writes to the memory. Its error is of no interest: nobody will read the result.
 	_ = s.Stream.Sync(context.Background())
-	s.arena.Free()
+	s.tape.Free()
 	kernels.Free(s.Stream.Device(), s.held...)
 	s.held, s.W, s.G = nil, kernels.Tensor{}, kernels.Tensor{}
 }
@@ -186,7 +186,9 @@ func (s *Stage) Logits(ctx context.Context, seqs []model.Sequence, cache model.C
 	if err := s.tape.Err(); err != nil {
 		return err
 	}
-	return s.Stream.Download(dst, y)
+	err := s.Stream.Download(dst, y)
+	s.Model.Cap(dst)
+	return err
 }
 
 func (s *Stage) begin(ctx context.Context, train bool, step uint64, seqs []model.Sequence) *model.Ctx {
