@@ -1,9 +1,11 @@
 package trainer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -66,7 +68,7 @@ type Trainer struct {
 // parts are a model, perhaps an adapter, and what of them learns.
 type parts struct {
 	model   *model.Model
-	adapter *peft.LoRA // nil: none
+	adapter peft.Adapter // nil: none
 	trained []*autograd.Param
 	layout  *layout.Layout
 	elems   int // length of the index space
@@ -84,7 +86,7 @@ func New(c Config) (*Trainer, error) {
 	t := &Trainer{spec: c.Spec, rows: c.Rows, files: c.Model, parts: *p, started: time.Now(), rule: rule(c.Spec),
 		evals: make(chan struct{}, 1), steps: c.Spec.Steps(uint64(c.Rows.Rows())),
 		sampler: &data.Sampler{Rows: uint64(c.Rows.Rows()), Seed: c.Spec.Seed, Shuffle: c.Spec.Shuffle == nil || *c.Spec.Shuffle}}
-	t.feed, t.host = feeder{model: t.model, rows: t.rows}, buffers{n: t.elems}
+	t.feed, t.host = feeder{model: t.model, over: t.parts.over(), rows: t.rows}, buffers{n: t.elems}
 	if err := t.load(c.Device); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
@@ -97,19 +99,9 @@ func open(spec *job.Spec, files, adapter model.Files) (*parts, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open model: %w", err)
 	}
-	p := &parts{model: m, trained: m.Params}
-	switch {
-	case adapter != nil:
-		p.adapter, err = peft.Open(m, adapter, spec.Seed)
-	case spec.Adapter == "lora":
-		p.adapter, err = peft.New(m, peft.Config{R: spec.LoraR, Alpha: spec.LoraAlpha, Dropout: spec.LoraDropout,
-			RSLoRA: spec.LoraRSLora, Targets: spec.LoraTargetModules, All: spec.LoraTargetLinear}, spec.Seed)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open adapter: %w", err), m.Close())
-	}
-	if p.adapter != nil {
-		p.trained = p.adapter.Params
+	p := &parts{model: m}
+	if err := p.choose(spec, files, adapter); err != nil {
+		return nil, errors.Join(err, p.Close())
 	}
 	if err := p.layOut(); err != nil {
 		return nil, errors.Join(err, p.Close())
@@ -119,6 +111,7 @@ func open(spec *job.Spec, files, adapter model.Files) (*parts, error) {
 
 // layOut gives everything trained its place.
 func (p *parts) layOut() (err error) {
+	slices.SortStableFunc(p.trained, func(a, b *autograd.Param) int { return cmp.Compare(a.Unit, b.Unit) })
 	ps := make([]layout.Param, len(p.trained))
 	for i, q := range p.trained {
 		ps[i] = layout.Param{Name: q.Name, Unit: q.Unit, Rows: q.Rows, Cols: q.Cols}

@@ -216,12 +216,24 @@ func (t *Tape) trained(p *Param) bool {
 	return ok
 }
 
-// gradOf is where the gradient of p is added, or the empty tensor.
-func (t *Tape) gradOf(p *Param) kernels.Tensor {
+// GradOf is where the gradient of p goes and how; the empty tensor where p gets none.
+func (t *Tape) GradOf(p *Param) (kernels.Tensor, kernels.Mode) {
 	if p == nil {
-		return kernels.Tensor{}
+		return kernels.Tensor{}, kernels.Add
 	}
-	g, _ := t.W.Grad(p)
+	g, ok := t.W.Grad(p)
+	if s, is := t.W.(Starter); ok && is && s.Start(p) {
+		return g, kernels.Set
+	}
+	return g, kernels.Add
+}
+
+// sumOf is where the gradient of p is added, or the empty tensor.
+func (t *Tape) sumOf(p *Param) kernels.Tensor {
+	g, mode := t.GradOf(p)
+	if mode == kernels.Set {
+		t.S.Fill(g, 0)
+	}
 	return g
 }
 

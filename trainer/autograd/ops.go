@@ -14,7 +14,7 @@ func (t *Tape) Gather(table *Param, r Rows) Var {
 }
 
 func (t *Tape) gatherBack(n *node, dy kernels.Tensor) {
-	t.S.ScatterAddRows(t.gradOf(n.w), dy, n.t[0], n.t[1])
+	t.S.ScatterAddRows(t.sumOf(n.w), dy, n.t[0], n.t[1])
 }
 
 // Add is a + b.
@@ -89,7 +89,7 @@ func (t *Tape) RMSNorm(x Var, w *Param, eps, shift float32) Var {
 func (t *Tape) rmsNormBack(n *node, dy kernels.Tensor) {
 	x, w, rstd := n.x[0], n.w, n.t[0]
 	dx, mode := t.dstOrScratch(x)
-	t.S.RMSNormBack(groups(dx, w), t.gradOf(w), groups(dy, w), groups(x.T, w), t.W.Value(w), rstd, n.f, mode)
+	t.S.RMSNormBack(groups(dx, w), t.sumOf(w), groups(dy, w), groups(x.T, w), t.W.Value(w), rstd, n.f, mode)
 }
 
 // groups is x with a row for each group of columns that w normalises.
@@ -111,7 +111,7 @@ func (t *Tape) LayerNorm(x Var, w, b *Param, eps float32) Var {
 func (t *Tape) layerNormBack(n *node, dy kernels.Tensor) {
 	x, stat := n.x[0], n.t[0]
 	dx, mode := t.dstOrScratch(x)
-	t.S.LayerNormBack(dx, t.gradOf(n.w), t.gradOf(n.b), dy, x.T, t.W.Value(n.w), stat, mode)
+	t.S.LayerNormBack(dx, t.sumOf(n.w), t.sumOf(n.b), dy, x.T, t.W.Value(n.w), stat, mode)
 }
 
 // Rope rotates pairs (i, i+headDim/2) of each head by pos·freq (Su et al. 2021, arXiv:2104.09864).

@@ -12,19 +12,7 @@ import (
 
 // Words of the spec.
 const (
-	AdapterLora = "lora"
-	AdapterNone = "none"
-	AdamW       = "adamw"
-	AdamW8      = "adamw8bit"
-	Lion        = "lion"
-	Sophia      = "sophia"
-	SGD         = "sgd"
-	Adafactor   = "adafactor"
-	Constant    = "constant"
-	Linear      = "linear"
-	Cosine      = "cosine"
-	WSD         = "wsd"
-	FP32        = "fp32"
+	FP32 = "fp32"
 )
 
 // Types lists what Dataset.Type may say.
@@ -57,16 +45,7 @@ func (s *Spec) Validate() error {
 func (s *Spec) fill() {
 	or(&s.Name, nameFrom(s.BaseModel))
 	or(&s.DType, FP32)
-	if s.Adapter == "" {
-		s.Adapter = AdapterNone
-		if s.LoraModelDir != "" {
-			s.Adapter = AdapterLora
-		}
-	}
-	if s.Adapter == AdapterLora && s.LoraModelDir == "" { // else the adapter's own values are taken, by Adopt
-		or(&s.LoraR, 8)
-		or(&s.LoraAlpha, 16)
-	}
+	s.fillAdapter()
 	if s.Shuffle == nil {
 		s.Shuffle = new(true)
 	}

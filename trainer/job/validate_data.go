@@ -26,13 +26,27 @@ func (s *Spec) checkData() error {
 			}
 		}
 	}
+	if s.ChatTemplate != "" {
+		if err := oneOf("chat_template", s.ChatTemplate, ChatTemplates()...); err != nil {
+			return err
+		}
+	}
 	switch v := s.ValSetSize; {
+	case s.SamplePacking && s.SequenceLen == 0:
+		return errors.New("sample_packing needs sequence_len, the tokens that a position is filled up to; set it")
+	case !finite(s.NEFTuneAlpha) || s.NEFTuneAlpha < 0 || s.NEFTuneAlpha > 1000:
+		return fmt.Errorf("neftune_alpha is %v; choose 0 (none) to 1000, 5 is usual", s.NEFTuneAlpha)
 	case !finite(v) || v < 0 || v > 1<<40 || v >= 1 && v != math.Trunc(v):
 		return fmt.Errorf("val_set_size is %v; choose a fraction below 1 or a whole number of rows", v)
 	case s.SequenceLen < 0 || s.SequenceLen == 1 || s.SequenceLen > maxSequence:
 		return fmt.Errorf("sequence_len is %d; choose 2 to %d, or 0 for the longest row", s.SequenceLen, maxSequence)
 	}
 	return nil
+}
+
+// ChatTemplates lists what Spec.ChatTemplate may say.
+func ChatTemplates() []string {
+	return []string{"tokenizer_default", "chatml", "llama3", "mistral", "gemma", "phi3", "alpaca"}
 }
 
 func (s *Spec) checkBatch() error {

@@ -6,6 +6,16 @@ import (
 	"slices"
 )
 
+// Optimizers.
+const (
+	AdamW     = "adamw"
+	AdamW8    = "adamw8bit"
+	Lion      = "lion"
+	Sophia    = "sophia"
+	SGD       = "sgd"
+	Adafactor = "adafactor"
+)
+
 // optimizers are the update rules by name, with the defaults of the keys that each has; a key that one has not is
 // refused.
 func optimizers() map[string]Optimizer {

@@ -5,6 +5,14 @@ import (
 	"fmt"
 )
 
+// Schedules.
+const (
+	Constant = "constant"
+	Linear   = "linear"
+	Cosine   = "cosine"
+	WSD      = "wsd"
+)
+
 func (c *Scheduler) fill() {
 	or(&c.Name, Constant)
 	if c.Name == WSD {

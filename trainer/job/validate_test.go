@@ -50,13 +50,12 @@ func TestValidateRefuses(t *testing.T) {
 		"base_model=":                 "base_model is missing",
 		"base_model=\"a\\tb\"":        "control character",
 		"dtype=bf16":                  "choose fp32",
-		"adapter=qlora":               "choose lora, none",
-		"lora_r=8":                    "write adapter: lora",
+		"adapter=qlora":               "choose lora, dora, ia3, bottleneck, prefix, prompt, none",
+		"lora_r=8":                    "write adapter: lora or dora, or remove lora_r",
 		"adapter=lora lora_r=-1":      "lora_r is -1",
 		"adapter=lora lora_alpha=-1":  "lora_alpha is -1",
 		"adapter=lora lora_dropout=1": "lora_dropout is 1",
 		"adapter=lora lora_target_linear=true lora_target_modules=[a]": "keep one of them",
-		"adapter=lora lora_target_linear=true lora_model_dir=d":        "remove lora_target_linear",
 		"datasets=[]":                            "datasets is missing",
 		"datasets=[{type:\"text\"}]":             "datasets.0.path is missing",
 		"datasets.0.type=sharegpt2":              "datasets.0.type is",
@@ -145,16 +144,17 @@ func TestAdopt(t *testing.T) {
 	if err := s.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	if s.Adapter != AdapterLora || s.LoraR != 0 {
+	if s.Adapter != "" || s.LoraR != 0 {
 		t.Errorf("before: %+v", s)
 	}
 	if err := s.Adopt(a); err != nil {
 		t.Fatal(err)
 	}
-	if s.LoraR != 4 || s.LoraAlpha != 8 || s.LoraTargetModules[0] != "q_proj" {
+	if s.Adapter != AdapterLora || s.LoraR != 4 || s.LoraAlpha != 8 || s.LoraTargetModules[0] != "q_proj" {
 		t.Errorf("after: %+v", s)
 	}
-	for _, line := range []string{"lora_r: 8", "lora_alpha: 9", "lora_dropout: 0.1", "lora_rslora: true", "lora_target_modules: [q_proj]"} {
+	for _, line := range []string{"lora_r: 8", "lora_alpha: 9", "lora_dropout: 0.1", "lora_rslora: true", "lora_target_modules: [q_proj]",
+		"lora_target_linear: true", "lora_modules_to_save: [norm]", "prefix: {tokens: 3}"} {
 		s, _ := Parse([]byte(small + "lora_model_dir: d\n" + line + "\n"))
 		if err := s.Adopt(a); err == nil || !strings.Contains(err.Error(), "remove the key") {
 			t.Errorf("%s: %v", line, err)

@@ -28,8 +28,13 @@ func (a *attention) forward(c *Ctx, q, k, v autograd.Var) autograd.Var {
 		keys, values := c.Cache.Append(c.S, a.layer, k.T, v.T)
 		k, v = autograd.Const(keys), autograd.Const(values)
 	}
-	return c.Attention(q, k, v, kernels.AttnSpec{
+	spec := kernels.AttnSpec{
 		Seqs: &c.Seqs, Heads: a.heads, KVHeads: a.kvHeads, HeadDim: a.headDim, Window: a.window,
 		Scale: a.scale, Softcap: a.cap,
-	})
+	}
+	if o, ok := c.Over.(PrefixOverlay); ok {
+		pk, pv := o.Prefix(c, a.layer)
+		return c.PrefixAttention(q, k, v, pk, pv, spec)
+	}
+	return c.Attention(q, k, v, spec)
 }

@@ -38,6 +38,7 @@ type Config struct {
 	Windows       []int     // per layer: keys that a query sees, 0: all
 	Freq          []float32 // rotary frequencies, nil: no rotation
 	RopeScale     float32   // of rotated queries and keys, 1 but with YaRN and LongRoPE
+	Rope          Rope      // what Freq and RopeScale follow from
 	Scale         float32   // of attention scores
 	AttnCap       float32   // bound of attention scores, 0: none
 	LogitCap      float32   // bound of logits, 0: none

@@ -25,7 +25,7 @@ type gemma2Block struct {
 }
 
 func (g *gemma2) embed(c *Ctx) autograd.Var {
-	return c.Scale(c.Gather(g.tokens, c.IDs), float32(math.Sqrt(float64(g.m.Config.Hidden))))
+	return c.Scale(c.embedTokens(g.tokens), float32(math.Sqrt(float64(g.m.Config.Hidden))))
 }
 
 func (g *gemma2) final(c *Ctx, x autograd.Var) autograd.Var {

@@ -21,7 +21,7 @@ type gpt2Block struct {
 }
 
 func (g *gpt2) embed(c *Ctx) autograd.Var {
-	return c.Add(c.Gather(g.tokens, c.IDs), c.Gather(g.positions, c.Positions))
+	return c.Add(c.embedTokens(g.tokens), c.Gather(g.positions, c.Positions))
 }
 
 func (g *gpt2) final(c *Ctx, x autograd.Var) autograd.Var {

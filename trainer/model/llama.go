@@ -24,7 +24,7 @@ type llamaBlock struct {
 	gate, up, down   *Linear
 }
 
-func (l *llama) embed(c *Ctx) autograd.Var { return c.Gather(l.tokens, c.IDs) }
+func (l *llama) embed(c *Ctx) autograd.Var { return c.embedTokens(l.tokens) }
 
 func (l *llama) final(c *Ctx, x autograd.Var) autograd.Var {
 	return c.RMSNorm(x, l.norm, l.m.Config.Eps, 0)

@@ -50,6 +50,8 @@ type Ctx struct {
 	Train      bool    // dropout acts
 	Checkpoint bool    // blocks keep their inputs alone and run again in the backward pass
 
+	Shared autograd.Var // what the overlay made in Embed for its other hooks
+
 	Batch
 	laidOut laidOut // where Feed puts the batch together
 }
@@ -90,7 +92,7 @@ func (m *Model) with(unit int) []int {
 
 // Hidden runs the model up to its head: h (N, C), normalised. It means nothing when the tape has an error.
 func (m *Model) Hidden(c *Ctx) autograd.Var {
-	x := c.Unit(autograd.Var{}, m.with(0), func(autograd.Var) autograd.Var { return c.embedded(m.embed(c)) })
+	x := c.Unit(autograd.Var{}, m.with(0), func(autograd.Var) autograd.Var { return m.embed(c) })
 	for i, b := range m.Blocks {
 		f := func(x autograd.Var) autograd.Var { return b.Forward(c, x) }
 		if c.Checkpoint {
@@ -125,7 +127,9 @@ func (m *Model) Score(ctx context.Context, c *Ctx, h autograd.Var, coef kernels.
 	} else {
 		s.DH = c.Alloc(n, h.T.Cols)
 		o.DH = s.DH
-		o.DW, _ = c.W.Grad(m.head)
+		var mode kernels.Mode
+		o.DW, mode = c.GradOf(m.head)
+		o.SetW = mode == kernels.Set
 	}
 	c.S.Head(o)
 	return s

@@ -16,6 +16,7 @@ func (p *parser) rope() {
 	p.scaling(r)
 	if p.err == nil {
 		p.c.Freq, p.c.RopeScale = r.freqs()
+		p.c.Rope = r.named()
 	}
 }
 

@@ -41,6 +41,15 @@ func (s *ropeScaling) kind() string {
 	return ""
 }
 
+// Rope names a rotation, for formats that have its parameters and not its frequencies.
+type Rope struct {
+	Theta   float64
+	Scaling string  // empty, linear, llama3, yarn or longrope
+	Factor  float64 // that it stretches by
+	Context float64 // longest sequence before
+	Usual   bool    // it has no other parameters than these, or their usual values
+}
+
 // rotation is a checked position encoding by rotation: the angle per position of each pair of a head is theta^(-2i/d)
 // (Su et al. 2021, arXiv:2104.09864), stretched as scaling says.
 type rotation struct {
@@ -49,6 +58,21 @@ type rotation struct {
 	scaling *ropeScaling // nil: none
 	factor  float64      // of the scaling; ≥ 1 for those that lengthen a context
 	context float64      // longest sequence before the scaling
+}
+
+func (r *rotation) named() Rope {
+	n := Rope{Theta: r.theta, Scaling: r.scaling.kind(), Factor: r.factor, Context: r.context, Usual: true}
+	switch n.Scaling {
+	case "default":
+		n.Scaling = ""
+	case "su":
+		n.Scaling = "longrope"
+	}
+	if s := r.scaling; s != nil {
+		n.Usual = s.AttnFactor == nil && s.MScale == nil && s.MScaleAll == nil && *or(s.BetaFast, 32) == 32 &&
+			*or(s.BetaSlow, 1) == 1 && *or(s.Truncate, true)
+	}
+	return n
 }
 
 // freqs are the angles per position, and the factor of what is rotated. Computed in float64, stored as float32.

@@ -114,7 +114,7 @@ func TestGradients(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := newStage(t, m, l, l.Params)
+			s := newStage(t, m, l, l.Weights())
 			scatter(t, s)
 			checkDirections(t, s)
 		})
@@ -186,7 +186,7 @@ func TestCheckpoint(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s = newStage(t, m, l, l.Params)
+		s = newStage(t, m, l, l.Weights())
 		scatter(t, s)
 		want = gradient(t, s)
 		s.Checkpoint = true

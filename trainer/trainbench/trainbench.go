@@ -36,6 +36,7 @@ type Result struct {
 	Tokens     int     `json:"tokens"`      // of a step
 	Seconds    float64 `json:"seconds"`     // wall time of a step
 	CPUSeconds float64 `json:"cpu_seconds"` // processor time of a step
+	BestCPU    float64 `json:"best_cpu"`    // processor time of the step that took least: other load makes steps slower only
 	Loss       float64 `json:"loss"`        // of the last step, mean over target tokens
 	RSSBefore  int64   `json:"rss_before"`  // bytes of memory that the process had once the model was there
 	RSSPeak    int64   `json:"rss_peak"`    // and at most, since it started; 0: the system does not say
@@ -146,7 +147,7 @@ func (r *Result) medians(marks []mark) {
 		cpu = append(cpu, (marks[i].cpu - marks[i-1].cpu).Seconds())
 		heap = append(heap, int64(marks[i].heap-marks[i-1].heap))
 	}
-	r.Seconds, r.CPUSeconds, r.HeapBytes = median(wall), median(cpu), median(heap)
+	r.Seconds, r.CPUSeconds, r.BestCPU, r.HeapBytes = median(wall), median(cpu), slices.Min(cpu), median(heap)
 }
 
 func median[T float64 | int64](v []T) T {
