@@ -55,6 +55,7 @@ type Trainer struct {
 	closed  bool
 	stage   *stage.Stage
 	opt     optim.Optimizer
+	curved  curved
 	norm    kernels.Tensor // F64 (1, 1) squared norm of a gradient that stays on the device
 	squares [1]float64     // and its value on the host
 	step    uint64         // optimizer steps done
@@ -71,7 +72,7 @@ type parts struct {
 	adapter peft.Adapter // nil: none
 	trained []*autograd.Param
 	layout  *layout.Layout
-	elems   int // length of the index space
+	elems   int // length of the index space that is trained: the layout's, or its first half (see curve.go)
 }
 
 // New loads a job's model and adapter onto the device. Close it in the end.
@@ -86,7 +87,7 @@ func New(c Config) (*Trainer, error) {
 	t := &Trainer{spec: c.Spec, rows: c.Rows, files: c.Model, parts: *p, started: time.Now(), rule: rule(c.Spec),
 		evals: make(chan struct{}, 1), steps: c.Spec.Steps(uint64(c.Rows.Rows())),
 		sampler: &data.Sampler{Rows: uint64(c.Rows.Rows()), Seed: c.Spec.Seed, Shuffle: c.Spec.Shuffle == nil || *c.Spec.Shuffle}}
-	t.feed, t.host = feeder{model: t.model, over: t.parts.over(), rows: t.rows}, buffers{n: t.elems}
+	t.feed, t.host = feeder{model: t.model, over: t.parts.over(), rows: t.rows}, buffers{n: t.layout.Size}
 	if err := t.load(c.Device); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
@@ -103,18 +104,21 @@ func open(spec *job.Spec, files, adapter model.Files) (*parts, error) {
 	if err := p.choose(spec, files, adapter); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
-	if err := p.layOut(); err != nil {
+	if err := p.layOut(curves(rule(spec))); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
 }
 
-// layOut gives everything trained its place.
-func (p *parts) layOut() (err error) {
+// layOut gives everything trained its place, and where that is wanted the estimates of its curvature.
+func (p *parts) layOut(curves bool) (err error) {
 	slices.SortStableFunc(p.trained, func(a, b *autograd.Param) int { return cmp.Compare(a.Unit, b.Unit) })
 	ps := make([]layout.Param, len(p.trained))
 	for i, q := range p.trained {
 		ps[i] = layout.Param{Name: q.Name, Unit: q.Unit, Rows: q.Rows, Cols: q.Cols}
+	}
+	if curves {
+		ps = append(ps, curvature(p.trained)...)
 	}
 	if p.layout, err = layout.New(ps); err != nil {
 		return err
@@ -122,7 +126,9 @@ func (p *parts) layOut() (err error) {
 	for i, q := range p.trained {
 		q.Off = p.layout.Params[i].Off
 	}
-	p.elems = p.layout.Size
+	if p.elems = p.layout.Size; curves {
+		p.elems /= 2
+	}
 	return nil
 }
 
@@ -149,8 +155,10 @@ func (t *Trainer) load(dev kernels.Device) (err error) {
 	if t.norm, err = kernels.Alloc(dev, dtype.F64, 1, 1); err != nil {
 		return err
 	}
-	t.opt, err = t.rule.Open(t.stage.Stream, t.trained, t.elems)
-	return err
+	if t.opt, err = t.rule.Open(t.stage.Stream, t.trained, t.elems); err != nil {
+		return err
+	}
+	return t.openCurved(dev)
 }
 
 // Close gives the device memory back and closes the files of the model and the adapter. It may be called at any time,
@@ -171,9 +179,9 @@ func (t *Trainer) Close() error {
 		if t.opt != nil {
 			t.opt.Close()
 		}
-		kernels.Free(t.stage.Stream.Device(), t.norm.Buf)
+		kernels.Free(t.stage.Stream.Device(), t.norm.Buf, t.curved.drawn.Buf)
 	}
-	t.host = buffers{n: t.elems}
+	t.host = buffers{n: t.layout.Size}
 	return t.parts.Close()
 }
 
@@ -212,5 +220,5 @@ func (t *Trainer) Device() kernels.Device { return t.stage.Stream.Device() }
 // Layout is the job's index space, the order of everything in State. The error is always nil.
 func (t *Trainer) Layout() (*layout.Layout, error) { return t.layout, nil }
 
-// Elems is the length of the index space.
+// Elems is the length of the vectors of a State.
 func (t *Trainer) Elems() int { return t.elems }
