@@ -176,14 +176,16 @@ func (js *jobs) exportable(e *entry, partial bool) error {
 
 // exportKind completes and checks what a job's result is asked as.
 func exportKind(spec job.Spec, as string) (string, error) {
-	lora := spec.Adapter == job.AdapterLora
+	adapter := spec.Adapter != job.AdapterNone
 	switch {
-	case as == "" && lora:
+	case as == "" && adapter:
 		return "lora", nil
 	case as == "":
 		return "full", nil
-	case as == "lora" && !lora, as == "merged" && !lora:
+	case as == "lora" && !adapter, as == "merged" && !adapter:
 		return "", api.BadRequest("the job trains all weights (adapter: %s): export it as full", spec.Adapter)
+	case as == "merged" && !spec.Mergeable():
+		return "", api.BadRequest("an adapter of kind %s has no merged form: export it as lora, which is its PEFT directory", spec.Adapter)
 	case as == "lora", as == "merged", as == "full":
 		return as, nil
 	}

@@ -205,9 +205,11 @@ func has(a ma.Multiaddr, proto int) bool {
 	return err == nil
 }
 
-// gater asks the swarm's gate at the two points where libp2p knows who a peer is.
+// gater asks the swarm's gate at the points where libp2p knows who a peer is. At a door the exchange of credentials
+// decides before; there it is asked once more when the connection is complete, because a revocation may have come.
 type gater struct {
 	gate   swarm.Gate
+	door   bool
 	refuse func(id record.PeerID, why error) // tells the log
 }
 
@@ -220,11 +222,14 @@ func (g *gater) admit(p peer.ID) bool {
 	return err == nil
 }
 
-func (g *gater) InterceptPeerDial(p peer.ID) bool                                { return g.admit(p) }
-func (g *gater) InterceptAddrDial(peer.ID, ma.Multiaddr) bool                    { return true }
-func (g *gater) InterceptAccept(network.ConnMultiaddrs) bool                     { return true }
-func (g *gater) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }
+func (g *gater) InterceptPeerDial(p peer.ID) bool             { return g.admit(p) }
+func (g *gater) InterceptAddrDial(peer.ID, ma.Multiaddr) bool { return true }
+func (g *gater) InterceptAccept(network.ConnMultiaddrs) bool  { return true }
 
 func (g *gater) InterceptSecured(d network.Direction, p peer.ID, _ network.ConnMultiaddrs) bool {
-	return d == network.DirOutbound || g.admit(p) // outbound was asked before the dial
+	return d == network.DirOutbound || g.door || g.admit(p) // outbound was asked before the dial
+}
+
+func (g *gater) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReason) {
+	return !g.door || g.admit(c.RemotePeer()), 0
 }

@@ -23,10 +23,6 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
-	"github.com/libp2p/go-libp2p/p2p/security/noise"
-	tls "github.com/libp2p/go-libp2p/p2p/security/tls"
-	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
@@ -41,7 +37,8 @@ type Config struct {
 	KeyFile string             // identity, made when absent; see LoadIdentity
 	Key     ed25519.PrivateKey // the identity when KeyFile is empty; nil: a new one that is forgotten at the end
 	Listen  []string           // multiaddrs, port 0 allowed; nil: any port of TCP and QUIC on IPv4; empty: do not listen
-	Gate    swarm.Gate         // who may connect; nil: swarm.Open
+	Gate    swarm.Gate         // who may connect; nil: the Door, else swarm.Open
+	Door    Door               // of a private swarm; nil: it is open
 
 	Internet *Internet // NAT traversal, relays and DHT; nil: none of it
 
@@ -144,7 +141,9 @@ func checkPorts(listen []string) error {
 func (cfg Config) complete() (Config, error) {
 	cfg.Swarm = cmp.Or(cfg.Swarm, swarm.DefaultName)
 	cfg.LowConns, cfg.HighConns = cmp.Or(cfg.LowConns, 32), cmp.Or(cfg.HighConns, 64)
-	if cfg.Gate == nil {
+	if cfg.Gate == nil && cfg.Door != nil {
+		cfg.Gate = cfg.Door
+	} else if cfg.Gate == nil {
 		cfg.Gate = swarm.Open{}
 	}
 	if cfg.Log == nil {
@@ -193,11 +192,10 @@ func (h *Host) libp2p() (host.Host, error) {
 	}
 	return libp2p.New(append(internet,
 		libp2p.Identity(key), listen,
-		libp2p.Transport(tcp.NewTCPTransport), libp2p.Transport(quic.NewTransport),
-		libp2p.Security(tls.ID, newPacedTLS), libp2p.Security(noise.ID, newPacedNoise),
+		h.transports(),
 		libp2p.Muxer(yamux.ID, &mux),
 		libp2p.ResourceManager(limits), libp2p.ConnectionManager(conns),
-		libp2p.ConnectionGater(&gater{gate: h.cfg.Gate, refuse: h.refused}),
+		libp2p.ConnectionGater(&gater{gate: h.cfg.Gate, door: h.cfg.Door != nil, refuse: h.refused}),
 		libp2p.DialRanker(rankDials),
 		libp2p.DisableMetrics(),
 		libp2p.UserAgent("shoal"),
@@ -387,7 +385,3 @@ func (h *Host) Close() error {
 
 // now is the time since the host's start; it never goes back.
 func (h *Host) now() time.Duration { return time.Since(h.start) }
-
-func (h *Host) refused(id record.PeerID, why error) {
-	h.cfg.Log.Debug("connection refused by the swarm's gate", "peer", id, "why", why)
-}

@@ -1,9 +1,11 @@
 package trainer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -55,6 +57,8 @@ type Trainer struct {
 	stage          *stage.Stage
 	m, v           kernels.Tensor // (1, elements) moments
 	decayed, plain kernels.Tensor // (1, optim.HyperLen) numbers of a step
+	norm           kernels.Tensor // F64 (1, 1) squared norm of a gradient that stays on the device
+	squares        [1]float64     // and its value on the host
 	step           uint64         // optimizer steps done
 	feed           feeder
 	host           buffers
@@ -66,7 +70,7 @@ type Trainer struct {
 // parts are a model, perhaps an adapter, and what of them learns.
 type parts struct {
 	model   *model.Model
-	adapter *peft.LoRA // nil: none
+	adapter peft.Adapter // nil: none
 	trained []*autograd.Param
 	layout  *layout.Layout
 	elems   int // length of the index space
@@ -85,7 +89,7 @@ func New(c Config) (*Trainer, error) {
 		evals: make(chan struct{}, 1), steps: c.Spec.Steps(uint64(c.Rows.Rows())),
 		sampler: &data.Sampler{Rows: uint64(c.Rows.Rows()), Seed: c.Spec.Seed, Shuffle: c.Spec.Shuffle == nil || *c.Spec.Shuffle}}
 	t.segs = t.opt.Segments(t.trained)
-	t.feed, t.host = feeder{model: t.model, rows: t.rows}, buffers{n: t.elems}
+	t.feed, t.host = feeder{model: t.model, over: t.parts.over(), rows: t.rows}, buffers{n: t.elems}
 	if err := t.load(c.Device); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
@@ -98,19 +102,9 @@ func open(spec *job.Spec, files, adapter model.Files) (*parts, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open model: %w", err)
 	}
-	p := &parts{model: m, trained: m.Params}
-	switch {
-	case adapter != nil:
-		p.adapter, err = peft.Open(m, adapter, spec.Seed)
-	case spec.Adapter == "lora":
-		p.adapter, err = peft.New(m, peft.Config{R: spec.LoraR, Alpha: spec.LoraAlpha, Dropout: spec.LoraDropout,
-			RSLoRA: spec.LoraRSLora, Targets: spec.LoraTargetModules, All: spec.LoraTargetLinear}, spec.Seed)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open adapter: %w", err), m.Close())
-	}
-	if p.adapter != nil {
-		p.trained = p.adapter.Params
+	p := &parts{model: m}
+	if err := p.choose(spec, files, adapter); err != nil {
+		return nil, errors.Join(err, p.Close())
 	}
 	if err := p.layOut(); err != nil {
 		return nil, errors.Join(err, p.Close())
@@ -120,6 +114,7 @@ func open(spec *job.Spec, files, adapter model.Files) (*parts, error) {
 
 // layOut gives everything trained its place.
 func (p *parts) layOut() (err error) {
+	slices.SortStableFunc(p.trained, func(a, b *autograd.Param) int { return cmp.Compare(a.Unit, b.Unit) })
 	ps := make([]layout.Param, len(p.trained))
 	for i, q := range p.trained {
 		ps[i] = layout.Param{Name: q.Name, Unit: q.Unit, Rows: q.Rows, Cols: q.Cols}
@@ -162,6 +157,7 @@ func (t *Trainer) load(dev kernels.Device) (err error) {
 	if t.stage, err = stage.New(dev, t.model, a, t.trained, t.elems); err != nil {
 		return err
 	}
+	t.stage.Checkpoint = t.spec.GradientCheckpointing
 	for _, x := range []struct {
 		dst  *kernels.Tensor
 		cols int
@@ -169,6 +165,9 @@ func (t *Trainer) load(dev kernels.Device) (err error) {
 		if *x.dst, err = kernels.Alloc(dev, dtype.F32, 1, x.cols); err != nil {
 			return fmt.Errorf("optimizer state: %w", err)
 		}
+	}
+	if t.norm, err = kernels.Alloc(dev, dtype.F64, 1, 1); err != nil {
+		return fmt.Errorf("optimizer state: %w", err)
 	}
 	return nil
 }
@@ -189,7 +188,7 @@ func (t *Trainer) Close() error {
 		}
 		t.stage.Close() // waits for the device: nothing uses the rest any more
 		dev := t.stage.Stream.Device()
-		kernels.Free(dev, t.m.Buf, t.v.Buf, t.decayed.Buf, t.plain.Buf)
+		kernels.Free(dev, t.m.Buf, t.v.Buf, t.decayed.Buf, t.plain.Buf, t.norm.Buf)
 	}
 	t.host = buffers{n: t.elems}
 	return t.parts.Close()

@@ -5,12 +5,12 @@ import (
 	"fmt"
 
 	"github.com/seed-7b27c88a/shoal/trainer/autograd"
-	"github.com/seed-7b27c88a/shoal/trainer/model"
+	"github.com/seed-7b27c88a/shoal/trainer/peft"
 )
 
 // What Export writes.
 const (
-	ExportLoRA   = "lora"   // a PEFT directory
+	ExportLoRA   = "lora"   // a PEFT directory, of whatever adapter
 	ExportMerged = "merged" // a Hugging Face directory, the adapter added to the weights
 	ExportFull   = "full"   // a Hugging Face directory of a model that was trained itself
 )
@@ -31,6 +31,8 @@ func (t *Trainer) Export(dir, kind string) error {
 		return errors.New("export full: this job trained an adapter; export it as lora or merged")
 	case kind != ExportFull && t.adapter == nil:
 		return fmt.Errorf("export %s: this job trained no adapter; export it as full", kind)
+	case kind == ExportMerged && !t.mergeable():
+		return errors.New("export merged: this kind of adapter has no merged form; export it as lora, which is its PEFT directory")
 	}
 	if err := t.lock(); err != nil {
 		return err
@@ -42,8 +44,13 @@ func (t *Trainer) Export(dir, kind string) error {
 	return t.model.Save(dir, t.files, t.merged())
 }
 
+func (t *Trainer) mergeable() bool {
+	_, ok := t.adapter.(peft.Merger)
+	return ok
+}
+
 func (t *Trainer) exportLoRA(dir string) error {
-	values, err := t.values(t.adapter.Params)
+	values, err := t.values(t.adapter.Weights())
 	if err != nil {
 		return err
 	}
@@ -63,23 +70,20 @@ func (t *Trainer) values(params []*autograd.Param) (map[*autograd.Param][]float3
 
 // merged gives each weight of the model as it acts now.
 func (t *Trainer) merged() func(*autograd.Param) ([]float32, error) {
-	if t.adapter == nil {
+	m, ok := t.adapter.(peft.Merger)
+	if !ok {
 		return t.stage.Value
-	}
-	of := map[*autograd.Param]*model.Linear{}
-	for _, l := range t.model.Linear {
-		of[l.W] = l
 	}
 	return func(p *autograd.Param) ([]float32, error) {
 		w, err := t.stage.Value(p)
-		if err != nil || of[p] == nil {
+		if err != nil || len(m.Of(p)) == 0 {
 			return w, err
 		}
-		values, err := t.values(t.adapter.Of(of[p]))
+		values, err := t.values(m.Of(p))
 		if err != nil {
 			return nil, err
 		}
-		t.adapter.Merge(of[p], w, func(q *autograd.Param) []float32 { return values[q] })
+		m.Merge(p, w, func(q *autograd.Param) []float32 { return values[q] })
 		return w, nil
 	}
 }

@@ -11,6 +11,7 @@ import (
 // feeder makes rows into the sequences of a micro-batch. It keeps its memory from one to the next.
 type feeder struct {
 	model *model.Model
+	over  model.Overlay // nil: none
 	rows  Rows
 
 	seqs    []model.Sequence // valid until clear
@@ -31,7 +32,7 @@ func (f *feeder) add(ctx context.Context, row int, key int32) error {
 	lo := len(f.targets)
 	f.targets = objective.AppendTargets(f.targets, labels) // where this moves, earlier sequences keep the old memory
 	q := model.Sequence{IDs: ids, Target: f.targets[lo:], Key: key}
-	if err := f.model.Check(q); err != nil {
+	if err := f.model.CheckOver(f.over, q); err != nil {
 		return fmt.Errorf("row %d: %w", row, err)
 	}
 	f.seqs = append(f.seqs, q)

@@ -41,6 +41,9 @@ func (t *Trainer) round(ctx context.Context, work Work, col Collective) (r StepR
 	if err != nil {
 		return r, err
 	}
+	if _, ok := col.(*Solo); ok {
+		return t.alone(ctx, work.Round, samples)
+	}
 	piece := Piece{Round: work.Round, Attempt: work.Attempt, Positions: work.Positions}
 	u, err := t.contribute(ctx, work.Round, samples, &piece) // forward, backward
 	if err != nil {
@@ -90,20 +93,29 @@ func (t *Trainer) contribute(ctx context.Context, step uint64, samples []uint64,
 	if len(samples) == 0 {
 		return t.host.zeros(), nil
 	}
+	sums, err := t.sum(ctx, step, samples)
+	if err != nil {
+		return nil, err
+	}
+	p.Tokens, p.Loss = sums.Tokens, sums.Loss
+	u := t.host.contribution()
+	return u, t.stage.Stream.Download(u, t.stage.G)
+}
+
+// sum leaves the summed gradient of the samples in the stage, a micro-batch after the other.
+func (t *Trainer) sum(ctx context.Context, step uint64, samples []uint64) (all objective.Sums, err error) {
 	t.stage.ZeroGrad()
 	for micro := range slices.Chunk(samples, t.spec.MicroBatchSize) {
 		if err := ctx.Err(); err != nil { // excluded, or not wanted any more
-			return nil, err
+			return all, err
 		}
 		sums, err := t.pass(ctx, step, micro)
 		if err != nil {
-			return nil, err
+			return all, err
 		}
-		p.Tokens += sums.Tokens
-		p.Loss += sums.Loss
+		all.Add(sums)
 	}
-	u := t.host.contribution()
-	return u, t.stage.Stream.Download(u, t.stage.G)
+	return all, nil
 }
 
 // pass runs one micro-batch forward and backward.

@@ -22,10 +22,16 @@ func (t *Trainer) Apply(g []float32, tot Totals) (StepReport, error) {
 	if len(g) != t.elems {
 		return StepReport{}, fmt.Errorf("gradient of %d elements for an index space of %d", len(g), t.elems)
 	}
+	return t.take(tot, func() { t.stage.Stream.Upload(t.stage.G, g) })
+}
+
+// take takes the step unless it has to be skipped; place puts the reduced gradient into the stage.
+func (t *Trainer) take(tot Totals, place func()) (StepReport, error) {
 	step := t.step + 1
 	r := t.report(step, tot)
 	if !r.Skipped {
-		if err := t.update(g, step, r); err != nil {
+		place()
+		if err := t.update(step, r); err != nil {
 			return StepReport{}, fmt.Errorf("optimizer step: %w", err)
 		}
 	}
@@ -50,11 +56,10 @@ func (t *Trainer) report(step uint64, tot Totals) StepReport {
 	return r
 }
 
-func (t *Trainer) update(g []float32, step uint64, r StepReport) error {
+func (t *Trainer) update(step uint64, r StepReport) error {
 	clip := optim.Clip(r.GradNorm, *t.spec.MaxGradNorm)
 	s := t.stage
 	t.changing()
-	s.Stream.Upload(s.G, g)
 	s.Stream.Upload(t.decayed, t.opt.Hyper(step, r.LR, clip, true))
 	s.Stream.Upload(t.plain, t.opt.Hyper(step, r.LR, clip, false))
 	t.opt.Step(s.Stream, t.segs, s.W, s.G, t.m, t.v, t.decayed, t.plain)

@@ -22,7 +22,7 @@ func neonFile() string {
 // emitNEON writes the microkernel. Registers: R0 a, R1 b, R2 c, R3 bytes between rows of c, R4 steps left, R5 what to
 // fetch for the next panel of a, R6 walks c.
 func (t tile) emitNEON(out *text) {
-	out.function(t.function(), fmt.Sprintf("func %s(kc int, a, b, c *float32, ldc, add int, next *float32)", t.function()), 56)
+	out.function(t.function(), fmt.Sprintf("func %s(kc int, a, b, c *float32, ldc, add int, next, then *float32)", t.function()), 64)
 	for _, arg := range []string{"kc+0(FP), R4", "a+8(FP), R0", "b+16(FP), R1", "c+24(FP), R2", "ldc+32(FP), R3", "add+40(FP), R7", "next+48(FP), R5"} {
 		out.op("MOVD", arg)
 	}

@@ -2,8 +2,8 @@
 // round and attempt it speaks of and what came before it, a body, and beside them a signature.
 //
 // The CID of a record is the hash of header and body alone: signatures lie outside it, so two honest signers of the
-// same words name the same record. Durations stand in records, never wall-clock times. Everything is deterministic
-// CBOR (RFC 8949 §4.2), and decoding is bounded before it allocates. The package has no state and no dependency
+// same words name the same record. Durations stand in records, never wall-clock times, except where something expires
+// (memberships and invites of a swarm). Everything is deterministic CBOR (RFC 8949 §4.2), and decoding is bounded before it allocates. The package has no state and no dependency
 // on libp2p: a PeerID is text.
 package record
 
@@ -35,7 +35,7 @@ type PeerID string
 type Header struct {
 	Context    string  `cbor:"1,keyasint"`          // what this is: "shoal/plan", "shoal/cut", …; stops replay in another place
 	Version    int     `cbor:"2,keyasint"`          // format version
-	Job        cid.Cid `cbor:"3,keyasint"`          // CID of the job's signed spec manifest
+	Job        cid.Cid `cbor:"3,keyasint,omitzero"` // CID of the job's signed spec manifest; undefined: of no job
 	Generation uint32  `cbor:"4,keyasint"`          // number of the generation, 0 from the start
 	Reset      cid.Cid `cbor:"5,keyasint,omitzero"` // CID of the generation's Reset record; undefined in generation 0
 	Round      uint64  `cbor:"6,keyasint"`

@@ -1,8 +1,13 @@
 // Package swarm says which nodes belong together: the name of a swarm and the names derived from it, who may
 // connect (Gate), and whether one identity runs on two machines (Clones).
 //
-// Everything here is pure data and rules: no socket, clock or goroutine. A Gate must be safe for concurrent use;
-// Clones is not, its owner guards it.
+// A private swarm has a root key, whose peer ID is the swarm's id. It signs memberships (Chain): peer, role, 90 days;
+// an admin's signs further ones. A Token carries a signed invite to somebody outside, whom the node that issued it
+// admits, counting the uses. A Tombstone voids a membership and whatever that admitted. A node's Membership shows its
+// own, judges those of others and keeps the Roll of whom it knows; Guest is a node that comes with an invite.
+//
+// Everything here is data and rules: no socket, file or goroutine, and the clock is the caller's. What a host asks
+// while it connects (a Gate, Membership, Guest, Roll) is safe for concurrent use; Clones is not, its owner guards it.
 package swarm
 
 import (

@@ -15,16 +15,22 @@ type Weights interface {
 	Release(unit int, gradsDone bool)            // gradsDone: no more gradients for this unit in this pass
 }
 
+// Starter is a Weights whose gradients need not be cleared before a pass: the first that would add to one writes it.
+type Starter interface {
+	Start(p *Param) bool // reports whether p's gradient is still undefined; from now on it is not
+}
+
 // Resident keeps every weight on the device all the time: trained ones in one flat vector in the order of the job's
 // index space, frozen ones each in a tensor of its own.
 type Resident struct {
 	values map[*Param]kernels.Tensor
 	grads  map[*Param]kernels.Tensor
+	blank  map[*Param]bool // gradients that nobody has written since Blank
 }
 
 // NewResident makes a door without weights behind it.
 func NewResident() *Resident {
-	return &Resident{values: map[*Param]kernels.Tensor{}, grads: map[*Param]kernels.Tensor{}}
+	return &Resident{values: map[*Param]kernels.Tensor{}, grads: map[*Param]kernels.Tensor{}, blank: map[*Param]bool{}}
 }
 
 // Freeze puts p's value there without a gradient.
@@ -67,3 +73,19 @@ func (r *Resident) Grad(p *Param) (kernels.Tensor, bool) {
 }
 
 func (r *Resident) Release(int, bool) {}
+
+// Blank makes all gradients undefined.
+func (r *Resident) Blank() {
+	for p := range r.grads {
+		r.blank[p] = true
+	}
+}
+
+// Start implements Starter.
+func (r *Resident) Start(p *Param) bool {
+	was := r.blank[p]
+	if was {
+		r.blank[p] = false
+	}
+	return was
+}

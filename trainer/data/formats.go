@@ -158,7 +158,7 @@ func (r *rowReader) text(f row) (Example, error) {
 		return Example{}, err
 	}
 	ids = r.end(ids)
-	return Example{ids, ids}, nil
+	return Example{IDs: ids, Labels: ids}, nil
 }
 
 func (r *rowReader) completion(f row) (Example, error) {
@@ -250,7 +250,7 @@ func (r *rowReader) pair(prompt, completion string) (Example, error) {
 	for t := 0; t < border && !r.all; t++ {
 		labels[t] = Ignore
 	}
-	return Example{ids, labels}, nil
+	return Example{IDs: ids, Labels: labels}, nil
 }
 
 // end appends EOS: a model that never learned to stop does not stop.
@@ -280,7 +280,7 @@ func (r *rowReader) chat(messages, tools json.RawMessage) (Example, error) {
 			labels[t] = Ignore
 		}
 	}
-	return Example{ids, labels}, nil
+	return Example{IDs: ids, Labels: labels}, nil
 }
 
 // conversations reads ShareGPT's form of messages.

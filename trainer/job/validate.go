@@ -12,13 +12,11 @@ import (
 
 // Words of the spec.
 const (
-	AdapterLora = "lora"
-	AdapterNone = "none"
-	AdamW       = "adamw"
-	Constant    = "constant"
-	Linear      = "linear"
-	Cosine      = "cosine"
-	FP32        = "fp32"
+	AdamW    = "adamw"
+	Constant = "constant"
+	Linear   = "linear"
+	Cosine   = "cosine"
+	FP32     = "fp32"
 )
 
 // Types lists what Dataset.Type may say.
@@ -51,20 +49,14 @@ func (s *Spec) Validate() error {
 func (s *Spec) fill() {
 	or(&s.Name, nameFrom(s.BaseModel))
 	or(&s.DType, FP32)
-	if s.Adapter == "" {
-		s.Adapter = AdapterNone
-		if s.LoraModelDir != "" {
-			s.Adapter = AdapterLora
-		}
-	}
-	if s.Adapter == AdapterLora && s.LoraModelDir == "" { // else the adapter's own values are taken, by Adopt
-		or(&s.LoraR, 8)
-		or(&s.LoraAlpha, 16)
-	}
+	s.fillAdapter()
 	if s.Shuffle == nil {
 		s.Shuffle = new(true)
 	}
 	or(&s.MicroBatchSize, 1)
+	if n := s.GradientAccumulationSteps; n > 0 && n <= maxBatch && s.MicroBatchSize <= maxBatch {
+		or(&s.GlobalBatchSize, n*s.MicroBatchSize)
+	}
 	or(&s.GlobalBatchSize, s.MicroBatchSize)
 	if s.MaxSteps == 0 {
 		or(&s.NumEpochs, 1)

@@ -27,6 +27,22 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+// TestAccumulation: the global batch is that many micro-batches, and saying both is fine where they agree.
+func TestAccumulation(t *testing.T) {
+	for _, text := range []string{"gradient_accumulation_steps: 3\nmicro_batch_size: 2\n",
+		"gradient_accumulation_steps: 3\nmicro_batch_size: 2\nglobal_batch_size: 6\n"} {
+		s, err := Parse([]byte(small + text))
+		for range 2 { // a validated spec stays as it is
+			if err == nil {
+				err = s.Validate()
+			}
+		}
+		if err != nil || s.GlobalBatchSize != 6 {
+			t.Errorf("%q gives a batch of %d, %v", text, s.GlobalBatchSize, err)
+		}
+	}
+}
+
 func TestValidateRefuses(t *testing.T) {
 	for set, want := range map[string]string{
 		"version=":                    "version is missing",
@@ -34,13 +50,12 @@ func TestValidateRefuses(t *testing.T) {
 		"base_model=":                 "base_model is missing",
 		"base_model=\"a\\tb\"":        "control character",
 		"dtype=bf16":                  "choose fp32",
-		"adapter=qlora":               "choose lora, none",
-		"lora_r=8":                    "write adapter: lora",
+		"adapter=qlora":               "choose lora, dora, ia3, bottleneck, prefix, prompt, none",
+		"lora_r=8":                    "write adapter: lora or dora, or remove lora_r",
 		"adapter=lora lora_r=-1":      "lora_r is -1",
 		"adapter=lora lora_alpha=-1":  "lora_alpha is -1",
 		"adapter=lora lora_dropout=1": "lora_dropout is 1",
 		"adapter=lora lora_target_linear=true lora_target_modules=[a]": "keep one of them",
-		"adapter=lora lora_target_linear=true lora_model_dir=d":        "remove lora_target_linear",
 		"datasets=[]":                            "datasets is missing",
 		"datasets=[{type:\"text\"}]":             "datasets.0.path is missing",
 		"datasets.0.type=sharegpt2":              "datasets.0.type is",
@@ -50,24 +65,27 @@ func TestValidateRefuses(t *testing.T) {
 		"sequence_len=1":                         "sequence_len is 1",
 		"micro_batch_size=-2":                    "micro_batch_size is -2",
 		"micro_batch_size=4 global_batch_size=2": "larger than global_batch_size 2",
-		"max_steps=3 num_epochs=1":               "keep one of them",
-		"max_steps=-3":                           "max_steps is -3",
-		"num_epochs=-1":                          "num_epochs is -1",
-		"num_epochs=Inf":                         "num_epochs is",
-		"optimizer.lr=":                          "optimizer.lr is missing",
-		"optimizer.lr=-1":                        "optimizer.lr is -1",
-		"optimizer.lr=NaN":                       "optimizer.lr is NaN",
-		"name=../up":                             "use letters, digits",
-		"name=/etc/x":                            "use letters, digits",
-		"name=..":                                "beginning with a letter or digit",
-		"optimizer.name=adam":                    "choose adamw",
-		"optimizer.betas=[0.9]":                  "write two",
-		"optimizer.betas=[0.9,1]":                "optimizer.betas is",
-		"optimizer.eps=-1":                       "optimizer.eps is",
-		"optimizer.weight_decay=-1":              "weight_decay is",
-		"max_grad_norm=-1":                       "max_grad_norm is -1",
-		"lr_scheduler.name=step":                 "choose constant, linear, cosine",
-		"lr_scheduler.warmup_steps=-1":           "warmup_steps is -1",
+		"gradient_accumulation_steps=-1":         "gradient_accumulation_steps is -1",
+		"gradient_accumulation_steps=3 micro_batch_size=2 global_batch_size=8": "2 is 6 but global_batch_size is 8",
+		"gradient_accumulation_steps=9999999 micro_batch_size=9999999":         "choose 1 to",
+		"max_steps=3 num_epochs=1":     "keep one of them",
+		"max_steps=-3":                 "max_steps is -3",
+		"num_epochs=-1":                "num_epochs is -1",
+		"num_epochs=Inf":               "num_epochs is",
+		"optimizer.lr=":                "optimizer.lr is missing",
+		"optimizer.lr=-1":              "optimizer.lr is -1",
+		"optimizer.lr=NaN":             "optimizer.lr is NaN",
+		"name=../up":                   "use letters, digits",
+		"name=/etc/x":                  "use letters, digits",
+		"name=..":                      "beginning with a letter or digit",
+		"optimizer.name=adam":          "choose adamw",
+		"optimizer.betas=[0.9]":        "write two",
+		"optimizer.betas=[0.9,1]":      "optimizer.betas is",
+		"optimizer.eps=-1":             "optimizer.eps is",
+		"optimizer.weight_decay=-1":    "weight_decay is",
+		"max_grad_norm=-1":             "max_grad_norm is -1",
+		"lr_scheduler.name=step":       "choose constant, linear, cosine",
+		"lr_scheduler.warmup_steps=-1": "warmup_steps is -1",
 		"max_steps=5 num_epochs= lr_scheduler.warmup_steps=6": "is more than max_steps 5",
 		"lr_scheduler.min_lr_ratio=2":                         "min_lr_ratio is 2",
 		"swarm.min_peers=-1":                                  "min_peers is -1",
@@ -126,16 +144,17 @@ func TestAdopt(t *testing.T) {
 	if err := s.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	if s.Adapter != AdapterLora || s.LoraR != 0 {
+	if s.Adapter != "" || s.LoraR != 0 {
 		t.Errorf("before: %+v", s)
 	}
 	if err := s.Adopt(a); err != nil {
 		t.Fatal(err)
 	}
-	if s.LoraR != 4 || s.LoraAlpha != 8 || s.LoraTargetModules[0] != "q_proj" {
+	if s.Adapter != AdapterLora || s.LoraR != 4 || s.LoraAlpha != 8 || s.LoraTargetModules[0] != "q_proj" {
 		t.Errorf("after: %+v", s)
 	}
-	for _, line := range []string{"lora_r: 8", "lora_alpha: 9", "lora_dropout: 0.1", "lora_rslora: true", "lora_target_modules: [q_proj]"} {
+	for _, line := range []string{"lora_r: 8", "lora_alpha: 9", "lora_dropout: 0.1", "lora_rslora: true", "lora_target_modules: [q_proj]",
+		"lora_target_linear: true", "lora_modules_to_save: [norm]", "prefix: {tokens: 3}"} {
 		s, _ := Parse([]byte(small + "lora_model_dir: d\n" + line + "\n"))
 		if err := s.Adopt(a); err == nil || !strings.Contains(err.Error(), "remove the key") {
 			t.Errorf("%s: %v", line, err)

@@ -31,7 +31,7 @@ func openTiny(t *testing.T, s tiny.Shape) *model.Model {
 	return m
 }
 
-func start(t *testing.T, l *peft.LoRA, p *autograd.Param) []float32 {
+func start(t *testing.T, l peft.Adapter, p *autograd.Param) []float32 {
 	t.Helper()
 	v := make([]float32, p.Len())
 	if err := l.Read(p, v); err != nil {
@@ -42,7 +42,7 @@ func start(t *testing.T, l *peft.LoRA, p *autograd.Param) []float32 {
 
 func TestInit(t *testing.T) {
 	m := openTiny(t, tiny.Shape{})
-	open := func(seed uint64) *peft.LoRA {
+	open := func(seed uint64) peft.Adapter {
 		l, err := peft.New(m, peft.Config{R: 8, Alpha: 16, All: true}, seed)
 		if err != nil {
 			t.Fatal(err)
@@ -51,9 +51,9 @@ func TestInit(t *testing.T) {
 	}
 	a, b, other := open(1), open(1), open(2)
 	seen := map[float32]bool{}
-	for i, p := range a.Params {
+	for i, p := range a.Weights() {
 		v := start(t, a, p)
-		if !slices.Equal(v, start(t, b, b.Params[i])) {
+		if !slices.Equal(v, start(t, b, b.Weights()[i])) {
 			t.Errorf("%s differs for one seed", p.Name)
 		}
 		if strings.Contains(p.Name, "lora_B") {
@@ -67,7 +67,7 @@ func TestInit(t *testing.T) {
 		if lo < -bound || hi > bound || lo > -0.9*bound || hi < 0.9*bound {
 			t.Errorf("%s lies in [%v, %v], want all of ±%v", p.Name, lo, hi, bound)
 		}
-		if seen[v[0]] || slices.Equal(v, start(t, other, other.Params[i])) {
+		if seen[v[0]] || slices.Equal(v, start(t, other, other.Weights()[i])) {
 			t.Errorf("%s is not drawn by itself", p.Name)
 		}
 		seen[v[0]] = true
@@ -143,10 +143,11 @@ func TestOpenRefuses(t *testing.T) {
 		{"a layer is missing", plainConfig, "holds no", names(0)},
 		{"a layer too many", plainConfig, "belongs to no layer", append(names(2), all...)},
 		{"another rank", strings.Replace(plainConfig, `"r":2`, `"r":3`, 1), "has shape", all},
-		{"dora", `{"peft_type":"LORA","use_dora":true}`, "use_dora", all},
-		{"ia3", `{"peft_type":"IA3"}`, "peft_type", all},
+		{"dora", strings.Replace(plainConfig, `"r":2`, `"r":2,"use_dora":true`, 1), "lora_magnitude_vector", all},
+		{"ia3", `{"peft_type":"IA3"}`, "ia3_l", all},
+		{"another method", `{"peft_type":"LOHA"}`, "peft_type", all},
 		{"bias", `{"peft_type":"LORA","bias":"all"}`, "bias", all},
-		{"saved modules", `{"peft_type":"LORA","modules_to_save":["lm_head"]}`, "modules_to_save", all},
+		{"saved modules", strings.Replace(plainConfig, `"r":2`, `"r":2,"modules_to_save":["lm_head"]`, 1), "lm_head.weight", all},
 		{"ranks by layer", `{"peft_type":"LORA","rank_pattern":{"q_proj":4}}`, "rank_pattern", all},
 		{"some layers", `{"peft_type":"LORA","layers_to_transform":[0]}`, "layers_to_transform", all},
 		{"a pattern", `{"peft_type":"LORA","target_modules":".*q_proj"}`, "no linear layer", all},
@@ -178,7 +179,7 @@ func FuzzConfig(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if l, err := peft.New(m, c, 0); err == nil && (len(l.Params) == 0 || l.R < 1) {
+		if l, err := peft.New(m, c, 0); err == nil && len(l.Weights()) == 0 {
 			t.Fatalf("%+v", c)
 		}
 	})

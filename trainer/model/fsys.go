@@ -1,16 +1,16 @@
-package prepare
+package model
 
 import (
 	"io"
 	"io/fs"
 	"path"
 	"time"
-
-	"github.com/seed-7b27c88a/shoal/trainer/model"
 )
 
-// fsys shows the files of a model as a file system, which is how the tokenizer reads them.
-type fsys struct{ files model.Files }
+// FS shows the files of a model as a file system, which is how the tokenizer reads them.
+func FS(files Files) fs.FS { return fsys{files} }
+
+type fsys struct{ files Files }
 
 // Open implements fs.FS.
 func (s fsys) Open(name string) (fs.File, error) {

@@ -1,0 +1,272 @@
+package swarm
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/seed-7b27c88a/shoal/p2p/record"
+)
+
+// MaxCredential bounds what one side shows the other before it is admitted, bytes.
+const MaxCredential = 8 << 10
+
+// ErrGuest says that the peer showed a good invite: it gets the answer with its new membership, and no connection;
+// it comes back as a member.
+var ErrGuest = errors.New("joined with an invite")
+
+// Ledger counts the uses of invites where a crash does not lose them.
+type Ledger interface {
+	// Use notes that id joins with v. It fails when v's uses are up; who used it before may again.
+	Use(v Invite, id record.PeerID) error
+}
+
+// credential is what the dialing side shows: one of the two.
+type credential struct {
+	Chain  Chain          `cbor:"1,keyasint,omitempty"`
+	Invite *record.Signed `cbor:"2,keyasint,omitempty"`
+	By     Chain          `cbor:"3,keyasint,omitempty"` // of the invite's issuer
+}
+
+// answer is what the other side shows then.
+type answer struct {
+	Chain  Chain `cbor:"1,keyasint"`
+	Issued Chain `cbor:"2,keyasint,omitempty"` // to who came with an invite
+}
+
+// Membership is a node's place in its private swarm: it shows its own membership to peers, judges theirs, and admits
+// the invited if it is an admin's. It implements Gate. Safe for concurrent use.
+type Membership struct {
+	id     Identity
+	self   record.PeerID
+	roll   *Roll
+	now    func() time.Time
+	ledger Ledger
+
+	mu     sync.Mutex // guards the rest
+	own    Chain
+	issuer *Issuer // nil: this node can neither invite nor revoke
+}
+
+// NewMembership makes the place of the node whose chain is own. issuer is nil unless the node holds the root key or
+// is an admin. It fails when own does not hold now.
+func NewMembership(id Identity, own Chain, issuer *Issuer, roll *Roll, ledger Ledger, now func() time.Time) (*Membership, error) {
+	ms, err := own.verify(id.Root, now())
+	if err != nil {
+		return nil, err
+	}
+	m := &Membership{id: id, self: last(ms).ID, roll: roll, now: now, ledger: ledger, own: own, issuer: issuer}
+	_, err = roll.Check(m.self, own)
+	return m, err
+}
+
+// Identity is the swarm's.
+func (m *Membership) Identity() Identity { return m.id }
+
+// Roll is what this node knows of the others.
+func (m *Membership) Roll() *Roll { return m.roll }
+
+// Secret hides the swarm from strangers.
+func (m *Membership) Secret() []byte { return m.id.Secret }
+
+// Own is this node's membership.
+func (m *Membership) Own() Chain {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.own
+}
+
+// Issuer signs invites and revocations, if this node may.
+func (m *Membership) Issuer() (Issuer, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.issuer == nil {
+		return Issuer{}, errors.New("this node is no admin of the swarm: it can neither invite nor revoke")
+	}
+	return *m.issuer, nil
+}
+
+// Admit implements Gate: whoever is known not to be a member is refused. Of who is unknown the exchange of memberships
+// decides, which every connection begins with.
+func (m *Membership) Admit(id record.PeerID) error {
+	if id == m.self {
+		return nil
+	}
+	_, _, err := m.roll.Member(id)
+	return err
+}
+
+// Credential is what this node shows when it dials.
+func (m *Membership) Credential() ([]byte, error) { return record.Encode(credential{Chain: m.Own()}) }
+
+// Judge decides about the credential of a peer that dialed this node, and returns what to show it. With ErrGuest the
+// answer is sent, but the peer is not admitted.
+func (m *Membership) Judge(from record.PeerID, data []byte) ([]byte, error) {
+	var c credential
+	if err := decodeBounded(data, &c); err != nil {
+		return nil, err
+	}
+	a := answer{Chain: m.Own()}
+	var guest error
+	if c.Invite != nil {
+		issued, err := m.join(from, c)
+		if err != nil {
+			return nil, err
+		}
+		a.Issued, guest = issued, ErrGuest
+	} else if _, err := m.roll.Check(from, c.Chain); err != nil {
+		return nil, err
+	}
+	b, err := record.Encode(a)
+	return b, errors.Join(guest, err)
+}
+
+// Welcome decides about the answer of a peer that this node dialed.
+func (m *Membership) Welcome(from record.PeerID, data []byte) error {
+	var a answer
+	if err := decodeBounded(data, &a); err != nil {
+		return err
+	}
+	_, err := m.roll.Check(from, a.Chain)
+	return err
+}
+
+func decodeBounded(data []byte, v any) error {
+	if len(data) > MaxCredential {
+		return fmt.Errorf("%w: credential of %d bytes, limit %d", record.ErrBad, len(data), MaxCredential)
+	}
+	return record.Decode(data, v)
+}
+
+// join makes a member of who shows an invite that this node issued.
+func (m *Membership) join(from record.PeerID, c credential) (Chain, error) {
+	issuer, err := m.Issuer()
+	if err != nil {
+		return nil, err
+	}
+	v, err := openInvite(c.Invite, c.By, m.id.Root, m.now())
+	switch {
+	case err != nil:
+		return nil, err
+	case v.Issuer != issuer.id():
+		return nil, fmt.Errorf("the invite was issued by %s, who alone counts its uses", v.Issuer)
+	case v.From.Unix() <= m.roll.deadUntil(from):
+		return nil, fmt.Errorf("membership of %s was revoked after the invite was made; it needs a new one", from)
+	}
+	if err := m.ledger.Use(v, from); err != nil {
+		return nil, err
+	}
+	return m.admit(issuer, from, v.Role)
+}
+
+// admit issues a membership that no earlier revocation voids.
+func (m *Membership) admit(issuer Issuer, id record.PeerID, role Role) (Chain, error) {
+	from := time.Unix(max(m.now().Unix(), m.roll.deadUntil(id)+1), 0)
+	chain, err := issuer.Issue(m.id.Root, id, role, from)
+	if err != nil {
+		return nil, err
+	}
+	_, err = m.roll.Check(id, chain)
+	return chain, err
+}
+
+// Renew issues a member's membership again, with the same role.
+func (m *Membership) Renew(id record.PeerID) (Chain, error) {
+	issuer, err := m.Issuer()
+	if err != nil {
+		return nil, err
+	}
+	old, known, err := m.roll.Member(id)
+	switch {
+	case err != nil:
+		return nil, err
+	case !known:
+		return nil, fmt.Errorf("%s never showed a membership here", id)
+	}
+	return m.admit(issuer, id, old.Role)
+}
+
+// Take makes chain this node's membership, if it holds longer than the present one.
+func (m *Membership) Take(chain Chain) error {
+	fresh, err := m.roll.Check(m.self, chain)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old, err := openCertificate(&m.own[len(m.own)-1], m.id.Root)
+	if err == nil && !fresh.Until.After(old.Until) {
+		return nil
+	}
+	m.own = chain
+	if m.issuer != nil && len(m.issuer.By) > 0 {
+		m.issuer.By = chain
+	}
+	return nil
+}
+
+// deadUntil is when the latest revocation of id was made, Unix seconds; 0: never.
+func (r *Roll) deadUntil(id record.PeerID) int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.dead[id]
+}
+
+// Guest is a node on its way into a private swarm: it shows an invite, and takes the membership that comes back. It is
+// safe for concurrent use: a dial may try several addresses at once.
+type Guest struct {
+	token Token
+	self  record.PeerID
+	now   func() time.Time
+
+	mu  sync.Mutex // guards own
+	own Chain
+}
+
+// NewGuest makes a guest with the identity self.
+func NewGuest(t Token, self record.PeerID, now func() time.Time) *Guest {
+	return &Guest{token: t, self: self, now: now}
+}
+
+// Secret hides the swarm from strangers.
+func (g *Guest) Secret() []byte { return g.token.Swarm.Secret }
+
+// Admit implements Gate.
+func (g *Guest) Admit(record.PeerID) error { return nil }
+
+// Credential is the invite.
+func (g *Guest) Credential() ([]byte, error) {
+	return record.Encode(credential{Invite: &g.token.Invite, By: g.token.By})
+}
+
+// Judge refuses everybody: a guest waits for no visitors.
+func (g *Guest) Judge(record.PeerID, []byte) ([]byte, error) {
+	return nil, errors.New("this node is not in the swarm yet")
+}
+
+// Welcome takes the membership out of the answer; it ends in ErrGuest when that is well.
+func (g *Guest) Welcome(from record.PeerID, data []byte) error {
+	var a answer
+	if err := decodeBounded(data, &a); err != nil {
+		return err
+	}
+	roll := NewRoll(g.token.Swarm.Root, g.now)
+	if _, err := roll.Check(from, a.Chain); err != nil {
+		return err
+	}
+	if _, err := roll.Check(g.self, a.Issued); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.own = a.Issued
+	return ErrGuest
+}
+
+// Chain is the membership that the guest got; nil: none yet.
+func (g *Guest) Chain() Chain {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.own
+}

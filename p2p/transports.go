@@ -1,0 +1,42 @@
+package p2p
+
+import (
+	"errors"
+
+	libp2p "github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	tls "github.com/libp2p/go-libp2p/p2p/security/tls"
+	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+
+	"github.com/seed-7b27c88a/shoal/p2p/record"
+	"github.com/seed-7b27c88a/shoal/p2p/swarm"
+)
+
+// transports are the ways to connect. In a private swarm each begins with the exchange at its door, and there is no
+// other security protocol to fall back to.
+func (h *Host) transports() libp2p.Option {
+	if h.cfg.Door == nil {
+		return libp2p.ChainOptions(
+			libp2p.Transport(tcp.NewTCPTransport), libp2p.Transport(quic.NewTransport),
+			libp2p.Security(tls.ID, pacedBy(tls.New)), libp2p.Security(noise.ID, pacedBy(noise.New)),
+		)
+	}
+	d := &doorkeeper{door: h.cfg.Door, refuse: h.refused}
+	return libp2p.ChainOptions(
+		libp2p.Transport(tcp.NewTCPTransport), libp2p.Transport(d.newQUIC),
+		libp2p.Security(securityName(h.cfg.Door), pacedBy(d.newTLS)),
+	)
+}
+
+// refused tells the log why a connection ended before it began. The other side is told nothing.
+func (h *Host) refused(id record.PeerID, why error) {
+	switch {
+	case errors.Is(why, swarm.ErrGuest):
+		h.cfg.Log.Info("a node joined the swarm with an invite", "peer", id)
+	case h.cfg.Door != nil:
+		h.cfg.Log.Warn("connection refused at the swarm's door", "peer", id, "why", why)
+	default:
+		h.cfg.Log.Debug("connection refused by the swarm's gate", "peer", id, "why", why)
+	}
+}
