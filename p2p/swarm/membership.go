@@ -64,6 +64,9 @@ func NewMembership(id Identity, own Chain, issuer *Issuer, roll *Roll, ledger Le
 // Identity is the swarm's.
 func (m *Membership) Identity() Identity { return m.id }
 
+// Self is this node's peer ID.
+func (m *Membership) Self() record.PeerID { return m.self }
+
 // Roll is what this node knows of the others.
 func (m *Membership) Roll() *Roll { return m.roll }
 
@@ -187,7 +190,11 @@ func (m *Membership) Renew(id record.PeerID) (Chain, error) {
 	return m.admit(issuer, id, old.Role)
 }
 
-// Take makes chain this node's membership, if it holds longer than the present one.
+// lastDays is when a node takes a renewal also from an admin farther from the root than who admitted it.
+const lastDays = 15 * 24 * time.Hour
+
+// Take makes chain this node's membership, if it holds longer than the present one, and is not also longer, which would
+// put one more admin between the root and this node.
 func (m *Membership) Take(chain Chain) error {
 	fresh, err := m.roll.Check(m.self, chain)
 	if err != nil {
@@ -196,7 +203,7 @@ func (m *Membership) Take(chain Chain) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	old, err := openCertificate(&m.own[len(m.own)-1], m.id.Root)
-	if err == nil && !fresh.Until.After(old.Until) {
+	if err == nil && (!fresh.Until.After(old.Until) || len(chain) > len(m.own) && old.Until.Sub(m.now()) > lastDays) {
 		return nil
 	}
 	m.own = chain
