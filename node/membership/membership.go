@@ -159,12 +159,12 @@ func Open(home, name string, key ed25519.PrivateKey, now func() time.Time) (*Fil
 	if err != nil {
 		return nil, err
 	}
-	f.Membership, err = swarm.NewMembership(id, chain, issuer, roll, f.ledger, now)
+	if m, err := chain.Describe(id.Root); err != nil || m.ID != idOf(key) {
+		return nil, fmt.Errorf("private swarm %s: the membership is of %s, but this node is %s; join again with a new invite", name, m.ID, idOf(key))
+	}
+	f.Membership, err = swarm.NewMembership(id, key, chain, issuer, roll, f.ledger, now)
 	if err != nil {
 		return nil, fmt.Errorf("private swarm %s: %w; ask an admin for a new invite and \"shoal swarm join\" again", name, err)
-	}
-	if self := idOf(key); f.Membership.Self() != self {
-		return nil, fmt.Errorf("private swarm %s: the membership is of %s, but this node is %s; join again with a new invite", name, f.Membership.Self(), self)
 	}
 	return f, nil
 }

@@ -199,11 +199,15 @@ func (s *Service) hearRevoked(from record.PeerID, b []byte) {
 	}
 }
 
-// sweep cuts connections to those who are no longer members.
+// sweep cuts connections to those who are no longer members. Whoever is connected and unknown came as a member's probe,
+// which takes no longer than a sweep.
 func (s *Service) sweep() {
 	for _, p := range s.h.Peers() {
-		if err := s.f.Admit(p.ID); err != nil {
+		switch _, known, err := s.f.Roll().Member(p.ID); {
+		case err != nil:
 			s.log.Warn("connection cut", "peer", p.ID, "why", err)
+			s.h.Forget(p.ID)
+		case !known:
 			s.h.Forget(p.ID)
 		}
 	}

@@ -23,6 +23,7 @@ const (
 	contextMember = "shoal/member"
 	contextInvite = "shoal/invite"
 	contextRevoke = "shoal/revoke"
+	contextProbe  = "shoal/probe" // a member signs it
 )
 
 // certificate is the body of a membership: root or an admin says that member belongs to the swarm.
