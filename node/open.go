@@ -77,11 +77,18 @@ func (n *Node) openHost(context.Context) error {
 	if err := checkListen(n.cfg.Listen); err != nil {
 		return err
 	}
+	net, err := internet(n.cfg.Network)
+	if err != nil {
+		return err
+	}
+	want, low, high := dose(n.cfg.Profile)
 	host, err := p2p.New(p2p.Config{
-		Swarm:   n.cfg.Swarm,
-		KeyFile: filepath.Join(n.cfg.Home, identityFile),
-		Listen:  n.cfg.Listen,
-		Log:     n.log,
+		Swarm:    n.cfg.Swarm,
+		KeyFile:  filepath.Join(n.cfg.Home, identityFile),
+		Listen:   n.cfg.Listen,
+		Internet: net,
+		LowConns: low, HighConns: high,
+		Log: n.log,
 	})
 	if err != nil {
 		return err
@@ -92,6 +99,7 @@ func (n *Node) openHost(context.Context) error {
 		Bootstrap: n.cfg.Bootstrap,
 		LAN:       n.cfg.MDNS,
 		Cache:     peerCache{n.lib.t},
+		Want:      want,
 		Log:       n.log,
 	})
 	if err == nil {

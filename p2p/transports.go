@@ -19,7 +19,7 @@ func (h *Host) transports() libp2p.Option {
 	if h.cfg.Door == nil {
 		return libp2p.ChainOptions(
 			libp2p.Transport(tcp.NewTCPTransport), libp2p.Transport(quic.NewTransport),
-			libp2p.Security(tls.ID, tls.New), libp2p.Security(noise.ID, noise.New),
+			libp2p.Security(tls.ID, newPacedTLS), libp2p.Security(noise.ID, newPacedNoise),
 		)
 	}
 	d := &doorkeeper{door: h.cfg.Door, refuse: h.refused}
