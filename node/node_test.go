@@ -82,7 +82,7 @@ func TestJobLife(t *testing.T) {
 		t.Errorf("job %+v, %v", got, err)
 	}
 	files := untar(t, c, "life")
-	if files["result.txt"] != filepath.Join(dir, "model") || strings.Count(files[api.MetricsFile], "\n") != 3 {
+	if files["lora.txt"] != filepath.Join(dir, "model") || strings.Count(files[api.MetricsFile], "\n") != 3 {
 		t.Errorf("result %q", files)
 	}
 }
