@@ -1,11 +1,14 @@
 package autograd
 
-import "github.com/seed-7b27c88a/shoal/kernels"
+import (
+	"github.com/seed-7b27c88a/shoal/kernels"
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
+)
 
 // PrefixAttention is Attention in which every query also sees the keys pk and values pv, both (P, KVHeads·HeadDim),
 // whatever its sequence and window.
 func (t *Tape) PrefixAttention(q, k, v, pk, pv Var, spec kernels.AttnSpec) Var {
-	spec.PrefixK, spec.PrefixV = pk.T, pv.T
+	spec.PrefixK, spec.PrefixV = t.inF32(pk.T), t.inF32(pv.T)
 	o, lse := t.Alloc(q.T.Rows, q.T.Cols), t.Alloc(q.T.Rows, spec.Heads)
 	t.S.Attention(o, lse, q.T, k.T, v.T, spec)
 	want := q.Wants() || k.Wants() || v.Wants() || pk.Wants() || pv.Wants()
@@ -27,4 +30,14 @@ func (t *Tape) cleared(v Var) kernels.Tensor {
 		t.S.Fill(d, 0)
 	}
 	return d
+}
+
+// inF32 is x as float32, which attention takes a prefix in.
+func (t *Tape) inF32(x kernels.Tensor) kernels.Tensor {
+	if x.Type == dtype.F32 {
+		return x
+	}
+	y := t.Alloc(x.Rows, x.Cols)
+	t.S.Copy(y, x)
+	return y
 }
