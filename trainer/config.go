@@ -96,11 +96,14 @@ func New(c Config) (*Trainer, error) {
 
 // open reads the descriptions of the model and the adapter, not the weights, and lays out the index space.
 func open(spec *job.Spec, files, adapter model.Files) (*parts, error) {
-	m, err := model.Open(files)
+	m, err := model.OpenWith(files, model.Surgery{KVHeads: spec.Surgery.KVHeads})
 	if err != nil {
 		return nil, fmt.Errorf("open model: %w", err)
 	}
 	p := &parts{model: m}
+	if err := checkForms(spec, m, files); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
 	if err := p.choose(spec, files, adapter); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}

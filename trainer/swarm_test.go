@@ -181,6 +181,13 @@ func TestMembersAgree(t *testing.T) {
 		"sophia":    {NumEpochs: 2.5, Optimizer: job.Optimizer{Name: job.Sophia, HessianEvery: 4}},
 		"sgd":       {NumEpochs: 2.5, Optimizer: job.Optimizer{Name: job.SGD, Momentum: 0.9}},
 		"adafactor": {NumEpochs: 2.5, Optimizer: job.Optimizer{Name: job.Adafactor}},
+		"dora":      {NumEpochs: 2.5, Adapter: job.AdapterDora, LoraDropout: 0.1},
+		"ia3":       {NumEpochs: 2.5, Adapter: job.AdapterIA3},
+		"houlsby":   {NumEpochs: 2.5, Adapter: job.AdapterBottleneck, Bottleneck: job.Bottleneck{Sites: []string{"attn", "mlp"}}},
+		"prefix":    {NumEpochs: 2.5, Adapter: job.AdapterPrefix, Prefix: job.Prefix{Tokens: 3, Projection: true}},
+		"prompt":    {NumEpochs: 2.5, Adapter: job.AdapterPrompt, Prompt: job.Prompt{InitText: "abc"}},
+		"modules":   {NumEpochs: 2.5, Adapter: job.AdapterLora, LoraModulesToSave: []string{"embed_tokens", "lm_head", "input_layernorm"}},
+		"unfrozen":  {NumEpochs: 2.5, UnfrozenParameters: []string{`.*norm`, `lm_head`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sp := valid(t, tinySpec(spec))

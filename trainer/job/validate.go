@@ -33,7 +33,7 @@ func (s *Spec) Validate() error {
 	s.fill()
 	for _, check := range []func(*Spec) error{
 		(*Spec).checkHead, (*Spec).checkAdapter, (*Spec).checkData, (*Spec).checkBatch,
-		(*Spec).checkOptimizer, (*Spec).checkScheduler, (*Spec).checkSwarm,
+		(*Spec).checkOptimizer, (*Spec).checkScheduler, (*Spec).checkSwarm, (*Spec).checkOutput,
 	} {
 		if err := check(s); err != nil {
 			return err

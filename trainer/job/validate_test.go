@@ -92,6 +92,15 @@ func TestValidateRefuses(t *testing.T) {
 		"swarm.min_peers=3 swarm.max_peers=2":                 "raise the first",
 		"checkpoint.every_steps=-1":                           "checkpoint.every_steps is -1",
 		"eval.every_steps=5":                                  "set val_set_size",
+		"output.as=[onnx]":                                    "choose lora, merged, full, gguf",
+		"output.as=[gguf:q4_k_m]":                             "gguf:q8_0",
+		"output.as=[lora]":                                    "write it as full or gguf",
+		"output.as=[full,full]":                               "output.as holds full twice",
+		"adapter=lora output.as=[full]":                       "write it as lora, merged or gguf",
+		"adapter=prompt output.as=[gguf]":                     "has no merged form",
+		"adapter=lora surgery.kv_heads=2 output.as=[lora]":    "shoal model convert-gqa",
+		"adapter=prefix surgery.kv_heads=2":                   "has no merged form",
+		"surgery.kv_heads=-1":                                 "surgery.kv_heads is -1",
 	} {
 		s, err := Parse([]byte(small))
 		if err != nil {
@@ -312,6 +321,28 @@ func TestOptimizerDefaults(t *testing.T) {
 		}
 		if _, err := FromCanonical(bytes); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestForms: what is asked for wins over what the spec lists, and that over the plain form.
+func TestForms(t *testing.T) {
+	for _, tc := range []struct {
+		spec Spec
+		as   string
+		want []string
+	}{
+		{Spec{Adapter: AdapterNone}, "", []string{FormFull}},
+		{Spec{Adapter: AdapterPrefix}, "", []string{FormLoRA}},
+		{Spec{Adapter: AdapterLora, Surgery: Surgery{KVHeads: 2}}, "", []string{FormMerged}},
+		{Spec{Adapter: AdapterLora, Output: Output{As: []string{"lora", "gguf:q8_0"}}}, "", []string{"lora", "gguf:q8_0"}},
+		{Spec{Adapter: AdapterLora, Output: Output{As: []string{"lora", "gguf:q8_0"}}}, FormMerged, []string{FormMerged}},
+		{Spec{Adapter: AdapterNone}, FormLoRA, nil},
+		{Spec{Adapter: AdapterNone}, "pickle", nil},
+	} {
+		got, err := tc.spec.Forms(tc.as)
+		if d := cmp.Diff(tc.want, got); d != "" || (err == nil) != (tc.want != nil) {
+			t.Errorf("%+v as %q: %v, %v", tc.spec, tc.as, got, err)
 		}
 	}
 }
