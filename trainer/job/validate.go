@@ -13,6 +13,7 @@ import (
 // Words of the spec.
 const (
 	FP32 = "fp32"
+	FP16 = "fp16"
 )
 
 // Types lists what Dataset.Type may say.

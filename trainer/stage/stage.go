@@ -37,7 +37,8 @@ type Stage struct {
 	Train []*autograd.Param // what is trained, in the order of the index space; its Off are set
 	W, G  kernels.Tensor    // (1, Elems) weights and gradient of what is trained; the zero Tensor when nothing is
 
-	Checkpoint bool // blocks keep only their inputs for the backward pass: a third more work, far less memory
+	LossScale  float32 // gradients are of the loss times this; 0 is 1
+	Checkpoint bool    // blocks keep only their inputs for the backward pass: a third more work, far less memory
 
 	Stream  *kernels.Stream
 	weights *autograd.Resident
@@ -197,6 +198,7 @@ func (s *Stage) Forward(ctx context.Context, step uint64, seqs []model.Sequence)
 	h := &s.host
 	h.coef = resize(h.coef, len(h.target))
 	ce.Grad(h.target, h.coef)
+	s.enlarge(h.coef)
 	up := c.Alloc(len(h.coef), 1)
 	c.S.Upload(up, h.coef)
 
