@@ -10,8 +10,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/core/sec"
 	"github.com/libp2p/go-libp2p/p2p/net/upgrader"
-	"github.com/libp2p/go-libp2p/p2p/security/noise"
-	tls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 )
@@ -22,14 +20,14 @@ import (
 // kernel's choice, and so does everything where the kernel has no BBR.
 type paced struct{ sec.SecureTransport }
 
-func newPacedTLS(id protocol.ID, key crypto.PrivKey, muxers []upgrader.StreamMuxer) (*paced, error) {
-	t, err := tls.New(id, key, muxers)
-	return &paced{t}, err
-}
+// newSecurity is how libp2p makes a security transport.
+type newSecurity[T sec.SecureTransport] func(protocol.ID, crypto.PrivKey, []upgrader.StreamMuxer) (T, error)
 
-func newPacedNoise(id protocol.ID, key crypto.PrivKey, muxers []upgrader.StreamMuxer) (*paced, error) {
-	t, err := noise.New(id, key, muxers)
-	return &paced{t}, err
+func pacedBy[T sec.SecureTransport](inner newSecurity[T]) func(protocol.ID, crypto.PrivKey, []upgrader.StreamMuxer) (*paced, error) {
+	return func(id protocol.ID, key crypto.PrivKey, muxers []upgrader.StreamMuxer) (*paced, error) {
+		t, err := inner(id, key, muxers)
+		return &paced{t}, err
+	}
 }
 
 func (p *paced) SecureInbound(ctx context.Context, c net.Conn, id peer.ID) (sec.SecureConn, error) {

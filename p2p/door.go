@@ -19,6 +19,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/core/sec"
 	"github.com/libp2p/go-libp2p/p2p/net/upgrader"
+	tls "github.com/libp2p/go-libp2p/p2p/security/tls"
 
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 	"github.com/seed-7b27c88a/shoal/p2p/swarm"
@@ -187,7 +188,7 @@ type doorTLS struct {
 }
 
 func (d *doorkeeper) newTLS(id protocol.ID, key crypto.PrivKey, muxers []upgrader.StreamMuxer) (*doorTLS, error) {
-	t, err := newPacedTLS(id, key, muxers)
+	t, err := pacedBy(tls.New)(id, key, muxers)
 	return &doorTLS{t, d}, err
 }
 

@@ -77,7 +77,7 @@ func adopted(t *testing.T, stored safetensors.Dir) *job.Spec {
 func checkMerged(t *testing.T, tr *trainer.Trainer, spec job.Spec, data rows, want float64) {
 	t.Helper()
 	if !spec.Mergeable() {
-		if err := tr.Export(t.TempDir(), trainer.ExportMerged); err == nil || !strings.Contains(err.Error(), "export it as lora") {
+		if err := tr.Export(t.TempDir(), trainer.ExportMerged); err == nil || !strings.Contains(err.Error(), "write it as lora") {
 			t.Errorf("merged: %v", err)
 		}
 		return

@@ -27,6 +27,13 @@ type Rows interface {
 	Row(ctx context.Context, i int) (ids, labels []int32, err error)
 }
 
+// Packed are Rows whose positions may hold several sequences, one behind the other, that do not see each other: Cuts lists
+// where those after the first begin.
+type Packed interface {
+	Rows
+	Cuts(i int) []int
+}
+
 // Config is what a Trainer is made of.
 type Config struct {
 	Spec    *job.Spec      // validated
@@ -156,6 +163,7 @@ func (t *Trainer) load(dev kernels.Device) (err error) {
 		return err
 	}
 	t.stage.Checkpoint = t.spec.GradientCheckpointing
+	t.stage.Noise = model.Noise{Alpha: t.spec.NEFTuneAlpha, Seed: t.spec.Seed}
 	if t.norm, err = kernels.Alloc(dev, dtype.F64, 1, 1); err != nil {
 		return err
 	}

@@ -176,11 +176,6 @@ func TestMembersAgree(t *testing.T) {
 	files, data := base(t, tiny.Shape{KVHeads: 2}), lesson(20)
 	for name, spec := range map[string]job.Spec{
 		"full": {NumEpochs: 2.5}, "lora": {NumEpochs: 2.5, Adapter: job.AdapterLora, LoraTargetLinear: true, LoraDropout: 0.1},
-		"adamw8bit": {NumEpochs: 2.5, Optimizer: job.Optimizer{Name: job.AdamW8}},
-		"lion":      {NumEpochs: 2.5, Optimizer: job.Optimizer{Name: job.Lion}},
-		"sophia":    {NumEpochs: 2.5, Optimizer: job.Optimizer{Name: job.Sophia, HessianEvery: 4}},
-		"sgd":       {NumEpochs: 2.5, Optimizer: job.Optimizer{Name: job.SGD, Momentum: 0.9}},
-		"adafactor": {NumEpochs: 2.5, Optimizer: job.Optimizer{Name: job.Adafactor}},
 		"dora":      {NumEpochs: 2.5, Adapter: job.AdapterDora, LoraDropout: 0.1},
 		"ia3":       {NumEpochs: 2.5, Adapter: job.AdapterIA3},
 		"houlsby":   {NumEpochs: 2.5, Adapter: job.AdapterBottleneck, Bottleneck: job.Bottleneck{Sites: []string{"attn", "mlp"}}},
@@ -188,6 +183,11 @@ func TestMembersAgree(t *testing.T) {
 		"prompt":    {NumEpochs: 2.5, Adapter: job.AdapterPrompt, Prompt: job.Prompt{InitText: "abc"}},
 		"modules":   {NumEpochs: 2.5, Adapter: job.AdapterLora, LoraModulesToSave: []string{"embed_tokens", "lm_head", "input_layernorm"}},
 		"unfrozen":  {NumEpochs: 2.5, UnfrozenParameters: []string{`.*norm`, `lm_head`}},
+		"adamw8bit": {NumEpochs: 2.5, Optimizer: job.Optimizer{Name: job.AdamW8}},
+		"lion":      {NumEpochs: 2.5, Optimizer: job.Optimizer{Name: job.Lion}},
+		"sophia":    {NumEpochs: 2.5, Optimizer: job.Optimizer{Name: job.Sophia, HessianEvery: 4}},
+		"sgd":       {NumEpochs: 2.5, Optimizer: job.Optimizer{Name: job.SGD, Momentum: 0.9}},
+		"adafactor": {NumEpochs: 2.5, Optimizer: job.Optimizer{Name: job.Adafactor}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sp := valid(t, tinySpec(spec))

@@ -17,7 +17,9 @@ const (
 )
 
 // Types lists what Dataset.Type may say.
-func Types() []string { return []string{"messages", "alpaca", "completion", "text", "tokens"} }
+func Types() []string {
+	return []string{"messages", "sharegpt", "alpaca", "completion", "text", "tokens"}
+}
 
 const (
 	maxSequence = 1 << 20 // positions; longer than any model's window

@@ -303,28 +303,6 @@ func TestLR(t *testing.T) {
 	}
 }
 
-// TestOptimizerDefaults: each optimizer gets the defaults of its own keys and no others.
-func TestOptimizerDefaults(t *testing.T) {
-	for name, want := range optimizers() {
-		s, _ := Parse([]byte(small))
-		s.Optimizer.Name = name
-		if err := s.Validate(); err != nil {
-			t.Fatal(err)
-		}
-		want.Name, want.LR, want.NoDecay = name, s.Optimizer.LR, &[]string{"norm", "bias"}
-		if d := cmp.Diff(want, s.Optimizer); d != "" {
-			t.Error(d)
-		}
-		bytes, err := s.Canonical()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := FromCanonical(bytes); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-}
-
 // TestForms: what is asked for wins over what the spec lists, and that over the plain form.
 func TestForms(t *testing.T) {
 	for _, tc := range []struct {
@@ -343,6 +321,28 @@ func TestForms(t *testing.T) {
 		got, err := tc.spec.Forms(tc.as)
 		if d := cmp.Diff(tc.want, got); d != "" || (err == nil) != (tc.want != nil) {
 			t.Errorf("%+v as %q: %v, %v", tc.spec, tc.as, got, err)
+		}
+	}
+}
+
+// TestOptimizerDefaults: each optimizer gets the defaults of its own keys and no others.
+func TestOptimizerDefaults(t *testing.T) {
+	for name, want := range optimizers() {
+		s, _ := Parse([]byte(small))
+		s.Optimizer.Name = name
+		if err := s.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		want.Name, want.LR, want.NoDecay = name, s.Optimizer.LR, &[]string{"norm", "bias"}
+		if d := cmp.Diff(want, s.Optimizer); d != "" {
+			t.Error(d)
+		}
+		bytes, err := s.Canonical()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := FromCanonical(bytes); err != nil {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

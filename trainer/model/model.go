@@ -48,6 +48,7 @@ type Ctx struct {
 	Over       Overlay // nil: the base alone
 	Cache      Cache   // nil: attention sees this pass alone
 	Train      bool    // dropout acts
+	Noise      Noise   // on the embedding, where Train
 	Checkpoint bool    // blocks keep their inputs alone and run again in the backward pass
 
 	Shared autograd.Var // what the overlay made in Embed for its other hooks

@@ -40,6 +40,8 @@ type Stage struct {
 	LossScale  float32 // gradients are of the loss times this; 0 is 1
 	Checkpoint bool    // blocks keep only their inputs for the backward pass: a third more work, far less memory
 
+	Noise model.Noise // on the embedding in training
+
 	Stream  *kernels.Stream
 	weights *autograd.Resident
 	tape    *autograd.Tape
@@ -247,7 +249,7 @@ func (s *Stage) Logits(ctx context.Context, seqs []model.Sequence, cache model.C
 func (s *Stage) begin(ctx context.Context, train bool, step uint64, seqs []model.Sequence) *model.Ctx {
 	s.tape.Begin(ctx, train)
 	c := &s.pass
-	c.Tape, c.Over, c.Cache, c.Train, c.Checkpoint = s.tape, s.Over, nil, train, s.Checkpoint
+	c.Tape, c.Over, c.Cache, c.Train, c.Checkpoint, c.Noise = s.tape, s.Over, nil, train, s.Checkpoint, s.Noise
 	s.Model.Feed(c, step, seqs)
 	s.host.target = c.Targets()
 	return c
