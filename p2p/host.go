@@ -39,6 +39,7 @@ type Config struct {
 	Listen  []string           // multiaddrs, port 0 allowed; nil: any port of TCP and QUIC on IPv4; empty: do not listen
 	Gate    swarm.Gate         // who may connect; nil: the Door, else swarm.Open
 	Door    Door               // of a private swarm; nil: it is open
+	Caps    Caps               // of bandwidth; see SetCaps
 
 	LowConns, HighConns int // above high, unprotected connections are closed down to low; default 32, 64
 
@@ -55,6 +56,8 @@ type Host struct {
 	start   time.Time
 	control *Control
 	gossip  *Gossip
+	meter   *meter
+	endQUIC func() error // closes QUIC's sockets, once; nil: there are none
 
 	ctx  context.Context // ends when Close begins
 	stop context.CancelFunc
@@ -84,6 +87,7 @@ func New(cfg Config) (*Host, error) {
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	h.control = newControl(h)
+	h.meter = newMeter(cfg.Caps, h.ctx.Done())
 	if err := checkPorts(cfg.Listen); err != nil {
 		return nil, err
 	}
@@ -141,7 +145,7 @@ func (cfg Config) complete() (Config, error) {
 	if cfg.LowConns < 0 || cfg.HighConns < cfg.LowConns {
 		return cfg, fmt.Errorf("connection limits %d/%d: low must not exceed high", cfg.LowConns, cfg.HighConns)
 	}
-	err := swarm.CheckName(cfg.Swarm)
+	err := errors.Join(swarm.CheckName(cfg.Swarm), cfg.Caps.check())
 	switch {
 	case err != nil:
 	case cfg.KeyFile != "":
@@ -166,8 +170,6 @@ func (h *Host) libp2p() (host.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	mux := *yamux.DefaultTransport
-	mux.MaxMessageSize = 256 << 10 // measured: 10 to 25 % less CPU than 64 KiB frames
 	listen := libp2p.ListenAddrStrings(h.cfg.Listen...)
 	if len(h.cfg.Listen) == 0 {
 		listen = libp2p.NoListenAddrs
@@ -175,7 +177,7 @@ func (h *Host) libp2p() (host.Host, error) {
 	return libp2p.New(
 		libp2p.Identity(key), listen,
 		h.transports(),
-		libp2p.Muxer(yamux.ID, &mux),
+		libp2p.Muxer(yamux.ID, newMuxer(h.meter)),
 		libp2p.ResourceManager(limits), libp2p.ConnectionManager(conns),
 		libp2p.ConnectionGater(&gater{gate: h.cfg.Gate, door: h.cfg.Door != nil, refuse: h.refused}),
 		libp2p.DialRanker(rankDials),
@@ -336,7 +338,7 @@ func (h *Host) Close() error {
 	h.closed = true
 	h.mu.Unlock()
 	h.stop()
-	err := h.host.Close()
+	err := errors.Join(h.host.Close(), h.endQUIC())
 	h.wg.Wait()
 	return err
 }
