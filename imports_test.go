@@ -34,6 +34,7 @@ var doors = map[string][]string{
 	"github.com/goccy/go-yaml":       {"trainer/job", "node/config"},
 	"github.com/spf13/":              {"cmd"},
 	"github.com/dlclark/regexp2":     {"trainer/tokenizer"},
+	"github.com/gpustack/":           {"trainer/gguf"},
 	"github.com/klauspost/compress/": {"trainer/data", "p2p"},
 	"net/http":                       {"node", "cmd", "trainer/hub"},
 	module + "node/coord":            {"node", "cmd"},

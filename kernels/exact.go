@@ -20,6 +20,12 @@ func (s *Stream) WeightedSum(dst, x Tensor, f float32, mode Mode) {
 	s.put(Cmd{Op: OpWeightedSum, T: [16]Tensor{dst, x}, I: [12]int32{int32(mode)}, F: [4]float32{f}})
 }
 
+// Quotient is dst = x/f. dst may be x.
+func (s *Stream) Quotient(dst, x Tensor, f float32) {
+	must(alike(dst, x), OpQuotient, dst, x)
+	s.put(Cmd{Op: OpQuotient, T: [16]Tensor{dst, x}, F: [4]float32{f}})
+}
+
 // AdamW is one step of Loshchilov & Hutter 2019 (arXiv:1711.05101) on weights w with moments m and v. hyper F32 (1, 9)
 // is computed in float64 and rounded once by the caller:
 //

@@ -16,5 +16,5 @@ func (s *Stream) Head(o Head) {
 		scale = 1
 	}
 	s.put(Cmd{Op: OpHead, T: [16]Tensor{o.H, o.W, o.Bias, o.Target, o.LogP, o.LSE, o.Entropy, o.Best, o.Coef, o.DH, o.DW, o.DBias},
-		I: [12]int32{int32(o.ModeH), int32(o.Compute)}, F: [4]float32{o.Softcap, scale}})
+		I: [12]int32{int32(o.ModeH), int32(o.Compute), flag(o.SetW)}, F: [4]float32{o.Softcap, scale}})
 }

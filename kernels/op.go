@@ -27,18 +27,28 @@ const (
 	OpAttentionBack     // T dq dk dv do q k v o lse qstart kstart klen prefixk prefixv dprefixk dprefixv; I as OpAttention, mode before compute; F as OpAttention
 	OpGatherRows        // T dst table ids
 	OpScatterAddRows    // T dtable dy ids order
-	OpHead              // T h w bias target logp lse entropy best coef dh dw dbias; I modeh compute; F softcap logitscale
+	OpHead              // T h w bias target logp lse entropy best coef dh dw dbias; I modeh compute setw; F softcap logitscale
 	OpDrop              // T y x step key; I mode seedlow seedhigh site; F rate
 	OpSumSq             // T dst x; I mode
 	OpWeightedSum       // T dst x; I mode; F f
 	OpAdamW             // T w g m v hyper
 	OpArgMax            // T dst x
+	OpQuotient          // T dst x; F f
+	OpLion              // T w g m hyper
+	OpSGD               // T w g m hyper
+	OpSophia            // T w g m c hyper
+	OpAverageSquares    // T v g hyper
+	OpAdafactor         // T w g r c hyper
+	OpAdamW8            // T w g m v mscale vscale hyper
+	OpEncode8           // T code scale x; I signed
+	OpDecode8           // T x code scale; I signed
 	NumOps              // how many there are, for tables
 )
 
 var opNames = [NumOps]string{"None", "MatMul", "Fill", "Copy", "CopyRows", "Add", "Mul", "Scale", "SumRows", "RMSNorm",
 	"RMSNormBack", "LayerNorm", "LayerNormBack", "Rope", "SwiGLU", "SwiGLUBack", "GELU", "GELUBack", "Attention",
-	"AttentionBack", "GatherRows", "ScatterAddRows", "Head", "Drop", "SumSq", "WeightedSum", "AdamW", "ArgMax"}
+	"AttentionBack", "GatherRows", "ScatterAddRows", "Head", "Drop", "SumSq", "WeightedSum", "AdamW", "ArgMax",
+	"Quotient", "Lion", "SGD", "Sophia", "AverageSquares", "Adafactor", "AdamW8", "Encode8", "Decode8"}
 
 // String is the name of the Stream method.
 func (op Op) String() string {

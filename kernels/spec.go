@@ -78,6 +78,7 @@ type Head struct {
 	Coef                Tensor // F32 (N,1), optional input
 	DH, DW, DBias       Tensor // optional outputs; DH is F32 or BF16; DW and DBias are added to
 	ModeH               Mode
+	SetW                bool       // DW is written instead
 	Compute             dtype.Type // of the three products, as in MatMul; everything else is float32
 	Softcap, LogitScale float32    // 0: none, 0 = 1
 }

@@ -81,11 +81,18 @@ func (n *Node) openHost(context.Context) error {
 	if err != nil {
 		return err
 	}
+	net, err := internet(n.cfg.Network)
+	if err != nil {
+		return err
+	}
+	want, low, high := dose(n.cfg.Profile)
 	cfg := p2p.Config{
-		Swarm:   n.cfg.Swarm,
-		KeyFile: filepath.Join(n.cfg.Home, identityFile),
-		Listen:  n.cfg.Listen,
-		Log:     n.log,
+		Swarm:    n.cfg.Swarm,
+		KeyFile:  filepath.Join(n.cfg.Home, identityFile),
+		Listen:   n.cfg.Listen,
+		Internet: net,
+		LowConns: low, HighConns: high,
+		Log: n.log,
 	}
 	if private != nil {
 		cfg.Door = private
@@ -103,6 +110,7 @@ func (n *Node) openHost(context.Context) error {
 		Bootstrap: n.bootstrap(private),
 		LAN:       n.cfg.MDNS,
 		Cache:     peerCache{n.lib.t, cacheKey(private)},
+		Want:      want,
 		Log:       n.log,
 	})
 	if err == nil {

@@ -44,6 +44,7 @@ func (n *Node) work(ctx context.Context) (stopped func(context.Context) error, e
 	if n.members != nil {
 		wg.Go(func() { n.members.Run(ctx) })
 	}
+	wg.Go(func() { n.seekMembers(ctx) })
 	return func(grace context.Context) error {
 		stop()
 		wg.Wait()

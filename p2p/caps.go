@@ -89,8 +89,8 @@ type bucket struct {
 	next time.Duration // since the meter's start
 }
 
-// burst is how much may pass at once after a pause.
-const burst = 50 * time.Millisecond
+// burst is how much may pass at once after a pause; also what a busy machine may be late without losing throughput.
+const burst = 100 * time.Millisecond
 
 func (b *bucket) set(rate int64) { b.rate.Store(rate) }
 

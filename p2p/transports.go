@@ -18,12 +18,12 @@ import (
 
 // newTLS, newNoise and the door's TLS all pass the meter.
 func (h *Host) newTLS(id protocol.ID, key crypto.PrivKey, muxers []upgrader.StreamMuxer) (metered, error) {
-	t, err := tls.New(id, key, muxers)
+	t, err := pacedBy(tls.New)(id, key, muxers)
 	return metered{t, h.meter}, err
 }
 
 func (h *Host) newNoise(id protocol.ID, key crypto.PrivKey, muxers []upgrader.StreamMuxer) (metered, error) {
-	t, err := noise.New(id, key, muxers)
+	t, err := pacedBy(noise.New)(id, key, muxers)
 	return metered{t, h.meter}, err
 }
 

@@ -58,7 +58,7 @@ func (t *Trainer) StartEval(ctx context.Context, rows Rows) (finish func(context
 }
 
 func (t *Trainer) evaluate(ctx context.Context, e *evaluation, rows Rows) (EvalReport, error) {
-	f := feeder{model: t.model, rows: rows}
+	f := feeder{model: t.model, over: t.parts.over(), rows: rows}
 	var sums objective.Sums
 	for lo, n := 0, rows.Rows(); lo < n; lo += t.spec.MicroBatchSize {
 		f.clear()

@@ -41,6 +41,9 @@ func (t *Trainer) round(ctx context.Context, work Work, col Collective) (r StepR
 	if err != nil {
 		return r, err
 	}
+	if _, ok := col.(*Solo); ok {
+		return t.alone(ctx, work.Round, samples)
+	}
 	piece := Piece{Round: work.Round, Attempt: work.Attempt, Positions: work.Positions}
 	u, err := t.contribute(ctx, work.Round, samples, &piece) // forward, backward
 	if err != nil {
@@ -90,35 +93,55 @@ func (t *Trainer) contribute(ctx context.Context, step uint64, samples []uint64,
 	if len(samples) == 0 {
 		return t.host.zeros(), nil
 	}
+	sums, err := t.sum(ctx, step, samples)
+	if err != nil {
+		return nil, err
+	}
+	p.Tokens, p.Loss = sums.Tokens, sums.Loss
+	u := t.host.contribution()
+	return u, t.download(step, u)
+}
+
+// sum leaves the summed gradient of the samples in the stage, a micro-batch after the other.
+func (t *Trainer) sum(ctx context.Context, step uint64, samples []uint64) (all objective.Sums, err error) {
+	if err := t.draw(ctx, step, samples); err != nil {
+		return all, err
+	}
 	t.stage.ZeroGrad()
 	for micro := range slices.Chunk(samples, t.spec.MicroBatchSize) {
 		if err := ctx.Err(); err != nil { // excluded, or not wanted any more
-			return nil, err
+			return all, err
 		}
 		sums, err := t.pass(ctx, step, micro)
 		if err != nil {
-			return nil, err
+			return all, err
 		}
-		p.Tokens += sums.Tokens
-		p.Loss += sums.Loss
+		all.Add(sums)
 	}
-	u := t.host.contribution()
-	return u, t.stage.Stream.Download(u, t.stage.G)
+	return all, nil
 }
 
 // pass runs one micro-batch forward and backward.
 func (t *Trainer) pass(ctx context.Context, step uint64, samples []uint64) (objective.Sums, error) {
-	t.feed.clear()
-	for _, s := range samples {
-		if err := t.feed.add(ctx, int(t.sampler.Row(s)), int32(s&0x7fffffff)); err != nil {
-			return objective.Sums{}, err
-		}
+	if err := t.fill(ctx, samples); err != nil {
+		return objective.Sums{}, err
 	}
 	sums, err := t.stage.Forward(ctx, step, t.feed.seqs)
 	if err != nil {
 		return objective.Sums{}, err
 	}
 	return sums, t.stage.Backward(ctx)
+}
+
+// fill feeds the rows of a micro-batch.
+func (t *Trainer) fill(ctx context.Context, samples []uint64) error {
+	t.feed.clear()
+	for _, s := range samples {
+		if err := t.feed.add(ctx, int(t.sampler.Row(s)), int32(s&0x7fffffff)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // result is where the round's gradient goes.

@@ -51,7 +51,7 @@ func (a *app) evalCmd() *cobra.Command {
 func evalSpec(f modelFlags, files []string, kind string) job.Spec {
 	spec := job.Spec{Version: job.Version, BaseModel: f.model, Adapter: job.AdapterNone, MaxSteps: 1}
 	if f.adapter != "" {
-		spec.Adapter, spec.LoraModelDir = job.AdapterLora, f.adapter
+		spec.Adapter, spec.LoraModelDir = "", f.adapter
 	}
 	for _, file := range files {
 		spec.Datasets = append(spec.Datasets, job.Dataset{Path: file, Type: kind})

@@ -6,93 +6,121 @@ import "unsafe"
 
 func newAVX512() *family {
 	return &family{
-		name:          "avx512",
-		gemm:          microkernel{mr: 12, nr: 32, step: 1, run: gemm12x32AVX512, fewer: []variant{{1, gemm1x32AVX512}, {2, gemm2x32AVX512}, {4, gemm4x32AVX512}, {8, gemm8x32AVX512}}},
-		slim:          []microkernel{microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2, fewer: []variant{{1, gemm1x16AVX2}, {2, gemm2x16AVX2}, {4, gemm4x16AVX2}}}, microkernel{mr: 12, nr: 16, step: 1, run: gemm12x16AVX512, fewer: []variant{{1, gemm1x16AVX512}, {2, gemm2x16AVX512}, {4, gemm4x16AVX512}, {8, gemm8x16AVX512}}}},
-		words:         packer{quads: packQuads, pair: packPair, rows: map[int]copier{6: packRows6, 12: packRows12, 16: packRows16, 32: packRows32}},
-		peak:          peakAVX512,
-		pairs:         microkernel{mr: 12, nr: 32, step: 2, run: gemm12x32BF16, fewer: []variant{{1, gemm1x32BF16}, {2, gemm2x32BF16}, {4, gemm4x32BF16}, {8, gemm8x32BF16}}},
-		slimPairs:     microkernel{mr: 12, nr: 16, step: 2, run: gemm12x16BF16, fewer: []variant{{1, gemm1x16BF16}, {2, gemm2x16BF16}, {4, gemm4x16BF16}, {8, gemm8x16BF16}}},
-		zip:           packer{quads: packQuadsSwap, pair: packPairSwap, zip: packZip},
-		peakPairs:     peakBF16,
-		add:           kernel{run: addAVX512, outs: 1},
-		mul:           kernel{run: mulAVX512, outs: 1},
-		mulAdd:        kernel{run: mulAddAVX512, outs: 1},
-		scale:         kernel{run: scaleAVX512, outs: 1},
-		axpy:          kernel{run: axpyAVX512, outs: 1},
-		scaleAdd:      kernel{run: scaleAddAVX512, outs: 1},
-		affine:        kernel{run: affineAVX512, outs: 1},
-		dot:           kernel{run: dotAVX512},
-		sum:           kernel{run: sumAVX512},
-		max:           kernel{run: maxAVX512, pad: negInf},
-		sumSq:         kernel{run: sumSqAVX512},
-		traffic:       kernel{run: trafficAVX512, outs: 3},
-		adamw:         kernel{run: adamwAVX512, outs: 3},
-		normScale:     kernel{run: normScaleAVX512, outs: 1},
-		normScaleBias: kernel{run: normScaleBiasAVX512, outs: 1},
-		rmsDot:        kernel{run: rmsDotAVX512},
-		rmsBack:       kernel{run: rmsBackAVX512, outs: 1},
-		rmsBackAdd:    kernel{run: rmsBackAddAVX512, outs: 1},
-		rmsWeight:     kernel{run: rmsWeightAVX512, outs: 1},
-		lnBack:        kernel{run: lnBackAVX512, outs: 1},
-		lnBackAdd:     kernel{run: lnBackAddAVX512, outs: 1},
-		lnWeight:      kernel{run: lnWeightAVX512, outs: 1},
-		softBack:      kernel{run: softBackAVX512, outs: 1},
-		expSum:        kernel{run: expSumAVX512, outs: 1, pad: negInf},
-		expScale:      kernel{run: expScaleAVX512, outs: 1, pad: negInf},
-		swiglu:        kernel{run: swigluAVX512, outs: 1},
-		swigluBack:    kernel{run: swigluBackAVX512, outs: 2},
-		swigluBackAdd: kernel{run: swigluBackAddAVX512, outs: 2},
-		gelu:          kernel{run: geluAVX512, outs: 1},
-		geluBack:      kernel{run: geluBackAVX512, outs: 1},
-		geluBackAdd:   kernel{run: geluBackAddAVX512, outs: 1},
-		widen:         kernel{run: widenAVX512, outs: 1},
-		narrow:        kernel{run: narrowAVX512, outs: 1},
-		round:         kernel{run: roundAVX512, outs: 1},
+		name:           "avx512",
+		gemm:           microkernel{mr: 12, nr: 32, step: 1, run: gemm12x32AVX512, fewer: []variant{{1, gemm1x32AVX512}, {2, gemm2x32AVX512}, {4, gemm4x32AVX512}, {8, gemm8x32AVX512}}},
+		slim:           []microkernel{microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2, fewer: []variant{{1, gemm1x16AVX2}, {2, gemm2x16AVX2}, {4, gemm4x16AVX2}}}, microkernel{mr: 12, nr: 16, step: 1, run: gemm12x16AVX512, fewer: []variant{{1, gemm1x16AVX512}, {2, gemm2x16AVX512}, {4, gemm4x16AVX512}, {8, gemm8x16AVX512}}}},
+		words:          packer{quads: packQuads, pair: packPair, rows: map[int]copier{6: packRows6, 12: packRows12, 16: packRows16, 32: packRows32}},
+		fetch:          fetch,
+		peak:           peakAVX512,
+		peakSize:       384,
+		pairs:          microkernel{mr: 12, nr: 32, step: 2, run: gemm12x32BF16, fewer: []variant{{1, gemm1x32BF16}, {2, gemm2x32BF16}, {4, gemm4x32BF16}, {8, gemm8x32BF16}}},
+		slimPairs:      microkernel{mr: 12, nr: 16, step: 2, run: gemm12x16BF16, fewer: []variant{{1, gemm1x16BF16}, {2, gemm2x16BF16}, {4, gemm4x16BF16}, {8, gemm8x16BF16}}},
+		zip:            packer{quads: packQuadsSwap, pair: packPairSwap, zip: packZip},
+		peakPairs:      peakBF16,
+		add:            kernel{run: addAVX512, outs: 1},
+		mul:            kernel{run: mulAVX512, outs: 1},
+		mulAdd:         kernel{run: mulAddAVX512, outs: 1},
+		scale:          kernel{run: scaleAVX512, outs: 1},
+		axpy:           kernel{run: axpyAVX512, outs: 1},
+		scaleAdd:       kernel{run: scaleAddAVX512, outs: 1},
+		quotient:       kernel{run: quotientAVX512, outs: 1},
+		affine:         kernel{run: affineAVX512, outs: 1},
+		dot:            kernel{run: dotAVX512},
+		sum:            kernel{run: sumAVX512},
+		max:            kernel{run: maxAVX512, pad: negInf},
+		sumSq:          kernel{run: sumSqAVX512},
+		traffic:        kernel{run: trafficAVX512, outs: 3},
+		adamw:          kernel{run: adamwAVX512, outs: 3},
+		normScale:      kernel{run: normScaleAVX512, outs: 1},
+		normScaleBias:  kernel{run: normScaleBiasAVX512, outs: 1},
+		rmsDot:         kernel{run: rmsDotAVX512},
+		rmsBack:        kernel{run: rmsBackAVX512, outs: 1},
+		rmsBackAdd:     kernel{run: rmsBackAddAVX512, outs: 1},
+		rmsWeight:      kernel{run: rmsWeightAVX512, outs: 1},
+		lnBack:         kernel{run: lnBackAVX512, outs: 1},
+		lnBackAdd:      kernel{run: lnBackAddAVX512, outs: 1},
+		lnWeight:       kernel{run: lnWeightAVX512, outs: 1},
+		softBack:       kernel{run: softBackAVX512, outs: 1},
+		expSum:         kernel{run: expSumAVX512, outs: 1, pad: negInf},
+		expScale:       kernel{run: expScaleAVX512, outs: 1, pad: negInf},
+		swiglu:         kernel{run: swigluAVX512, outs: 1},
+		swigluBack:     kernel{run: swigluBackAVX512, outs: 2},
+		swigluBackAdd:  kernel{run: swigluBackAddAVX512, outs: 2},
+		gelu:           kernel{run: geluAVX512, outs: 1},
+		geluBack:       kernel{run: geluBackAVX512, outs: 1},
+		geluBackAdd:    kernel{run: geluBackAddAVX512, outs: 1},
+		widen:          kernel{run: widenAVX512, outs: 1},
+		narrow:         kernel{run: narrowAVX512, outs: 1},
+		round:          kernel{run: roundAVX512, outs: 1},
+		lion:           kernel{run: lionAVX512, outs: 2},
+		sgd:            kernel{run: sgdAVX512, outs: 1},
+		momentum:       kernel{run: momentumAVX512, outs: 2},
+		sophia:         kernel{run: sophiaAVX512, outs: 2},
+		averageSquares: kernel{run: averageSquaresAVX512, outs: 1},
+		squares:        kernel{run: squaresAVX512, outs: 1},
+		addSquares:     kernel{run: addSquaresAVX512, outs: 1},
+		absMax:         kernel{run: absMaxAVX512},
+		decode:         kernel{run: decodeAVX512, outs: 1},
+		encode:         kernel{run: encodeAVX512, outs: 1},
+		encodeSigned:   kernel{run: encodeSignedAVX512, outs: 1},
 	}
 }
 
 func newAVX2() *family {
 	return &family{
-		name:          "avx2",
-		gemm:          microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2, fewer: []variant{{1, gemm1x16AVX2}, {2, gemm2x16AVX2}, {4, gemm4x16AVX2}}},
-		slim:          []microkernel{microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2, fewer: []variant{{1, gemm1x16AVX2}, {2, gemm2x16AVX2}, {4, gemm4x16AVX2}}}},
-		words:         packer{quads: packQuads, pair: packPair, rows: map[int]copier{6: packRows6, 12: packRows12, 16: packRows16, 32: packRows32}},
-		peak:          peakAVX2,
-		add:           kernel{run: addAVX2, outs: 1},
-		mul:           kernel{run: mulAVX2, outs: 1},
-		mulAdd:        kernel{run: mulAddAVX2, outs: 1},
-		scale:         kernel{run: scaleAVX2, outs: 1},
-		axpy:          kernel{run: axpyAVX2, outs: 1},
-		scaleAdd:      kernel{run: scaleAddAVX2, outs: 1},
-		affine:        kernel{run: affineAVX2, outs: 1},
-		dot:           kernel{run: dotAVX2},
-		sum:           kernel{run: sumAVX2},
-		max:           kernel{run: maxAVX2, pad: negInf},
-		sumSq:         kernel{run: sumSqAVX2},
-		traffic:       kernel{run: trafficAVX2, outs: 3},
-		adamw:         kernel{run: adamwAVX2, outs: 3},
-		normScale:     kernel{run: normScaleAVX2, outs: 1},
-		normScaleBias: kernel{run: normScaleBiasAVX2, outs: 1},
-		rmsDot:        kernel{run: rmsDotAVX2},
-		rmsBack:       kernel{run: rmsBackAVX2, outs: 1},
-		rmsBackAdd:    kernel{run: rmsBackAddAVX2, outs: 1},
-		rmsWeight:     kernel{run: rmsWeightAVX2, outs: 1},
-		lnBack:        kernel{run: lnBackAVX2, outs: 1},
-		lnBackAdd:     kernel{run: lnBackAddAVX2, outs: 1},
-		lnWeight:      kernel{run: lnWeightAVX2, outs: 1},
-		softBack:      kernel{run: softBackAVX2, outs: 1},
-		expSum:        kernel{run: expSumAVX2, outs: 1, pad: negInf},
-		expScale:      kernel{run: expScaleAVX2, outs: 1, pad: negInf},
-		swiglu:        kernel{run: swigluAVX2, outs: 1},
-		swigluBack:    kernel{run: swigluBackAVX2, outs: 2},
-		swigluBackAdd: kernel{run: swigluBackAddAVX2, outs: 2},
-		gelu:          kernel{run: geluAVX2, outs: 1},
-		geluBack:      kernel{run: geluBackAVX2, outs: 1},
-		geluBackAdd:   kernel{run: geluBackAddAVX2, outs: 1},
-		widen:         kernel{run: widenAVX2, outs: 1},
-		narrow:        kernel{run: narrowAVX2, outs: 1},
-		round:         kernel{run: roundAVX2, outs: 1},
+		name:           "avx2",
+		gemm:           microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2, fewer: []variant{{1, gemm1x16AVX2}, {2, gemm2x16AVX2}, {4, gemm4x16AVX2}}},
+		slim:           []microkernel{microkernel{mr: 6, nr: 16, step: 1, run: gemm6x16AVX2, fewer: []variant{{1, gemm1x16AVX2}, {2, gemm2x16AVX2}, {4, gemm4x16AVX2}}}},
+		words:          packer{quads: packQuads, pair: packPair, rows: map[int]copier{6: packRows6, 12: packRows12, 16: packRows16, 32: packRows32}},
+		fetch:          fetch,
+		peak:           peakAVX2,
+		peakSize:       96,
+		add:            kernel{run: addAVX2, outs: 1},
+		mul:            kernel{run: mulAVX2, outs: 1},
+		mulAdd:         kernel{run: mulAddAVX2, outs: 1},
+		scale:          kernel{run: scaleAVX2, outs: 1},
+		axpy:           kernel{run: axpyAVX2, outs: 1},
+		scaleAdd:       kernel{run: scaleAddAVX2, outs: 1},
+		quotient:       kernel{run: quotientAVX2, outs: 1},
+		affine:         kernel{run: affineAVX2, outs: 1},
+		dot:            kernel{run: dotAVX2},
+		sum:            kernel{run: sumAVX2},
+		max:            kernel{run: maxAVX2, pad: negInf},
+		sumSq:          kernel{run: sumSqAVX2},
+		traffic:        kernel{run: trafficAVX2, outs: 3},
+		adamw:          kernel{run: adamwAVX2, outs: 3},
+		normScale:      kernel{run: normScaleAVX2, outs: 1},
+		normScaleBias:  kernel{run: normScaleBiasAVX2, outs: 1},
+		rmsDot:         kernel{run: rmsDotAVX2},
+		rmsBack:        kernel{run: rmsBackAVX2, outs: 1},
+		rmsBackAdd:     kernel{run: rmsBackAddAVX2, outs: 1},
+		rmsWeight:      kernel{run: rmsWeightAVX2, outs: 1},
+		lnBack:         kernel{run: lnBackAVX2, outs: 1},
+		lnBackAdd:      kernel{run: lnBackAddAVX2, outs: 1},
+		lnWeight:       kernel{run: lnWeightAVX2, outs: 1},
+		softBack:       kernel{run: softBackAVX2, outs: 1},
+		expSum:         kernel{run: expSumAVX2, outs: 1, pad: negInf},
+		expScale:       kernel{run: expScaleAVX2, outs: 1, pad: negInf},
+		swiglu:         kernel{run: swigluAVX2, outs: 1},
+		swigluBack:     kernel{run: swigluBackAVX2, outs: 2},
+		swigluBackAdd:  kernel{run: swigluBackAddAVX2, outs: 2},
+		gelu:           kernel{run: geluAVX2, outs: 1},
+		geluBack:       kernel{run: geluBackAVX2, outs: 1},
+		geluBackAdd:    kernel{run: geluBackAddAVX2, outs: 1},
+		widen:          kernel{run: widenAVX2, outs: 1},
+		narrow:         kernel{run: narrowAVX2, outs: 1},
+		round:          kernel{run: roundAVX2, outs: 1},
+		lion:           kernel{run: lionAVX2, outs: 2},
+		sgd:            kernel{run: sgdAVX2, outs: 1},
+		momentum:       kernel{run: momentumAVX2, outs: 2},
+		sophia:         kernel{run: sophiaAVX2, outs: 2},
+		averageSquares: kernel{run: averageSquaresAVX2, outs: 1},
+		squares:        kernel{run: squaresAVX2, outs: 1},
+		addSquares:     kernel{run: addSquaresAVX2, outs: 1},
+		absMax:         kernel{run: absMaxAVX2},
+		decode:         kernel{run: decodeAVX2, outs: 1},
+		encode:         kernel{run: encodeAVX2, outs: 1},
+		encodeSigned:   kernel{run: encodeSignedAVX2, outs: 1},
 	}
 }
 
@@ -128,6 +156,11 @@ func axpyAVX512(a *args)
 //
 //go:noescape
 func scaleAddAVX512(a *args)
+
+// x0 = x1/f0
+//
+//go:noescape
+func quotientAVX512(a *args)
 
 // x0 = (x1-f0)·f1
 //
@@ -269,6 +302,61 @@ func narrowAVX512(a *args)
 //go:noescape
 func roundAVX512(a *args)
 
+// one step of Lion; x0 w, x1 m, x2 g
+//
+//go:noescape
+func lionAVX512(a *args)
+
+// one step of SGD; x0 w, x1 g
+//
+//go:noescape
+func sgdAVX512(a *args)
+
+// one step of SGD with momentum; x0 w, x1 m, x2 g
+//
+//go:noescape
+func momentumAVX512(a *args)
+
+// one step of Sophia; x0 w, x1 m, x2 h, x3 g
+//
+//go:noescape
+func sophiaAVX512(a *args)
+
+// x0 = f0·x0 + f1·x1²
+//
+//go:noescape
+func averageSquaresAVX512(a *args)
+
+// x0 = (x1·f0)² + f1
+//
+//go:noescape
+func squaresAVX512(a *args)
+
+// x0 += (x1·f0)² + f1
+//
+//go:noescape
+func addSquaresAVX512(a *args)
+
+// acc = |x0| where |x0| > acc
+//
+//go:noescape
+func absMaxAVX512(a *args)
+
+// x0 = x2[x1]·f0 + 0; x1 has bytes
+//
+//go:noescape
+func decodeAVX512(a *args)
+
+// x0, bytes, = codes of x1/f0; x2 first codes, x3 upper ends
+//
+//go:noescape
+func encodeAVX512(a *args)
+
+// encode for numbers of both signs
+//
+//go:noescape
+func encodeSignedAVX512(a *args)
+
 // 12 multiply-adds of 8 lanes per round, on registers alone
 func peakAVX2(rounds int)
 
@@ -301,6 +389,11 @@ func axpyAVX2(a *args)
 //
 //go:noescape
 func scaleAddAVX2(a *args)
+
+// x0 = x1/f0
+//
+//go:noescape
+func quotientAVX2(a *args)
 
 // x0 = (x1-f0)·f1
 //
@@ -442,125 +535,180 @@ func narrowAVX2(a *args)
 //go:noescape
 func roundAVX2(a *args)
 
+// one step of Lion; x0 w, x1 m, x2 g
+//
+//go:noescape
+func lionAVX2(a *args)
+
+// one step of SGD; x0 w, x1 g
+//
+//go:noescape
+func sgdAVX2(a *args)
+
+// one step of SGD with momentum; x0 w, x1 m, x2 g
+//
+//go:noescape
+func momentumAVX2(a *args)
+
+// one step of Sophia; x0 w, x1 m, x2 h, x3 g
+//
+//go:noescape
+func sophiaAVX2(a *args)
+
+// x0 = f0·x0 + f1·x1²
+//
+//go:noescape
+func averageSquaresAVX2(a *args)
+
+// x0 = (x1·f0)² + f1
+//
+//go:noescape
+func squaresAVX2(a *args)
+
+// x0 += (x1·f0)² + f1
+//
+//go:noescape
+func addSquaresAVX2(a *args)
+
+// acc = |x0| where |x0| > acc
+//
+//go:noescape
+func absMaxAVX2(a *args)
+
+// x0 = x2[x1]·f0 + 0; x1 has bytes
+//
+//go:noescape
+func decodeAVX2(a *args)
+
+// x0, bytes, = codes of x1/f0; x2 first codes, x3 upper ends
+//
+//go:noescape
+func encodeAVX2(a *args)
+
+// encode for numbers of both signs
+//
+//go:noescape
+func encodeSignedAVX2(a *args)
+
 // c (12, 32) (+)= aᵀ·b of packed panels, kc deep
 //
 //go:noescape
-func gemm12x32AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm12x32AVX512(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 1 rows of panels of 12
 //
 //go:noescape
-func gemm1x32AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm1x32AVX512(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 2 rows of panels of 12
 //
 //go:noescape
-func gemm2x32AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm2x32AVX512(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 4 rows of panels of 12
 //
 //go:noescape
-func gemm4x32AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm4x32AVX512(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 8 rows of panels of 12
 //
 //go:noescape
-func gemm8x32AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm8x32AVX512(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // c (6, 16) (+)= aᵀ·b of packed panels, kc deep
 //
 //go:noescape
-func gemm6x16AVX2(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm6x16AVX2(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 1 rows of panels of 6
 //
 //go:noescape
-func gemm1x16AVX2(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm1x16AVX2(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 2 rows of panels of 6
 //
 //go:noescape
-func gemm2x16AVX2(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm2x16AVX2(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 4 rows of panels of 6
 //
 //go:noescape
-func gemm4x16AVX2(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm4x16AVX2(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // c (12, 16) (+)= aᵀ·b of packed panels, kc deep
 //
 //go:noescape
-func gemm12x16AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm12x16AVX512(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 1 rows of panels of 12
 //
 //go:noescape
-func gemm1x16AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm1x16AVX512(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 2 rows of panels of 12
 //
 //go:noescape
-func gemm2x16AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm2x16AVX512(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 4 rows of panels of 12
 //
 //go:noescape
-func gemm4x16AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm4x16AVX512(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 8 rows of panels of 12
 //
 //go:noescape
-func gemm8x16AVX512(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm8x16AVX512(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // c (12, 32) (+)= aᵀ·b of packed panels, kc deep
 //
 //go:noescape
-func gemm12x32BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm12x32BF16(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 1 rows of panels of 12
 //
 //go:noescape
-func gemm1x32BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm1x32BF16(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 2 rows of panels of 12
 //
 //go:noescape
-func gemm2x32BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm2x32BF16(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 4 rows of panels of 12
 //
 //go:noescape
-func gemm4x32BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm4x32BF16(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 8 rows of panels of 12
 //
 //go:noescape
-func gemm8x32BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm8x32BF16(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // c (12, 16) (+)= aᵀ·b of packed panels, kc deep
 //
 //go:noescape
-func gemm12x16BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm12x16BF16(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 1 rows of panels of 12
 //
 //go:noescape
-func gemm1x16BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm1x16BF16(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 2 rows of panels of 12
 //
 //go:noescape
-func gemm2x16BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm2x16BF16(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 4 rows of panels of 12
 //
 //go:noescape
-func gemm4x16BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm4x16BF16(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 8 rows of panels of 12
 //
 //go:noescape
-func gemm8x16BF16(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm8x16BF16(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 func peakBF16(rounds int)
 
@@ -578,6 +726,9 @@ func packPairSwap(dst, src unsafe.Pointer, ld, width, blocks int)
 
 //go:noescape
 func packZip(dst, src unsafe.Pointer, ld, width, depth int)
+
+//go:noescape
+func fetch(at unsafe.Pointer, lines int)
 
 //go:noescape
 func packRows6(dst, src unsafe.Pointer, ld, depth int)

@@ -4,7 +4,7 @@ package cpu
 
 func newNEON() *family {
 	f := newGeneric()
-	f.name, f.gemm, f.peak = "neon", microkernel{mr: 8, nr: 12, step: 1, run: gemm8x12NEON, fewer: []variant{{1, gemm1x12NEON}, {2, gemm2x12NEON}, {4, gemm4x12NEON}}}, peakNEON
+	f.name, f.gemm, f.peak, f.peakSize = "neon", microkernel{mr: 8, nr: 12, step: 1, run: gemm8x12NEON, fewer: []variant{{1, gemm1x12NEON}, {2, gemm2x12NEON}, {4, gemm4x12NEON}}}, peakNEON, 96
 	f.slim = []microkernel{f.gemm}
 	return f
 }
@@ -12,22 +12,22 @@ func newNEON() *family {
 // c (8, 12) (+)= aᵀ·b of packed panels, kc deep
 //
 //go:noescape
-func gemm8x12NEON(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm8x12NEON(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 1 rows of panels of 8
 //
 //go:noescape
-func gemm1x12NEON(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm1x12NEON(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 2 rows of panels of 8
 //
 //go:noescape
-func gemm2x12NEON(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm2x12NEON(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // the first 4 rows of panels of 8
 //
 //go:noescape
-func gemm4x12NEON(kc int, a, b, c *float32, ldc, add int, next *float32)
+func gemm4x12NEON(kc int, a, b, c *float32, ldc, add int, next, then *float32)
 
 // 24 multiply-adds of 4 lanes per round, on registers alone
 func peakNEON(rounds int)

@@ -20,7 +20,7 @@ func BenchmarkPeak(b *testing.B) {
 		}
 		b.Run(f.name, func(b *testing.B) {
 			const rounds = 100000
-			cpuTime(b, 2*rounds*f.gemm.mr*f.gemm.nr, func() { f.peak(rounds) })
+			cpuTime(b, 2*rounds*f.peakSize, func() { f.peak(rounds) })
 		})
 	}
 }
@@ -87,7 +87,7 @@ func BenchmarkMicrokernel(b *testing.B) {
 					cpuTime(b, 2*m.mr*12*m.nr*4*depth, func() {
 						for i := range 12 {
 							for j := range 4 {
-								m.run(depth, &pa.p[0], &pb.p[j*m.nr*depth], &c.p[i*m.mr*4*m.nr+j*m.nr], 4*m.nr, 1, &pa.p[0])
+								m.run(depth, &pa.p[0], &pb.p[j*m.nr*depth], &c.p[i*m.mr*4*m.nr+j*m.nr], 4*m.nr, 1, &pa.p[0], &c.p[0])
 							}
 						}
 					})

@@ -48,6 +48,11 @@ type call struct {
 	from    int       // its first position that is not filled in
 	attn    attnBack
 	head    lmHead
+	hyper   int // place of an update's numbers
+	total   int // elements of an operation on blocks
+	dyn     dynamics
+	factors factors
+	rate    float32 // of an Adafactor step
 }
 
 func newCall(p *pool) *call {

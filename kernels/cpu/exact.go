@@ -47,6 +47,11 @@ func weightedSum(d *Device, x *call) error {
 	return nil
 }
 
+func quotient(d *Device, x *call) error {
+	x.elementwise(&d.fam.quotient, 0, 1)
+	return nil
+}
+
 func adamW(_ *Device, x *call) error {
 	flat := true
 	for _, m := range x.t[:4] {

@@ -2,8 +2,8 @@
 
 #include "textflag.h"
 
-// func gemm8x12NEON(kc int, a, b, c *float32, ldc, add int, next *float32)
-TEXT ·gemm8x12NEON(SB), NOSPLIT, $0-56
+// func gemm8x12NEON(kc int, a, b, c *float32, ldc, add int, next, then *float32)
+TEXT ·gemm8x12NEON(SB), NOSPLIT, $0-64
 	MOVD kc+0(FP), R4
 	MOVD a+8(FP), R0
 	MOVD b+16(FP), R1
@@ -110,8 +110,8 @@ store:
 	VST1 [V29.S4, V30.S4, V31.S4], (R6)
 	RET 
 
-// func gemm1x12NEON(kc int, a, b, c *float32, ldc, add int, next *float32)
-TEXT ·gemm1x12NEON(SB), NOSPLIT, $0-56
+// func gemm1x12NEON(kc int, a, b, c *float32, ldc, add int, next, then *float32)
+TEXT ·gemm1x12NEON(SB), NOSPLIT, $0-64
 	MOVD kc+0(FP), R4
 	MOVD a+8(FP), R0
 	MOVD b+16(FP), R1
@@ -148,8 +148,8 @@ store:
 	VST1 [V8.S4, V9.S4, V10.S4], (R6)
 	RET 
 
-// func gemm2x12NEON(kc int, a, b, c *float32, ldc, add int, next *float32)
-TEXT ·gemm2x12NEON(SB), NOSPLIT, $0-56
+// func gemm2x12NEON(kc int, a, b, c *float32, ldc, add int, next, then *float32)
+TEXT ·gemm2x12NEON(SB), NOSPLIT, $0-64
 	MOVD kc+0(FP), R4
 	MOVD a+8(FP), R0
 	MOVD b+16(FP), R1
@@ -196,8 +196,8 @@ store:
 	VST1 [V11.S4, V12.S4, V13.S4], (R6)
 	RET 
 
-// func gemm4x12NEON(kc int, a, b, c *float32, ldc, add int, next *float32)
-TEXT ·gemm4x12NEON(SB), NOSPLIT, $0-56
+// func gemm4x12NEON(kc int, a, b, c *float32, ldc, add int, next, then *float32)
+TEXT ·gemm4x12NEON(SB), NOSPLIT, $0-64
 	MOVD kc+0(FP), R4
 	MOVD a+8(FP), R0
 	MOVD b+16(FP), R1

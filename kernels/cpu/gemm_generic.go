@@ -3,7 +3,7 @@ package cpu
 import "unsafe"
 
 // gemm4x4 is the microkernel in plain Go, four sums at a time: fma written out, with one test for all four.
-func gemm4x4(kc int, pa, pb, pc *float32, ldc, add int, _ *float32) {
+func gemm4x4(kc int, pa, pb, pc *float32, ldc, add int, _, _ *float32) {
 	a, b, c := unsafe.Slice(pa, 4*kc), unsafe.Slice(pb, 4*kc), unsafe.Slice(pc, 3*ldc+4)
 	for i := range 4 {
 		row := c[i*ldc : i*ldc+4]

@@ -23,6 +23,7 @@ func newGeneric() *family {
 		axpy:     update1(func(a *args, z, x float32) float32 { return fma(a.f[0], x, z) }),
 		scaleAdd: update1(func(a *args, z, x float32) float32 { return z + float32(a.f[0]*x) }),
 
+		quotient:      map1(func(a *args, x float32) float32 { return x / a.f[0] }),
 		affine:        map1(func(a *args, x float32) float32 { return (x - a.f[0]) * a.f[1] }),
 		normScale:     map2(func(a *args, x, w float32) float32 { return float32(x*a.f[0]) * (w + a.f[1]) }),
 		normScaleBias: kernel{run: normScaleBias, outs: 1},
@@ -55,6 +56,18 @@ func newGeneric() *family {
 		sumSq:   kernel{run: sumSqLanes},
 		traffic: kernel{run: addToThree, outs: 3},
 		adamw:   kernel{run: adamwStep, outs: 3},
+
+		lion:           kernel{run: lionStep, outs: 2},
+		sgd:            update1(sgdStep),
+		momentum:       kernel{run: momentumStep, outs: 2},
+		sophia:         kernel{run: sophiaStep, outs: 2},
+		averageSquares: update1(func(a *args, z, x float32) float32 { return float32(a.f[0]*z) + float32(a.f[1]*float32(x*x)) }),
+		squares:        map1(squared),
+		addSquares:     update1(func(a *args, z, x float32) float32 { return z + squared(a, x) }),
+		absMax:         kernel{run: absMaxLanes},
+		decode:         kernel{run: decodeBytes, outs: 1},
+		encode:         kernel{run: encodeBytes, outs: 1},
+		encodeSigned:   kernel{run: encodeSignedBytes, outs: 1},
 	}
 }
 

@@ -27,8 +27,10 @@ func (b *block) tileTask(w *worker, s, t int) {
 	for word := 0; word < b.words; word += b.each {
 		count := min(b.each, b.words-word)
 		pl := b.strip(w, llo, lhi, word, count)
+		b.aheadOfStrip(w, llo, lhi, slo, shi, word+count)
 		for at := slo; at < shi; at += b.short.tile {
 			ps := b.panelsOf(b.short, at, 0)
+			b.aheadOfPanels(w, lhi-llo, at, slo, shi, word, count)
 			x := b.rect(0, lhi-llo, at-slo, min(shi, at+b.short.tile)-slo)
 			pa, pb := ps, pl
 			if b.long == &b.rows {
@@ -117,12 +119,26 @@ func (b *block) sweep(w *worker, c mat[float32], pa, pb panels, word, count int,
 			to, cols := c.p[i*c.ld+j:], min(nr, c.cols-j)
 			if rows == v.rows && cols == nr {
 				_ = to[(rows-1)*c.ld+nr-1] // assembly does not check
-				v.run(count, a, pb.at(j, word), &to[0], c.ld, add, next)
+				v.run(count, a, pb.at(j, word), &to[0], c.ld, add, next, after(&c, i, j, mr, nr))
 			} else {
 				b.edge(v, w.full[:], a, pb.at(j, word), count, to, c.ld, rows, cols, add, next)
 			}
+			if w.ahead.rows > 0 {
+				w.ahead.turn(w.fam.fetch)
+			}
 		}
 	}
+}
+
+// after is where the (mr, nr) part of c starts that is computed after the one at (i, j).
+func after(c *mat[float32], i, j, mr, nr int) *float32 {
+	switch {
+	case j+nr < c.cols:
+		j += nr
+	case i+mr < c.rows:
+		i, j = i+mr, 0
+	}
+	return &c.p[i*c.ld+j]
 }
 
 // edge computes a microkernel's tile that reaches over the border, through a full one.
@@ -133,7 +149,7 @@ func (b *block) edge(v variant, full []float32, pa, pb *float32, count int, to [
 			copy(full[i*nr:i*nr+cols], to[i*ld:])
 		}
 	}
-	v.run(count, pa, pb, &full[0], nr, add, next)
+	v.run(count, pa, pb, &full[0], nr, add, next, &full[0])
 	for i := range rows {
 		copy(to[i*ld:i*ld+cols], full[i*nr:])
 	}

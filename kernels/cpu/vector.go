@@ -103,3 +103,9 @@ func (w *worker) set(f ...float32) { copy(w.args.f[:], f) }
 func (a *args) operand(i int) []float32 { return unsafe.Slice(a.x[i], a.n) }
 
 func (a *args) halves(i int) []uint16 { return unsafe.Slice((*uint16)(unsafe.Pointer(a.x[i])), a.n) }
+
+// bytes is n bytes at an operand.
+func (a *args) bytes(i, n int) []uint8 { return unsafe.Slice((*uint8)(unsafe.Pointer(a.x[i])), n) }
+
+// floats is n floats at an operand.
+func (a *args) floats(i, n int) []float32 { return unsafe.Slice(a.x[i], n) }

@@ -19,6 +19,7 @@ type worker struct {
 
 	block     block              // of the product that this worker drives
 	blockTask func(*worker, int) // its method, bound once
+	ahead     ahead              // what this worker reads next
 	full      [maxTile]float32   // a microkernel's tile that reaches over the border of its matrix
 }
 

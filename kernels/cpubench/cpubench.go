@@ -22,16 +22,17 @@ type Figure struct {
 	Name    string  `json:"name"`    // "gemm 256x288x288 nt f32"
 	Workers int     `json:"workers"` // 1: processor time; more: wall time
 	Value   float64 `json:"value"`
-	Unit    string  `json:"unit"`              // "GFLOP/s" or "GB/s"
+	Unit    string  `json:"unit"`              // "GFLOP/s", "GB/s", "tokens/s"
 	OfPeak  float64 `json:"of_peak,omitempty"` // share of the peak measured beside it, at the same number of workers
 }
 
 // Report is all figures of a run.
 type Report struct {
-	Model   string   `json:"model"`
-	Kernel  string   `json:"kernel"`
-	Workers int      `json:"workers"`
-	Figures []Figure `json:"figures"`
+	Model    string   `json:"model"`     // of the processor
+	Kernel   string   `json:"kernel"`    // family in use
+	Workers  int      `json:"workers"`   // at most
+	MemBytes int64    `json:"mem_bytes"` // of the machine
+	Figures  []Figure `json:"figures"`
 }
 
 // Shape is a product c (M, N) = (M, K)·(K, N).
@@ -54,8 +55,10 @@ var Layouts = []Layout{{"nt", false, true}, {"nn", false, false}, {"tn", true, f
 type Bench struct {
 	dev   *cpu.Device
 	s     *kernels.Stream
-	Least time.Duration // of repetitions of one measurement; 0: 100 ms
-	Most  int           // multiply-adds of a product; larger shapes are left out; 0: no limit
+	most  map[peakKey]float64 // GFLOP/s of several workers
+	Least time.Duration       // of repetitions of one measurement; 0: 100 ms
+	Most  int                 // multiply-adds of a product; larger shapes are left out; 0: no limit
+	Small bool                // small sizes: what the figures look like, not what they are
 }
 
 // New makes a bench on dev.
@@ -63,24 +66,15 @@ func New(dev *cpu.Device) *Bench {
 	return &Bench{dev: dev, s: kernels.NewStream(dev)}
 }
 
-// Run makes all measurements with one worker and with all. It takes about a minute at the default Least.
-func (b *Bench) Run(ctx context.Context) (*Report, error) {
-	info := b.dev.Info()
-	r := &Report{Model: info.Model, Kernel: info.Kernel, Workers: info.Workers}
-	workers := []int{1}
-	if info.Workers > 1 {
-		workers = append(workers, info.Workers)
-	}
-	for _, n := range workers {
-		for _, measure := range []func(context.Context, int) ([]Figure, error){b.Peaks, b.GEMMs, b.Attention, b.Memory} {
-			f, err := measure(ctx, n)
-			r.Figures = append(r.Figures, f...)
-			if err != nil {
-				return r, err
-			}
-		}
-	}
-	return r, nil
+// Part is a group of measurements.
+type Part struct {
+	Name    string
+	Measure func(ctx context.Context, workers int) ([]Figure, error)
+}
+
+// Parts lists what a bench measures.
+func (b *Bench) Parts() []Part {
+	return []Part{{"peak", b.Peaks}, {"gemm", b.GEMMs}, {"bf16", b.HalfGEMMs}, {"attention", b.Attention}, {"optimizer", b.Memory}}
 }
 
 // Peaks measures multiply-adds on registers alone, for each type that products are computed in.
@@ -94,12 +88,26 @@ func (b *Bench) Peaks(ctx context.Context, workers int) (out []Figure, err error
 	return out, ctx.Err()
 }
 
-// peak is what multiply-adds of the type reach now: processors change their clock.
+// peak is what multiply-adds of the type reach now: processors change their clock. In wall time it is the most that
+// was seen: a disturbed peak would make a figure beside it look better than it is.
 func (b *Bench) peak(t dtype.Type, workers int) float64 {
 	const rounds = 1 << 15
 	flop := 0
 	d := b.best(workers, func() { flop = b.dev.Peak(t, rounds) })
-	return float64(flop) / float64(d)
+	p := float64(flop) / float64(d)
+	if workers > 1 {
+		if b.most == nil {
+			b.most = map[peakKey]float64{}
+		}
+		p = max(p, b.most[peakKey{t, workers}])
+		b.most[peakKey{t, workers}] = p
+	}
+	return p
+}
+
+type peakKey struct {
+	t       dtype.Type
+	workers int
 }
 
 // GEMMs measures all shapes and layouts in F32.
@@ -107,10 +115,18 @@ func (b *Bench) GEMMs(ctx context.Context, workers int) ([]Figure, error) {
 	return b.GEMMsOf(ctx, dtype.F32, workers)
 }
 
+// HalfGEMMs measures them with operands and results in BF16, if there are instructions for it.
+func (b *Bench) HalfGEMMs(ctx context.Context, workers int) ([]Figure, error) {
+	if b.dev.Peak(dtype.BF16, 1) == 0 {
+		return nil, ctx.Err()
+	}
+	return b.GEMMsOf(ctx, dtype.BF16, workers)
+}
+
 // GEMMsOf measures all shapes and layouts with operands and results of type t.
 func (b *Bench) GEMMsOf(ctx context.Context, t dtype.Type, workers int) (out []Figure, err error) {
 	for _, s := range Shapes {
-		if b.Most > 0 && s.M*s.N*s.K > b.Most {
+		if b.Most > 0 && s.M*s.N*s.K > b.Most || b.Small && s != Shapes[0] {
 			continue
 		}
 		for _, l := range Layouts {

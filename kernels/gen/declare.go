@@ -16,7 +16,7 @@ func declarations() string {
 			slim += ", " + slimTile.literal()
 		}
 		fmt.Fprintf(&out, "func new%s() *family {\n\treturn &family{\n", s.name)
-		fmt.Fprintf(&out, "name: %q,\ngemm: %s,\nslim: []microkernel{%s},\nwords: packer{quads: packQuads, pair: packPair, rows: %s},\npeak: peak%s,\n", strings.ToLower(s.name), t.literal(), slim, copies(), s.name)
+		fmt.Fprintf(&out, "name: %q,\ngemm: %s,\nslim: []microkernel{%s},\nwords: packer{quads: packQuads, pair: packPair, rows: %s},\nfetch: fetch,\npeak: peak%s,\npeakSize: %d,\n", strings.ToLower(s.name), t.literal(), slim, copies(), s.name, t.mr*t.nr)
 		if s == avx512 {
 			fmt.Fprintf(&out, "pairs: %s,\nslimPairs: %s,\nzip: packer{quads: packQuadsSwap, pair: packPairSwap, zip: packZip},\npeakPairs: peak%s,\n", pairTile.literal(), slimPairTile.literal(), pairTile.name)
 		}
@@ -37,7 +37,7 @@ func declarations() string {
 	}
 	fmt.Fprintf(&out, "func peak%s(rounds int)\n\n", pairTile.name)
 	for _, f := range []string{"packQuads" + quadsArgs, "packQuadsSwap" + quadsArgs, "packPair" + pairArgs, "packPairSwap" + pairArgs,
-		"packZip" + rowsArgs} {
+		"packZip" + rowsArgs, "fetch" + fetchArgs} {
 		fmt.Fprintf(&out, "//go:noescape\nfunc %s\n\n", f)
 	}
 	for _, w := range copyWidths {
@@ -56,9 +56,9 @@ func formatted(text string) string {
 
 func (t tile) declare(out *strings.Builder) {
 	fmt.Fprintf(out, "// c (%d, %d) (+)= aᵀ·b of packed panels, kc deep\n//\n", t.mr, t.nr)
-	fmt.Fprintf(out, "//go:noescape\nfunc %s(kc int, a, b, c *float32, ldc, add int, next *float32)\n\n", t.function())
+	fmt.Fprintf(out, "//go:noescape\nfunc %s(kc int, a, b, c *float32, ldc, add int, next, then *float32)\n\n", t.function())
 	for _, f := range t.fewer() {
-		fmt.Fprintf(out, "// the first %d rows of panels of %d\n//\n//go:noescape\nfunc %s(kc int, a, b, c *float32, ldc, add int, next *float32)\n\n", f.mr, f.panel, f.function())
+		fmt.Fprintf(out, "// the first %d rows of panels of %d\n//\n//go:noescape\nfunc %s(kc int, a, b, c *float32, ldc, add int, next, then *float32)\n\n", f.mr, f.panel, f.function())
 	}
 }
 

@@ -75,30 +75,37 @@ func gemmFile() string {
 	packing(&out, "Swap", true)
 	packingRows(&out)
 	interleaving(&out)
+	fetching(&out)
 	return out.String()
 }
 
 // emit writes the microkernel. Registers: AX a, BX b, CX c, DX bytes between rows of c, R8 what to fetch for the next
-// panel of a, SI steps left.
+// panel of a, R9 of the next tile of c, a row for each of the first blocks of steps; SI steps left.
 func (t tile) emit(out *text) {
-	out.function(t.function(), fmt.Sprintf("func %s(kc int, a, b, c *float32, ldc, add int, next *float32)", t.function()), 56)
-	for i, arg := range []string{"kc+0(FP), SI", "a+8(FP), AX", "b+16(FP), BX", "c+24(FP), CX", "ldc+32(FP), DX", "next+48(FP), R8"} {
+	out.function(t.function(), fmt.Sprintf("func %s(kc int, a, b, c *float32, ldc, add int, next, then *float32)", t.function()), 64)
+	for i, arg := range []string{"kc+0(FP), SI", "a+8(FP), AX", "b+16(FP), BX", "c+24(FP), CX", "ldc+32(FP), DX", "next+48(FP), R8", "then+56(FP), R9"} {
 		out.op("MOVQ", arg)
 		if i == 4 {
 			out.op("SHLQ", "$2", "DX")
 		}
 	}
 	t.start(out)
+	out.label("fetching")
+	out.op("CMPQ", "SI", imm(unroll*t.mr))
+	out.op("JL", "blocks")
+	out.op("MOVQ", imm(t.mr), "DI")
+	out.label("fetch")
+	for j := range t.across() {
+		out.op("PREFETCHT0", mem(j*t.bytes, "R9"))
+	}
+	out.op("ADDQ", "DX", "R9")
+	t.block(out)
+	out.op("DECQ", "DI")
+	out.op("JNZ", "fetch")
 	out.label("blocks")
 	out.op("CMPQ", "SI", imm(unroll))
 	out.op("JL", "steps")
-	for at := 0; at < unroll*t.panel*4; at += 64 {
-		out.op("PREFETCHT0", mem(at, "R8"))
-	}
-	for k := range unroll {
-		t.step(out, k)
-	}
-	t.advance(out, unroll)
+	t.block(out)
 	out.op("JMP", "blocks")
 	out.label("steps")
 	out.op("TESTQ", "SI", "SI")
@@ -111,12 +118,23 @@ func (t tile) emit(out *text) {
 	out.end()
 }
 
+// block is unroll steps.
+func (t tile) block(out *text) {
+	for at := 0; at < unroll*t.panel*4; at += 64 {
+		out.op("PREFETCHT0", mem(at, "R8"))
+	}
+	for k := range unroll {
+		t.step(out, k)
+	}
+	t.advance(out, unroll)
+}
+
 // start sets the sums to c or to zero.
 func (t tile) start(out *text) {
 	out.op("CMPQ", "add+40(FP)", "$0")
 	out.op("JEQ", "zero")
 	t.eachRow(out, func(i, j int) { out.op("VMOVUPS", mem(j*t.bytes, "DI"), t.v(t.sum(i, j))) })
-	out.op("JMP", "blocks")
+	out.op("JMP", "fetching")
 	out.label("zero")
 	for i := range t.mr {
 		for j := range t.across() {

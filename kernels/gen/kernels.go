@@ -5,7 +5,7 @@ import "slices"
 // vectorKernels describes every kernel of a family. kernels/cpu/family.go says what the operands are, and
 // kernels/cpu/generic.go has each as plain Go.
 func vectorKernels() []vectorKernel {
-	return slices.Concat(linear(), rowKernels(), curved(), conversions())
+	return slices.Concat(linear(), rowKernels(), curved(), conversions(), updates())
 }
 
 func linear() []vectorKernel {
@@ -41,6 +41,11 @@ func linear() []vectorKernel {
 			b.load(1, 0)
 			b.mul(0, 0, b.f(0))
 			b.add(0, 0, b.x(0))
+			b.store(0, 0)
+		}},
+		{field: "quotient", operands: 2, outs: 1, scalars: 1, doc: "x0 = x1/f0", body: func(b *builder, _ []int) {
+			b.load(1, 0)
+			b.div(0, 0, b.f(0))
 			b.store(0, 0)
 		}},
 		{field: "affine", operands: 2, outs: 1, scalars: 2, doc: "x0 = (x1-f0)·f1", body: func(b *builder, _ []int) {

@@ -151,3 +151,18 @@ func walk(out *text, body func()) {
 func x(n int) string { return xmm.v(n) }
 
 var xmm = isa{"AVX", "X", 16, 16}
+
+const fetchArgs = "(at unsafe.Pointer, lines int)"
+
+// fetching writes the routine that brings cache lines into the second-level cache.
+func fetching(out *text) {
+	out.function("fetch", "func fetch"+fetchArgs+": cache lines", 16)
+	out.op("MOVQ", "at+0(FP), SI")
+	out.op("MOVQ", "lines+8(FP), CX")
+	out.label("line")
+	out.op("PREFETCHT1", "(SI)")
+	out.op("ADDQ", "$64, SI")
+	out.op("DECQ", "CX")
+	out.op("JNZ", "line")
+	out.op("RET")
+}

@@ -16,7 +16,7 @@ var pointers = []string{"R8", "R9", "R10", "R11", "R12"}
 // builder writes one vector kernel for one instruction set. The body of a kernel is written for one register's worth
 // of lanes and emitted for both halves of a group of 16 where registers have 8.
 //
-// Registers: AX args, CX elements left, SI bytes done of 32 bit operands and DI of 16 bit ones, pointers as above; vectors 0 up are the body's, the highest are
+// Registers: AX args, CX elements left, SI bytes done of 32 bit operands, DI of 16 bit and BX of 8 bit ones, pointers as above; vectors 0 up are the body's, the highest are
 // scalars and accumulators.
 type builder struct {
 	isa
@@ -94,6 +94,7 @@ type vectorKernel struct {
 	acc      accumulator
 	pad      string // Go expression, empty for zero
 	halves   bool   // some operands have 16 bit elements
+	bytes    bool   // some operands have 8 bit elements
 	ahead    int    // bytes ahead that operands are fetched (384 was the best of 256 to 2048); 0: left to the processor
 	doc      string
 	body     func(b *builder, acc []int)
@@ -137,6 +138,9 @@ func (k vectorKernel) emit(s isa, code *text, consts *pool) {
 	if k.halves {
 		b.op("XORQ", "DI", "DI")
 	}
+	if k.bytes {
+		b.op("XORQ", "BX", "BX")
+	}
 	accs := k.loadAccs(b)
 	b.preload(k.scalars)
 	b.label("group")
@@ -154,6 +158,9 @@ func (k vectorKernel) emit(s isa, code *text, consts *pool) {
 	b.op("ADDQ", "$64", "SI")
 	if k.halves {
 		b.op("ADDQ", "$32", "DI")
+	}
+	if k.bytes {
+		b.op("ADDQ", "$16", "BX")
 	}
 	b.op("SUBQ", "$16", "CX")
 	b.op("JMP", "group")

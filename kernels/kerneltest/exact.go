@@ -78,6 +78,22 @@ func testWeightedSum(b *bench) {
 	})
 }
 
+func testQuotient(b *bench) {
+	for _, s := range shapes {
+		rows, cols, pad := s[0], s[1], s[2]
+		x := b.rand(rows, cols)
+		x.v[0] = 0x1p-140 // and what becomes too small for all its bits
+		dst := b.put(zeros(rows, cols), pad)
+		b.s.Quotient(dst, b.put(x, pad), 1021)
+		want := make([]float32, len(x.v))
+		for i := range want {
+			want[i] = float32(x.v[i] / 1021) // two roundings of a quotient of float32 are one
+		}
+		b.same("quotient", b.get(dst), want)
+		b.done()
+	}
+}
+
 // testAdamW: the written order in float32, bit for bit, over three steps.
 func testAdamW(b *bench) {
 	for _, s := range shapes {

@@ -26,7 +26,9 @@ func Run(t *testing.T, dev kernels.Device) {
 		{"Elementwise", testElementwise}, {"Gated", testGated}, {"Special", testSpecial}, {"Convert", testConvert},
 		{"SumRows", testSumRows}, {"RMSNorm", testRMSNorm}, {"LayerNorm", testLayerNorm}, {"Rope", testRope},
 		{"Attention", testAttention}, {"AttentionCache", testAttentionCache}, {"Rows", testRows}, {"ArgMax", testArgMax},
-		{"Head", testHead}, {"HeadChunks", testHeadChunks}, {"Drop", testDrop}, {"SumSq", testSumSq}, {"WeightedSum", testWeightedSum}, {"AdamW", testAdamW},
+		{"Head", testHead}, {"HeadChunks", testHeadChunks}, {"Drop", testDrop}, {"SumSq", testSumSq}, {"WeightedSum", testWeightedSum},
+		{"Quotient", testQuotient}, {"AdamW", testAdamW},
+		{"Updates", testUpdates}, {"Adafactor", testAdafactor}, {"Dynamic8", testDynamic8}, {"AdamW8", testAdamW8},
 		{"InPlace", testInPlace}, {"NaN", testNaN}, {"BadRows", testBadRows},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(newBench(t, dev)) })

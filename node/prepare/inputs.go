@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/seed-7b27c88a/shoal/shard"
+	"github.com/seed-7b27c88a/shoal/trainer"
 	"github.com/seed-7b27c88a/shoal/trainer/data"
 	"github.com/seed-7b27c88a/shoal/trainer/job"
 	"github.com/seed-7b27c88a/shoal/trainer/model"
@@ -60,7 +61,7 @@ func adopt(spec *job.Spec, files model.Files) error {
 	if err != nil {
 		return err
 	}
-	return spec.Adopt(job.Adapter{R: c.R, Alpha: c.Alpha, Dropout: c.Dropout, TargetModules: c.Targets, RSLora: c.RSLoRA})
+	return spec.Adopt(c.Job())
 }
 
 // measure counts what is trained and guesses the memory of a member: all weights in f32; of the trained ones gradient,
@@ -71,22 +72,19 @@ func (in *Inputs) measure(spec *job.Spec) error {
 		return fmt.Errorf("model %s: %w", in.Model.Name, err)
 	}
 	defer m.Close()
-	var all, trained uint64
+	var all uint64
 	for _, p := range m.Params {
 		all += uint64(p.Len())
 	}
-	trained = all
-	if spec.Adapter == job.AdapterLora {
-		l, err := peft.New(m, peft.Config{R: spec.LoraR, Alpha: spec.LoraAlpha, Dropout: spec.LoraDropout, RSLoRA: spec.LoraRSLora,
-			Targets: spec.LoraTargetModules, All: spec.LoraTargetLinear}, spec.Seed)
-		if err != nil {
-			return err
-		}
-		trained = 0
-		for _, p := range l.Params {
-			trained += uint64(p.Len())
-		}
+	var adapter model.Files
+	if in.Adapter != nil {
+		adapter = in.Adapter.Files
 	}
+	l, err := trainer.Layout(spec, in.Model.Files, adapter)
+	if err != nil {
+		return err
+	}
+	trained := uint64(l.Size)
 	c := m.Config
 	tokens := spec.SequenceLen
 	if tokens == 0 {

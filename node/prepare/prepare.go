@@ -102,7 +102,7 @@ func (s *Sources) lookUp(kind, ref string) (cid.Cid, error) {
 
 // Tokenizer loads the model's tokenizer.
 func (m *Model) Tokenizer() (*tokenizer.Tokenizer, error) {
-	t, err := tokenizer.Load(fsys{m.Files})
+	t, err := tokenizer.Load(model.FS(m.Files))
 	if err != nil {
 		return nil, fmt.Errorf("model %s: %w", m.Name, err)
 	}

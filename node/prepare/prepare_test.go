@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/trainer/data"
 	"github.com/seed-7b27c88a/shoal/trainer/job"
 	"github.com/seed-7b27c88a/shoal/trainer/model/tiny"
+	"github.com/seed-7b27c88a/shoal/trainer/tokenizer"
 )
 
 func write(t *testing.T, path, text string) string {
@@ -75,6 +77,13 @@ func TestModelStored(t *testing.T) {
 	}
 	if _, err := src.Adapter(t.Context(), "cid:"+c.String()); err == nil || !strings.Contains(err.Error(), "is a model") {
 		t.Errorf("a model as an adapter: %v", err)
+	}
+}
+
+// The names that a spec may say are those of the templates there are.
+func TestChatTemplateNames(t *testing.T) {
+	if want := append([]string{tokenizer.DefaultTemplate}, tokenizer.Templates()...); !slices.Equal(job.ChatTemplates(), want) {
+		t.Errorf("%v, want %v", job.ChatTemplates(), want)
 	}
 }
 

@@ -31,8 +31,9 @@ func (s *Sources) Rows(ctx context.Context, spec *job.Spec, m *Model, put shard.
 		sources = append(sources, src)
 	}
 	o := data.Options{
-		SequenceLen: spec.SequenceLen, ModelLimit: m.Config.MaxPos, Vocab: m.Config.Vocab, SkipBadRows: spec.SkipBadRows,
+		SequenceLen: spec.SequenceLen, ModelLimit: m.Config.MaxPos - spec.Before(), Vocab: m.Config.Vocab, SkipBadRows: spec.SkipBadRows,
 		TrainOnInputs: spec.TrainOnInputs, ValSetSize: spec.ValSetSize, Seed: spec.Seed, Name: spec.Name,
+		Pack: spec.SamplePacking,
 	}
 	if p != nil {
 		o.Progress = func(st data.Stats) { p("tokenize rows", int64(st.Rows+st.Held), 0) }
@@ -41,6 +42,9 @@ func (s *Sources) Rows(ctx context.Context, spec *job.Spec, m *Model, put shard.
 	if errors.Is(err, fs.ErrNotExist) {
 		return data.Build(ctx, sources, nil, o, put) // rows of token ids need none
 	} else if err != nil {
+		return data.Built{}, err
+	}
+	if tok, err = tok.WithTemplate(spec.ChatTemplate); err != nil {
 		return data.Built{}, err
 	}
 	return data.Build(ctx, sources, tok, o, put)

@@ -11,9 +11,10 @@
 // one order.
 //
 // Memory comes from an arena that is rewound at the start of a micro-batch: the same shapes get the same addresses and
-// nothing is allocated on the device after the first time. The tape itself is data in slices that keep their size, so
-// that a warm pass leaves the garbage collector alone. Where memory runs out the pass goes on doing nothing, and Err says
-// so.
+// nothing is allocated on the device after the first time. What the backward pass of a unit takes is taken back at the
+// unit's end, but for gradients of values from before it, which have an arena of their own. The tape itself is data in
+// slices that keep their size, so that a warm pass leaves the garbage collector alone. Where memory runs out the pass goes
+// on doing nothing, and Err says so.
 //
 // Concurrency. A Tape, its stream and its arena belong to one goroutine.
 package autograd
@@ -42,10 +43,13 @@ type Tape struct {
 	W Weights
 
 	arena  *kernels.Arena
+	older  *kernels.Arena // gradients that outlive the backward pass of a unit
+	first  int32          // id of the first value of the unit that is running backward; 0: none is
 	ctx    context.Context
 	record bool
 	nodes  []node
 	grads  []slot // by Var id; entry 0 is never used
+	parts  []Var  // of the splits of this pass
 	err    error  // the first error of Acquire or of a host function
 }
 
@@ -80,16 +84,27 @@ type slot struct {
 	col    int  // first column of the window
 }
 
-// New makes a tape. Begin starts a pass on it.
+// slab is how much device memory the arena of older gradients takes at a time.
+const slab = 1 << 20 // bytes
+
+// New makes a tape. Begin starts a pass on it, Free gives its device memory back.
 func New(s *kernels.Stream, w Weights, a *kernels.Arena) *Tape {
-	return &Tape{S: s, W: w, arena: a, ctx: context.Background(), grads: make([]slot, 1)}
+	return &Tape{S: s, W: w, arena: a, older: kernels.NewArena(s.Device(), slab), ctx: context.Background(), grads: make([]slot, 1)}
+}
+
+// Free gives back the memory of the arenas. A later Begin takes new memory.
+func (t *Tape) Free() {
+	t.arena.Free()
+	t.older.Free()
 }
 
 // Begin forgets the last pass and rewinds the arena. With record false nothing is kept for a backward pass.
 func (t *Tape) Begin(ctx context.Context, record bool) {
 	t.ctx, t.record, t.err = ctx, record, nil
-	t.nodes, t.grads = t.nodes[:0], t.grads[:1]
+	t.nodes, t.grads, t.first = t.nodes[:0], t.grads[:1], 0
+	t.parts = t.parts[:0]
 	t.arena.Reset()
+	t.older.Reset()
 }
 
 // Alloc returns memory that lives until the next Begin. Its contents are undefined.
@@ -97,6 +112,13 @@ func (t *Tape) Alloc(rows, cols int) kernels.Tensor { return t.arena.F32(rows, c
 
 // Ints returns memory for row indexes, lengths and positions, until the next Begin.
 func (t *Tape) Ints(rows, cols int) kernels.Tensor { return t.arena.I32(rows, cols) }
+
+// vars are n values of the pass. Where the slice behind them moves, earlier ones keep the old memory.
+func (t *Tape) vars(n int) []Var {
+	lo := len(t.parts)
+	t.parts = append(t.parts, make([]Var, n)...)
+	return t.parts[lo:len(t.parts):len(t.parts)]
+}
 
 // Fail makes err the tape's error unless it has one.
 func (t *Tape) Fail(err error) {
@@ -175,9 +197,12 @@ func (t *Tape) reserve(v Var) kernels.Tensor {
 	if s.t.Buf != nil {
 		return s.t
 	}
-	if s.parent.Wants() {
+	switch {
+	case s.parent.Wants():
 		s.t = t.reserve(s.parent).SliceCols(s.col, s.col+v.T.Cols)
-	} else {
+	case v.id < t.first:
+		s.t = t.older.F32(v.T.Rows, v.T.Cols)
+	default:
 		s.t = t.Alloc(v.T.Rows, v.T.Cols)
 	}
 	return s.t
@@ -200,12 +225,24 @@ func (t *Tape) trained(p *Param) bool {
 	return ok
 }
 
-// gradOf is where the gradient of p is added, or the empty tensor.
-func (t *Tape) gradOf(p *Param) kernels.Tensor {
+// GradOf is where the gradient of p goes and how; the empty tensor where p gets none.
+func (t *Tape) GradOf(p *Param) (kernels.Tensor, kernels.Mode) {
 	if p == nil {
-		return kernels.Tensor{}
+		return kernels.Tensor{}, kernels.Add
 	}
-	g, _ := t.W.Grad(p)
+	g, ok := t.W.Grad(p)
+	if s, is := t.W.(Starter); ok && is && s.Start(p) {
+		return g, kernels.Set
+	}
+	return g, kernels.Add
+}
+
+// sumOf is where the gradient of p is added, or the empty tensor.
+func (t *Tape) sumOf(p *Param) kernels.Tensor {
+	g, mode := t.GradOf(p)
+	if mode == kernels.Set {
+		t.S.Fill(g, 0)
+	}
 	return g
 }
 

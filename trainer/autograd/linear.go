@@ -26,7 +26,8 @@ func (t *Tape) AddLinear(y, x Var, w *Param) Var {
 func (t *Tape) linearBack(n *node, dy kernels.Tensor) {
 	x, w, inOut := n.x[0], n.w, n.inOut
 	if t.trained(n.b) {
-		t.S.SumRows(t.gradOf(n.b), dy, kernels.Add)
+		db, mode := t.GradOf(n.b)
+		t.S.SumRows(db, dy, mode)
 	}
 	if x.Wants() {
 		dx, mode := t.dst(x)
@@ -35,10 +36,10 @@ func (t *Tape) linearBack(n *node, dy kernels.Tensor) {
 	if !t.trained(w) {
 		return
 	}
-	if dw := t.gradOf(w); inOut {
-		t.S.MatMul(dw, x.T, dy, kernels.MatMul{TA: true, Mode: kernels.Add})
+	if dw, mode := t.GradOf(w); inOut {
+		t.S.MatMul(dw, x.T, dy, kernels.MatMul{TA: true, Mode: mode})
 	} else {
-		t.S.MatMul(dw, dy, x.T, kernels.MatMul{TA: true, Mode: kernels.Add})
+		t.S.MatMul(dw, dy, x.T, kernels.MatMul{TA: true, Mode: mode})
 	}
 }
 

@@ -14,7 +14,7 @@ func (t *Tape) Gather(table *Param, r Rows) Var {
 }
 
 func (t *Tape) gatherBack(n *node, dy kernels.Tensor) {
-	t.S.ScatterAddRows(t.gradOf(n.w), dy, n.t[0], n.t[1])
+	t.S.ScatterAddRows(t.sumOf(n.w), dy, n.t[0], n.t[1])
 }
 
 // Add is a + b.
@@ -25,12 +25,23 @@ func (t *Tape) Add(a, b Var) Var {
 }
 
 func (t *Tape) addBack(n *node, dy kernels.Tensor) {
-	for _, v := range n.x[:2] {
-		if v.Wants() {
-			d, mode := t.dst(v)
-			t.S.Scale(d, dy, 1, mode)
+	for i, v := range n.x[:2] {
+		if !v.Wants() || i == 1 && t.handOn(v, dy) {
+			continue
 		}
+		d, mode := t.dst(v)
+		t.S.Scale(d, dy, 1, mode)
 	}
+}
+
+// handOn makes dy, which nobody reads any more, the gradient of v where v has none yet and dy lives long enough.
+func (t *Tape) handOn(v Var, dy kernels.Tensor) bool {
+	s := &t.grads[v.id]
+	if s.t.Buf != nil || s.parent.Wants() || v.id < t.first {
+		return false
+	}
+	s.t, s.set = dy, true
+	return true
 }
 
 // Scale is f·x.
@@ -45,17 +56,62 @@ func (t *Tape) scaleBack(n *node, dy kernels.Tensor) {
 	t.S.Scale(d, dy, n.f, mode)
 }
 
-// RMSNorm is x / rms(x) · w (Zhang and Sennrich 2019, arXiv:1910.07467).
-func (t *Tape) RMSNorm(x Var, w *Param, eps float32) Var {
-	y, rstd := t.Alloc(x.T.Rows, x.T.Cols), t.Alloc(x.T.Rows, 1)
-	t.S.RMSNorm(y, rstd, x.T, t.W.Value(w), eps, 0)
-	return t.made(y, x.Wants() || t.trained(w), (*Tape).rmsNormBack, kept{x: [3]Var{x}, w: w, t: [2]kernels.Tensor{rstd}})
+// Mul is a·b, element by element.
+func (t *Tape) Mul(a, b Var) Var {
+	y := t.Alloc(a.T.Rows, a.T.Cols)
+	t.S.Mul(y, a.T, b.T, kernels.Set)
+	return t.made(y, a.Wants() || b.Wants(), (*Tape).mulBack, kept{x: [3]Var{a, b}})
+}
+
+func (t *Tape) mulBack(n *node, dy kernels.Tensor) {
+	a, b := n.x[0], n.x[1]
+	if a.Wants() {
+		d, mode := t.dst(a)
+		t.S.Mul(d, dy, b.T, mode)
+	}
+	if b.Wants() {
+		d, mode := t.dst(b)
+		t.S.Mul(d, dy, a.T, mode)
+	}
+}
+
+// RMSNorm is x / rms(x) · (shift+w) (Zhang and Sennrich 2019, arXiv:1910.07467); shift is 0, or 1 for models that store
+// w-1. Where w is narrower than x, each group of columns as wide as w is normalised by itself, as the heads of queries
+// and keys are.
+func (t *Tape) RMSNorm(x Var, w *Param, eps, shift float32) Var {
+	y, rstd := t.Alloc(x.T.Rows, x.T.Cols), t.Alloc(x.T.Rows, x.T.Cols/w.Cols)
+	parts := groups(w, x.T)
+	for g := range parts {
+		t.S.RMSNorm(group(y, w.Cols, g, parts), group(rstd, 1, g, parts), group(x.T, w.Cols, g, parts), t.W.Value(w), eps, shift)
+	}
+	return t.made(y, x.Wants() || t.trained(w), (*Tape).rmsNormBack, kept{x: [3]Var{x}, w: w, t: [2]kernels.Tensor{rstd}, f: shift})
 }
 
 func (t *Tape) rmsNormBack(n *node, dy kernels.Tensor) {
-	x, rstd := n.x[0], n.t[0]
+	x, w, rstd := n.x[0], n.w, n.t[0]
 	dx, mode := t.dstOrScratch(x)
-	t.S.RMSNormBack(dx, t.gradOf(n.w), dy, x.T, t.W.Value(n.w), rstd, 0, mode)
+	dw, parts := t.sumOf(w), groups(w, x.T)
+	for g := range parts {
+		t.S.RMSNormBack(group(dx, w.Cols, g, parts), dw, group(dy, w.Cols, g, parts), group(x.T, w.Cols, g, parts),
+			t.W.Value(w), group(rstd, 1, g, parts), n.f, mode)
+	}
+}
+
+// groups is in how many parts w normalises x: one, with all groups as rows, where x's rows follow each other without
+// gaps, else one for each group.
+func groups(w *Param, x kernels.Tensor) int {
+	if x.Packed() {
+		return 1
+	}
+	return x.Cols / w.Cols
+}
+
+// group is part g of parts of a tensor whose groups are width columns wide.
+func group(x kernels.Tensor, width, g, parts int) kernels.Tensor {
+	if parts == 1 && width != x.Cols {
+		return x.Reshape(x.Len()/width, width)
+	}
+	return x.SliceCols(g*width, (g+1)*width)
 }
 
 // LayerNorm is (x - mean) / std · w + b (Ba et al. 2016, arXiv:1607.06450).
@@ -69,13 +125,14 @@ func (t *Tape) LayerNorm(x Var, w, b *Param, eps float32) Var {
 func (t *Tape) layerNormBack(n *node, dy kernels.Tensor) {
 	x, stat := n.x[0], n.t[0]
 	dx, mode := t.dstOrScratch(x)
-	t.S.LayerNormBack(dx, t.gradOf(n.w), t.gradOf(n.b), dy, x.T, t.W.Value(n.w), stat, mode)
+	t.S.LayerNormBack(dx, t.sumOf(n.w), t.sumOf(n.b), dy, x.T, t.W.Value(n.w), stat, mode)
 }
 
 // Rope rotates pairs (i, i+headDim/2) of each head by pos·freq (Su et al. 2021, arXiv:2104.09864).
-func (t *Tape) Rope(x Var, pos, freq kernels.Tensor, heads, headDim int) Var {
+// scale is 1, or the factor that some rotations stretch the result by.
+func (t *Tape) Rope(x Var, pos, freq kernels.Tensor, heads, headDim int, scale float32) Var {
 	y := t.Alloc(x.T.Rows, x.T.Cols)
-	o := kernels.Rope{HeadDim: headDim, Scale: 1}
+	o := kernels.Rope{HeadDim: headDim, Scale: scale}
 	t.S.Rope(y, x.T, pos, freq, heads, o)
 	return t.made(y, x.Wants(), (*Tape).ropeBack, kept{x: [3]Var{x}, t: [2]kernels.Tensor{pos, freq}, rope: o})
 }
@@ -141,7 +198,7 @@ func (t *Tape) dropBack(n *node, dy kernels.Tensor) {
 
 // Split cuts x by columns without copying. Nothing else may read x afterwards.
 func (t *Tape) Split(x Var, widths ...int) []Var {
-	vs := make([]Var, len(widths))
+	vs := t.vars(len(widths))
 	lo := 0
 	for i, w := range widths {
 		vs[i] = Var{T: x.T.SliceCols(lo, lo+w)}

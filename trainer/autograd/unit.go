@@ -6,6 +6,8 @@ import "github.com/seed-7b27c88a/shoal/kernels"
 type unit struct {
 	units []int
 	f     func(Var) Var
+	first int32        // id of its first value
+	mark  kernels.Mark // where its backward pass began to take memory
 }
 
 // Unit runs f with the weights of the named units at hand, in this pass and again in the backward pass. Without
@@ -23,7 +25,7 @@ func (t *Tape) Unit(x Var, units []int, f func(Var) Var) Var {
 		return f(x)
 	}
 	// The end of the unit forward is its beginning backward, and the other way round.
-	u := &unit{units, f}
+	u := &unit{units: units, f: f, first: int32(len(t.grads))}
 	t.nodes = append(t.nodes, node{0, (*Tape).leave, kept{unit: u}})
 	y := f(x)
 	t.nodes = append(t.nodes, node{0, (*Tape).enter, kept{unit: u}})
@@ -31,9 +33,16 @@ func (t *Tape) Unit(x Var, units []int, f func(Var) Var) Var {
 	return y
 }
 
-func (t *Tape) enter(n *node, _ kernels.Tensor) { t.acquire(n.unit.units) }
+func (t *Tape) enter(n *node, _ kernels.Tensor) {
+	t.acquire(n.unit.units)
+	t.first, n.unit.mark = n.unit.first, t.arena.Mark()
+}
 
-func (t *Tape) leave(n *node, _ kernels.Tensor) { t.release(n.unit.units, true) }
+func (t *Tape) leave(n *node, _ kernels.Tensor) {
+	t.arena.Release(n.unit.mark)
+	t.first = 0
+	t.release(n.unit.units, true)
+}
 
 // Checkpoint is Unit that keeps only the input and the output and computes the rest again in the backward pass
 // (Chen et al. 2016, arXiv:1604.06174). The output has the input's shape: it is the residual stream.
@@ -42,7 +51,7 @@ func (t *Tape) Checkpoint(x Var, units []int, f func(Var) Var) Var {
 	if !t.record || t.Err() != nil {
 		return y
 	}
-	return t.made(y.T, true, (*Tape).again, kept{x: [3]Var{x}, unit: &unit{units, f}})
+	return t.made(y.T, true, (*Tape).again, kept{x: [3]Var{x}, unit: &unit{units: units, f: f}})
 }
 
 // forget runs f without recording and keeps nothing but a copy of its result.
@@ -66,16 +75,14 @@ func (t *Tape) again(n *node, dy kernels.Tensor) {
 	if !t.acquire(units) {
 		return
 	}
-	if x.Wants() {
-		t.reserve(x) // below the mark: it outlives the unit
-	}
 	mark, base, ids := t.arena.Mark(), len(t.nodes), len(t.grads)
+	t.first = int32(ids)
 	y := f(x)
 	if y.Wants() {
 		t.grads[y.id] = slot{t: dy, set: true}
 	}
 	t.unwind(base)
-	t.grads = t.grads[:ids]
+	t.grads, t.first = t.grads[:ids], 0
 	t.arena.Release(mark)
 	t.release(units, true)
 }

@@ -15,20 +15,30 @@ type Weights interface {
 	Release(unit int, gradsDone bool)            // gradsDone: no more gradients for this unit in this pass
 }
 
+// Starter is a Weights whose gradients need not be cleared before a pass: the first that would add to one writes it.
+type Starter interface {
+	Start(p *Param) bool // reports whether p's gradient is still undefined; from now on it is not
+}
+
 // Resident keeps every weight on the device all the time: trained ones in one flat vector in the order of the job's
 // index space, frozen ones each in a tensor of its own.
 type Resident struct {
 	values map[*Param]kernels.Tensor
 	grads  map[*Param]kernels.Tensor
+	blank  map[*Param]bool // gradients that nobody has written since Blank
+	joined                 // weights that lie side by side
 }
 
 // NewResident makes a door without weights behind it.
 func NewResident() *Resident {
-	return &Resident{values: map[*Param]kernels.Tensor{}, grads: map[*Param]kernels.Tensor{}}
+	return &Resident{values: map[*Param]kernels.Tensor{}, grads: map[*Param]kernels.Tensor{}, blank: map[*Param]bool{}, joined: newJoined()}
 }
 
-// Freeze puts p's value there without a gradient.
-func (r *Resident) Freeze(p *Param, v kernels.Tensor) { r.values[p] = v }
+// Freeze puts p's value there without a gradient. Once a product has used v, nobody writes to it.
+func (r *Resident) Freeze(p *Param, v kernels.Tensor) {
+	v.Frozen = true
+	r.values[p] = v
+}
 
 // Train lets p be a window of the flat vectors w and g, each (1, elements of the job), at p.Off.
 func (r *Resident) Train(p *Param, w, g kernels.Tensor) {
@@ -38,7 +48,7 @@ func (r *Resident) Train(p *Param, w, g kernels.Tensor) {
 
 // With is r with the flat vector w, without gradients, behind the weights of ps.
 func (r *Resident) With(ps []*Param, w kernels.Tensor) *Resident {
-	c := &Resident{values: maps.Clone(r.values)}
+	c := &Resident{values: maps.Clone(r.values), joined: newJoined()}
 	for _, p := range ps {
 		c.values[p] = window(w, p)
 	}
@@ -67,3 +77,22 @@ func (r *Resident) Grad(p *Param) (kernels.Tensor, bool) {
 }
 
 func (r *Resident) Release(int, bool) {}
+
+// Blank makes all gradients undefined.
+func (r *Resident) Blank() {
+	for p := range r.grads {
+		r.blank[p] = true
+	}
+}
+
+// Start implements Starter.
+func (r *Resident) Start(p *Param) bool {
+	if parts := r.parts[p]; parts != nil {
+		return r.startAll(parts)
+	}
+	was := r.blank[p]
+	if was {
+		r.blank[p] = false
+	}
+	return was
+}

@@ -16,6 +16,7 @@ type Options struct {
 	Vocab         int     // ids that rows bring along are below it; 0: unknown
 	SkipBadRows   bool    // count malformed rows instead of refusing them
 	TrainOnInputs bool    // learn prompts as well
+	Pack          bool    // fill positions up to SequenceLen with several rows; those held out stay alone
 	ValSetSize    float64 // rows held out: a fraction below 1, or a number
 	Seed          uint64  // decides which rows are held out
 	Name          string  // of the manifests
@@ -24,10 +25,11 @@ type Options struct {
 
 // Stats count what Build met.
 type Stats struct {
-	Rows    int    `json:"rows"`    // positions to train on
-	Held    int    `json:"held"`    // positions held out
-	Tokens  uint64 `json:"tokens"`  // of both
-	Targets uint64 `json:"targets"` // of both
+	Rows    int    `json:"rows"`             // positions to train on
+	Packed  int    `json:"packed,omitempty"` // rows in them, where they are packed
+	Held    int    `json:"held"`             // positions held out
+	Tokens  uint64 `json:"tokens"`           // of both
+	Targets uint64 `json:"targets"`          // of both
 	// Of them, those of the positions held out.
 	HeldTokens  uint64 `json:"held_tokens"`
 	HeldTargets uint64 `json:"held_targets"`
@@ -60,6 +62,10 @@ func Build(ctx context.Context, sources []Source, tok Tokenizer, o Options, put 
 		return Built{}, err
 	}
 	b := &builder{o: o, held: held, train: NewWriter(put), val: NewWriter(put)}
+	if o.Pack {
+		b.train.packed = true
+		b.packer = &packer{limit: limit, w: b.train}
+	}
 	for _, s := range sources {
 		r := &rowReader{tok: tok, limit: limit, vocab: o.Vocab, all: o.TrainOnInputs, typ: s.Type}
 		if err := b.source(ctx, s, r); err != nil {
@@ -86,6 +92,7 @@ type builder struct {
 	held       []bool // by row, counted over all sources
 	row        int
 	train, val *Writer
+	packer     *packer // before train; nil: rows stay alone
 	stats      Stats
 }
 
@@ -106,11 +113,13 @@ func (b *builder) source(ctx context.Context, s Source, r *rowReader) error {
 			return nil
 		}
 		b.count(e, cut)
-		w := b.train
-		if row < len(b.held) && b.held[row] {
-			w = b.val
+		switch {
+		case row < len(b.held) && b.held[row]:
+			return b.val.Add(ctx, e)
+		case b.packer != nil:
+			return b.packer.add(ctx, e)
 		}
-		return w.Add(ctx, e)
+		return b.train.Add(ctx, e)
 	})
 }
 
@@ -131,7 +140,9 @@ func (b *builder) count(e Example, cut int) {
 		b.stats.NoTarget++
 	}
 	if b.o.Progress != nil && b.row%1024 == 0 {
-		b.o.Progress(b.total())
+		s := b.total()
+		s.Rows = b.row - s.Held - s.Skipped // those waiting to be packed too
+		b.o.Progress(s)
 	}
 }
 
@@ -140,10 +151,18 @@ func (b *builder) total() Stats {
 	s.Rows, s.Held = int(b.train.rows), int(b.val.rows)
 	s.Tokens, s.Targets = b.train.tokens+b.val.tokens, b.train.targets+b.val.targets
 	s.HeldTokens, s.HeldTargets = b.val.tokens, b.val.targets
+	if b.packer != nil {
+		s.Packed = int(b.train.parts)
+	}
 	return s
 }
 
 func (b *builder) close(ctx context.Context) (Built, error) {
+	if b.packer != nil {
+		if err := b.packer.flush(ctx); err != nil {
+			return Built{}, err
+		}
+	}
 	s := b.total()
 	if s.Rows == 0 {
 		return Built{}, fmt.Errorf("no rows to train on (%d held out, %d malformed)", s.Held, s.Skipped)

@@ -12,9 +12,12 @@
 //	           n labels follow as little-endian signed 32-bit words.
 //	index      for each position two unsigned varints: n·2 + (1 when labels follow), and the number of target tokens.
 //
+// Where positions are packed, a position holds several rows, one behind the other, that do not see each other; then each
+// entry of the index ends with the number of its rows and the tokens of each but the last, as varints, and "format" is "2".
+//
 // Both are cut into blocks of shard.MaxBlock bytes, so that where a position lies follows from the index alone and a
 // node fetches only the blocks of the positions it works on. The manifest's Meta holds, in decimal, "rows", "tokens",
-// "targets", "longest" (tokens of the longest position) and "format" ("1"). The same rows, tokenizer and options give
+// "targets", "longest" (tokens of the longest position), "format" ("1"), and, packed, "packed", the number of rows. The same rows, tokenizer and options give
 // the same bytes on every machine.
 //
 // Reader and Sampler are safe for concurrent use. Everything read is bounded, and bytes that are not what the
@@ -39,9 +42,10 @@ const (
 type Example struct {
 	IDs    []int32
 	Labels []int32 // as long as IDs; Ignore: nothing is learned here
+	Cuts   []int   // where rows after the first begin, ascending; none: it is one row
 }
 
-// Targets counts the target tokens.
+// Targets counts the target tokens: nothing predicts the first of a row.
 func (e Example) Targets() int {
 	n := 0
 	for t := 1; t < len(e.Labels); t++ {
@@ -49,7 +53,24 @@ func (e Example) Targets() int {
 			n++
 		}
 	}
+	for _, t := range e.Cuts {
+		if e.Labels[t] != Ignore {
+			n--
+		}
+	}
 	return n
+}
+
+// cutsFit says that each row has a token.
+func (e Example) cutsFit() bool {
+	at := 0
+	for _, t := range e.Cuts {
+		if t <= at || t >= len(e.IDs) {
+			return false
+		}
+		at = t
+	}
+	return true
 }
 
 // explicit says that labels are not the ids with some ignored, and have to be written out.

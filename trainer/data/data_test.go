@@ -51,7 +51,7 @@ func readAll(t *testing.T, get shard.Getter, m shard.Manifest) []Example {
 		if r.Len(i) != len(ids) {
 			t.Errorf("position %d: Len %d, %d ids", i, r.Len(i), len(ids))
 		}
-		out = append(out, Example{ids, labels})
+		out = append(out, Example{IDs: ids, Labels: labels, Cuts: r.Cuts(i)})
 	}
 	return out
 }
@@ -74,10 +74,10 @@ func TestTokenRows(t *testing.T) {
 {"input_ids": [1,
 `))
 	want := []Example{
-		{[]int32{1, 2, 3}, []int32{1, 2, 3}},
-		{[]int32{1, 2, 3, 4}, []int32{-100, -100, 3, 4}},
-		{[]int32{1, 2}, []int32{7, 8}},
-		{[]int32{1}, []int32{1}},
+		{IDs: []int32{1, 2, 3}, Labels: []int32{1, 2, 3}},
+		{IDs: []int32{1, 2, 3, 4}, Labels: []int32{-100, -100, 3, 4}},
+		{IDs: []int32{1, 2}, Labels: []int32{7, 8}},
+		{IDs: []int32{1}, Labels: []int32{1}},
 	}
 	if d := cmp.Diff(want, readAll(t, mem, b.Train)); d != "" {
 		t.Error(d)
@@ -128,7 +128,7 @@ func randomRows(n, longest int) (string, []Example) {
 	var b bytes.Buffer
 	var want []Example
 	for range n {
-		e := Example{make([]int32, 1+rnd.IntN(longest)), nil}
+		e := Example{IDs: make([]int32, 1+rnd.IntN(longest))}
 		for t := range e.IDs {
 			e.IDs[t] = rnd.Int32N(1 << 17)
 		}
@@ -175,7 +175,7 @@ func TestManyBlocks(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		one := Reader{get: only, file: r.file, starts: r.starts, targets: r.targets, heads: r.heads}
+		one := Reader{get: only, file: r.file, starts: r.starts, targets: r.targets, heads: r.heads} // not packed
 		if _, _, err := one.Row(t.Context(), i); err != nil {
 			t.Fatalf("position %d is not in the blocks that Blocks lists: %v", i, err)
 		}
@@ -310,13 +310,13 @@ func TestOpenRefuses(t *testing.T) {
 }
 
 func FuzzOpen(f *testing.F) {
-	f.Add([]byte{4, 1, 5, 1}, []byte{1, 0, 0, 0x80, 2, 0, 0, 0x80, 1, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 9, 0, 0, 0})
-	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 1}, []byte{})
-	f.Fuzz(func(t *testing.T, index, positions []byte) {
+	f.Add(true, []byte{8, 2, 2, 2}, []byte{1, 0, 0, 0x80, 2, 0, 0, 0x80, 1, 0, 0, 0, 2, 0, 0, 0x80})
+	f.Add(false, []byte{4, 1, 5, 1}, []byte{1, 0, 0, 0x80, 2, 0, 0, 0x80, 1, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 9, 0, 0, 0})
+	f.Add(true, []byte{0xff, 0xff, 0xff, 0xff, 1}, []byte{})
+	f.Fuzz(func(t *testing.T, packed bool, index, positions []byte) {
 		ctx, mem := t.Context(), shard.NewMem()
-		r := &Reader{get: mem, starts: []uint64{0}}
 		m := put(ctx, mem, index, positions, nil)
-		r.file = m.Files[1]
+		r := newReader(mem, m.Files[1], packed)
 		if r.readIndex(ctx, m.Files[0]) != nil {
 			return
 		}
@@ -324,6 +324,9 @@ func FuzzOpen(f *testing.F) {
 			ids, labels, err := r.Row(ctx, i)
 			if err == nil && (len(ids) != r.Len(i) || len(labels) != len(ids)) {
 				t.Fatalf("position %d: %d ids, %d labels, Len %d", i, len(ids), len(labels), r.Len(i))
+			}
+			if e := (Example{IDs: ids, Labels: labels, Cuts: r.Cuts(i)}); err == nil && !e.cutsFit() {
+				t.Fatalf("position %d of %d tokens is cut at %v", i, len(ids), e.Cuts)
 			}
 		}
 	})

@@ -16,7 +16,8 @@ import (
 // cacheBlocks is how many blocks a Reader keeps: enough for rows read in order and for the border between two blocks.
 const cacheBlocks = 8
 
-// Reader gives random access to the positions of a manifest. It holds the index, 12 bytes per position.
+// Reader gives random access to the positions of a manifest. It holds the index, 13 bytes per position; packed, 8 more
+// and 4 per row.
 type Reader struct {
 	get     shard.Getter
 	file    shard.File // positions
@@ -25,6 +26,10 @@ type Reader struct {
 	heads   []byte // 1: labels follow
 	tokens  uint64
 	longest int
+
+	packed bool     // what follows is there
+	first  []uint64 // of cuts, for each position; and the end
+	cuts   []uint32 // where rows after the first begin in their position
 
 	mu    sync.Mutex // guards cache
 	cache []cached   // the newest last
@@ -41,7 +46,7 @@ func Open(ctx context.Context, get shard.Getter, m shard.Manifest) (*Reader, err
 	if err != nil {
 		return nil, fmt.Errorf("open data %q: %w", m.Name, err)
 	}
-	r := &Reader{get: get, file: positions, starts: []uint64{0}}
+	r := newReader(get, positions, m.Meta["format"] == formatPacked)
 	if err := r.readIndex(ctx, index); err != nil {
 		return nil, fmt.Errorf("open data %q: %w", m.Name, err)
 	}
@@ -51,6 +56,10 @@ func Open(ctx context.Context, get shard.Getter, m shard.Manifest) (*Reader, err
 	return r, nil
 }
 
+func newReader(get shard.Getter, positions shard.File, packed bool) *Reader {
+	return &Reader{get: get, file: positions, starts: []uint64{0}, packed: packed, first: []uint64{0}}
+}
+
 func files(m shard.Manifest) (index, positions shard.File, err error) {
 	if err := m.Validate(); err != nil {
 		return index, positions, err
@@ -58,8 +67,8 @@ func files(m shard.Manifest) (index, positions shard.File, err error) {
 	if m.Kind != shard.KindData {
 		return index, positions, fmt.Errorf("manifest of kind %q; want %q", m.Kind, shard.KindData)
 	}
-	if f := m.Meta["format"]; f != format {
-		return index, positions, fmt.Errorf("data format %.40q; this shoal reads %q", f, format)
+	if f := m.Meta["format"]; f != format && f != formatPacked {
+		return index, positions, fmt.Errorf("data format %.40q; this shoal reads %q and %q", f, format, formatPacked)
 	}
 	index, ok1 := m.File(fileIndex)
 	positions, ok2 := m.File(filePositions)
@@ -71,7 +80,7 @@ func files(m shard.Manifest) (index, positions shard.File, err error) {
 
 // readIndex goes through the index block by block; an entry may span two.
 func (r *Reader) readIndex(ctx context.Context, f shard.File) error {
-	if f.Size > 10*MaxRows {
+	if f.Size > 20*MaxRows {
 		return fmt.Errorf("index of %d bytes is too large", f.Size)
 	}
 	var rest []byte
@@ -96,25 +105,77 @@ func (r *Reader) readIndex(ctx context.Context, f shard.File) error {
 // addEntries takes whole entries from b and returns what is left, less than one entry.
 func (r *Reader) addEntries(b []byte) ([]byte, error) {
 	for {
-		head, n := binary.Uvarint(b)
-		targets, m := binary.Uvarint(b[max(n, 0):])
-		if n < 0 || m < 0 {
-			return nil, errors.New("index entry is not a number")
+		n, err := r.addEntry(b)
+		if err != nil || n == 0 {
+			return b, err
 		}
-		if n == 0 || m == 0 {
-			return b, nil
-		}
-		length, row := head>>1, len(r.targets)
-		if length == 0 || length > MaxTokens || targets >= length || row == MaxRows {
-			return nil, fmt.Errorf("index entry %d: %d tokens with %d targets", row, length, targets)
-		}
-		r.starts = append(r.starts, r.starts[row]+4*length<<(head&1))
-		r.targets = append(r.targets, uint32(targets))
-		r.heads = append(r.heads, byte(head&1))
-		r.tokens += length
-		r.longest = max(r.longest, int(length))
-		b = b[n+m:]
+		b = b[n:]
 	}
+}
+
+var errNumber = errors.New("index entry is not a number")
+
+// addEntry takes one entry and returns its length; 0: it is not whole.
+func (r *Reader) addEntry(b []byte) (int, error) {
+	head, n := binary.Uvarint(b)
+	targets, m := binary.Uvarint(b[max(n, 0):])
+	if n < 0 || m < 0 {
+		return 0, errNumber
+	}
+	if n == 0 || m == 0 {
+		return 0, nil
+	}
+	n += m
+	length, row := head>>1, len(r.targets)
+	if length == 0 || length > MaxTokens || targets >= length || row == MaxRows {
+		return 0, fmt.Errorf("index entry %d: %d tokens with %d targets", row, length, targets)
+	}
+	if r.packed {
+		m, err := r.addCuts(b[n:], length)
+		if err != nil || m == 0 {
+			return 0, err
+		}
+		n += m
+	}
+	r.starts = append(r.starts, r.starts[row]+4*length<<(head&1))
+	r.targets = append(r.targets, uint32(targets))
+	r.heads = append(r.heads, byte(head&1))
+	r.tokens += length
+	r.longest = max(r.longest, int(length))
+	return n, nil
+}
+
+// addCuts takes what appendCuts wrote for a position of length tokens and returns its length; 0: it is not whole.
+func (r *Reader) addCuts(b []byte, length uint64) (int, error) {
+	rows, n := binary.Uvarint(b)
+	if n < 0 {
+		return 0, errNumber
+	}
+	if n == 0 {
+		return 0, nil
+	}
+	if rows == 0 || rows > length || uint64(len(r.cuts))+rows > MaxRows {
+		return 0, fmt.Errorf("index entry %d: %d rows in %d tokens", len(r.targets), rows, length)
+	}
+	r.cuts = r.cuts[:r.first[len(r.first)-1]] // an earlier try may have left some
+	at := uint64(0)
+	for range rows - 1 {
+		tokens, m := binary.Uvarint(b[n:])
+		if m < 0 {
+			return 0, errNumber
+		}
+		if m == 0 {
+			return 0, nil
+		}
+		n += m
+		if tokens == 0 || tokens >= length-at {
+			return 0, fmt.Errorf("index entry %d: a row of %d tokens from token %d of %d on", len(r.targets), tokens, at, length)
+		}
+		at += tokens
+		r.cuts = append(r.cuts, uint32(at))
+	}
+	r.first = append(r.first, uint64(len(r.cuts)))
+	return n, nil
 }
 
 // agrees checks what the manifest says about itself: planners read Meta without the index.
@@ -124,11 +185,29 @@ func (r *Reader) agrees(meta map[string]string) error {
 			return fmt.Errorf("manifest says %s %.40q, the index %d", k, meta[k], v)
 		}
 	}
+	if parts := strconv.Itoa(r.Parts()); r.packed && meta["packed"] != parts {
+		return fmt.Errorf("manifest says packed %.40q, the index %s", meta["packed"], parts)
+	}
 	return nil
 }
 
 // Rows is the number of positions.
 func (r *Reader) Rows() int { return len(r.targets) }
+
+// Parts is the number of rows that the positions hold; more than Rows where they are packed.
+func (r *Reader) Parts() int { return r.Rows() + len(r.cuts) }
+
+// Cuts lists where the rows after the first begin in position i.
+func (r *Reader) Cuts(i int) []int {
+	if !r.packed {
+		return nil
+	}
+	var out []int
+	for _, t := range r.cuts[r.first[i]:r.first[i+1]] {
+		out = append(out, int(t))
+	}
+	return out
+}
 
 // Len is the number of tokens of position i.
 func (r *Reader) Len(i int) int { return int(r.starts[i+1]-r.starts[i]) >> (2 + r.heads[i]) }
@@ -170,6 +249,7 @@ func (r *Reader) Row(ctx context.Context, i int) (ids, labels []int32, err error
 	if err != nil {
 		return nil, nil, fmt.Errorf("position %d: %w", i, err)
 	}
+	e.Cuts = r.Cuts(i)
 	if e.Targets() != r.Targets(i) {
 		return nil, nil, fmt.Errorf("position %d: %d target tokens, the index says %d", i, e.Targets(), r.Targets(i))
 	}
@@ -182,7 +262,7 @@ func parsePosition(b []byte, explicit bool) (Example, error) {
 	if explicit {
 		n /= 2
 	}
-	e := Example{make([]int32, n), make([]int32, n)}
+	e := Example{IDs: make([]int32, n), Labels: make([]int32, n)}
 	for t := range n {
 		word := binary.LittleEndian.Uint32(b[4*t:])
 		e.IDs[t], e.Labels[t] = int32(word&maxID), Ignore

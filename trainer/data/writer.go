@@ -16,12 +16,15 @@ const (
 	filePositions = "positions"
 	fileIndex     = "index"
 	format        = "1"
+	formatPacked  = "2"
 )
 
 // Writer writes positions one after the other into blocks. It holds at most two blocks in memory.
 type Writer struct {
 	positions, index *cutter
-	rows             uint64
+	packed           bool   // positions may hold several rows
+	rows             uint64 // positions
+	parts            uint64 // rows in them
 	tokens, targets  uint64
 	longest          int
 	scratch          []byte
@@ -40,6 +43,9 @@ func (w *Writer) Add(ctx context.Context, e Example) error {
 	if len(e.IDs) == 0 || len(e.IDs) > MaxTokens || len(e.Labels) != len(e.IDs) {
 		return fmt.Errorf("position of %d tokens with %d labels; a position has 1 to %d and as many labels", len(e.IDs), len(e.Labels), MaxTokens)
 	}
+	if !e.cutsFit() || len(e.Cuts) > 0 && !w.packed {
+		return fmt.Errorf("position of %d tokens with rows from %v on", len(e.IDs), e.Cuts)
+	}
 	explicit := e.explicit()
 	w.scratch = appendPosition(w.scratch[:0], e, explicit)
 	if err := w.positions.write(ctx, w.scratch); err != nil {
@@ -52,10 +58,14 @@ func (w *Writer) Add(ctx context.Context, e Example) error {
 	}
 	w.scratch = binary.AppendUvarint(w.scratch[:0], head)
 	w.scratch = binary.AppendUvarint(w.scratch, uint64(targets))
+	if w.packed {
+		w.scratch = appendCuts(w.scratch, e.Cuts)
+	}
 	if err := w.index.write(ctx, w.scratch); err != nil {
 		return err
 	}
 	w.rows++
+	w.parts += 1 + uint64(len(e.Cuts))
 	w.tokens += uint64(len(e.IDs))
 	w.targets += uint64(targets)
 	w.longest = max(w.longest, len(e.IDs))
@@ -74,16 +84,28 @@ func (w *Writer) Close(ctx context.Context, name string) (shard.Manifest, error)
 		}
 		files = append(files, shard.File{Path: f.path, Size: f.c.size, Blocks: f.c.blocks})
 	}
-	return shard.Manifest{
-		Version: shard.ManifestVersion, Kind: shard.KindData, Name: name, Files: files,
-		Meta: map[string]string{
-			"format":  format,
-			"rows":    strconv.FormatUint(w.rows, 10),
-			"tokens":  strconv.FormatUint(w.tokens, 10),
-			"targets": strconv.FormatUint(w.targets, 10),
-			"longest": strconv.Itoa(w.longest),
-		},
-	}, nil
+	meta := map[string]string{
+		"format":  format,
+		"rows":    strconv.FormatUint(w.rows, 10),
+		"tokens":  strconv.FormatUint(w.tokens, 10),
+		"targets": strconv.FormatUint(w.targets, 10),
+		"longest": strconv.Itoa(w.longest),
+	}
+	if w.packed {
+		meta["format"], meta["packed"] = formatPacked, strconv.FormatUint(w.parts, 10)
+	}
+	return shard.Manifest{Version: shard.ManifestVersion, Kind: shard.KindData, Name: name, Files: files, Meta: meta}, nil
+}
+
+// appendCuts writes the number of rows and the tokens of each but the last.
+func appendCuts(b []byte, cuts []int) []byte {
+	b = binary.AppendUvarint(b, uint64(len(cuts)+1))
+	at := 0
+	for _, t := range cuts {
+		b = binary.AppendUvarint(b, uint64(t-at))
+		at = t
+	}
+	return b
 }
 
 func appendPosition(b []byte, e Example, explicit bool) []byte {

@@ -52,12 +52,12 @@ func Open(dev kernels.Device, base, adapter model.Files) (*Generator, error) {
 	defer m.Close()
 	var over stage.Adapter
 	if adapter != nil {
-		lora, err := peft.Open(m, adapter, 0)
+		a, err := peft.Open(m, adapter, 0)
 		if err != nil {
 			return nil, fmt.Errorf("open adapter: %w", err)
 		}
-		defer lora.Close()
-		over = lora
+		defer a.Close()
+		over = a
 	}
 	s, err := stage.New(dev, m, over, nil, 0)
 	if err != nil {
@@ -81,7 +81,10 @@ func (g *Generator) Close() {
 }
 
 // Limit is how many tokens prompt and text may have together.
-func (g *Generator) Limit() int { return g.stage.Model.Config.MaxPos }
+func (g *Generator) Limit() int {
+	before, _ := model.Before(g.stage.Over)
+	return g.stage.Model.Config.MaxPos - before
+}
 
 // Tokens yields new tokens until one of them ends the text (it is not yielded), MaxTokens or the model's limit is
 // reached, or the consumer stops. An error ends the sequence.
@@ -95,24 +98,29 @@ func (g *Generator) Tokens(ctx context.Context, prompt []int32, o Options) iter.
 		if o.MaxTokens > 0 {
 			room = min(room, o.MaxTokens)
 		}
-		if err := g.stage.Model.Check(model.Sequence{IDs: prompt}); err != nil {
+		if err := g.stage.Model.CheckOver(g.stage.Over, model.Sequence{IDs: prompt}); err != nil {
 			yield(0, fmt.Errorf("prompt: %w", err))
 			return
 		}
-		if err := g.reserve(len(prompt) + max(room, 0)); err != nil {
+		_, virtual := model.Before(g.stage.Over) // rows that the first pass puts before the prompt
+		if err := g.reserve(virtual + len(prompt) + max(room, 0)); err != nil {
 			yield(0, err)
 			return
 		}
 		logits := make([]float32, g.stage.Model.Config.Vocab)
 		past, next := 0, prompt
 		for i := range max(room, 0) {
-			g.cache.begin(past, len(next))
+			rows := len(next)
+			if past == 0 {
+				rows += virtual
+			}
+			g.cache.begin(past, rows)
 			err := g.stage.Logits(ctx, []model.Sequence{{IDs: next, Past: past}}, g.cache, logits)
 			if err != nil {
 				yield(0, err)
 				return
 			}
-			past += len(next)
+			past += rows
 			if top := float64(logits[argMax(logits)]); math.IsNaN(top) || math.IsInf(top, 0) {
 				yield(0, errNonFinite)
 				return
@@ -148,7 +156,7 @@ func (g *Generator) reserve(n int) error {
 		return nil
 	}
 	if g.cache != nil {
-		n = max(n, min(2*g.cache.rows, g.Limit()))
+		n = max(n, min(2*g.cache.rows, g.stage.Model.Config.MaxPos))
 		g.dropCache()
 	}
 	c, err := newCache(g.stage.Stream.Device(), g.stage.Model.Config, n)

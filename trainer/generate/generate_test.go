@@ -3,6 +3,7 @@ package generate_test
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -52,16 +53,35 @@ func TestReferenceGreedy(t *testing.T) {
 // TestMicroGreedy covers what the story model lacks: sliding windows, learned positions, biases, scaled rotation.
 func TestMicroGreedy(t *testing.T) {
 	for _, name := range []string{"llama_gqa", "llama_gqa_tied", "llama_mha", "llama_mqa_hd", "llama3_rope", "mistral_swa", "qwen2", "gpt2"} {
-		var meta struct {
-			Prompt []int32 `json:"greedy_prompt"`
-			New    []int32 `json:"greedy_new"`
-		}
-		modeltest.JSON(t, modeltest.Data(t, "reference", "models", name, "meta.json"), &meta)
-		got, err := open(t, "reference", "models", name).All(context.Background(), meta.Prompt,
-			generate.Options{MaxTokens: len(meta.New), IgnoreEOS: true})
-		if err != nil || !slices.Equal(got, meta.New) {
-			t.Errorf("%s goes on with %v, %v; want %v", name, got, err, meta.New)
-		}
+		checkGreedy(t, modeltest.Data(t, "reference", "models", name))
+	}
+}
+
+// TestOracleGreedy covers the families that the shared data lacks.
+func TestOracleGreedy(t *testing.T) {
+	dirs, err := filepath.Glob("../model/testdata/oracle/*/meta.json")
+	if err != nil || len(dirs) == 0 {
+		t.Fatalf("no models: %v", err)
+	}
+	for _, meta := range dirs {
+		checkGreedy(t, filepath.Dir(meta))
+	}
+}
+
+func checkGreedy(t *testing.T, dir string) {
+	t.Helper()
+	var meta struct {
+		Prompt []int32 `json:"greedy_prompt"`
+		New    []int32 `json:"greedy_new"`
+	}
+	modeltest.JSON(t, filepath.Join(dir, "meta.json"), &meta)
+	g, err := generate.Open(modeltest.Device(t), safetensors.Dir(dir), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := g.All(context.Background(), meta.Prompt, generate.Options{MaxTokens: len(meta.New), IgnoreEOS: true})
+	if err != nil || !slices.Equal(got, meta.New) {
+		t.Errorf("%s goes on with %v, %v; want %v", dir, got, err, meta.New)
 	}
 }
 

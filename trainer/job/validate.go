@@ -12,17 +12,13 @@ import (
 
 // Words of the spec.
 const (
-	AdapterLora = "lora"
-	AdapterNone = "none"
-	AdamW       = "adamw"
-	Constant    = "constant"
-	Linear      = "linear"
-	Cosine      = "cosine"
-	FP32        = "fp32"
+	FP32 = "fp32"
 )
 
 // Types lists what Dataset.Type may say.
-func Types() []string { return []string{"messages", "alpaca", "completion", "text", "tokens"} }
+func Types() []string {
+	return []string{"messages", "sharegpt", "alpaca", "completion", "text", "tokens"}
+}
 
 const (
 	maxSequence = 1 << 20 // positions; longer than any model's window
@@ -39,7 +35,7 @@ func (s *Spec) Validate() error {
 	s.fill()
 	for _, check := range []func(*Spec) error{
 		(*Spec).checkHead, (*Spec).checkAdapter, (*Spec).checkData, (*Spec).checkBatch,
-		(*Spec).checkOptimizer, (*Spec).checkScheduler, (*Spec).checkSwarm,
+		(*Spec).checkOptimizer, (*Spec).checkScheduler, (*Spec).checkSwarm, (*Spec).checkOutput,
 	} {
 		if err := check(s); err != nil {
 			return err
@@ -51,33 +47,20 @@ func (s *Spec) Validate() error {
 func (s *Spec) fill() {
 	or(&s.Name, nameFrom(s.BaseModel))
 	or(&s.DType, FP32)
-	if s.Adapter == "" {
-		s.Adapter = AdapterNone
-		if s.LoraModelDir != "" {
-			s.Adapter = AdapterLora
-		}
-	}
-	if s.Adapter == AdapterLora && s.LoraModelDir == "" { // else the adapter's own values are taken, by Adopt
-		or(&s.LoraR, 8)
-		or(&s.LoraAlpha, 16)
-	}
+	s.fillAdapter()
 	if s.Shuffle == nil {
 		s.Shuffle = new(true)
 	}
 	or(&s.MicroBatchSize, 1)
+	if n := s.GradientAccumulationSteps; n > 0 && n <= maxBatch && s.MicroBatchSize <= maxBatch {
+		or(&s.GlobalBatchSize, n*s.MicroBatchSize)
+	}
 	or(&s.GlobalBatchSize, s.MicroBatchSize)
 	if s.MaxSteps == 0 {
 		or(&s.NumEpochs, 1)
 	}
-	or(&s.Optimizer.Name, AdamW)
-	if len(s.Optimizer.Betas) == 0 {
-		s.Optimizer.Betas = []float64{0.9, 0.999}
-	}
-	or(&s.Optimizer.Eps, 1e-8)
-	if s.Optimizer.NoDecay == nil {
-		s.Optimizer.NoDecay = &[]string{"norm", "bias"}
-	}
-	or(&s.LRScheduler.Name, Constant)
+	s.Optimizer.fill()
+	s.LRScheduler.fill()
 	if s.MaxGradNorm == nil {
 		s.MaxGradNorm = new(1.0)
 	}

@@ -26,7 +26,16 @@ func (s *Spec) checkData() error {
 			}
 		}
 	}
+	if s.ChatTemplate != "" {
+		if err := oneOf("chat_template", s.ChatTemplate, ChatTemplates()...); err != nil {
+			return err
+		}
+	}
 	switch v := s.ValSetSize; {
+	case s.SamplePacking && s.SequenceLen == 0:
+		return errors.New("sample_packing needs sequence_len, the tokens that a position is filled up to; set it")
+	case !finite(s.NEFTuneAlpha) || s.NEFTuneAlpha < 0 || s.NEFTuneAlpha > 1000:
+		return fmt.Errorf("neftune_alpha is %v; choose 0 (none) to 1000, 5 is usual", s.NEFTuneAlpha)
 	case !finite(v) || v < 0 || v > 1<<40 || v >= 1 && v != math.Trunc(v):
 		return fmt.Errorf("val_set_size is %v; choose a fraction below 1 or a whole number of rows", v)
 	case s.SequenceLen < 0 || s.SequenceLen == 1 || s.SequenceLen > maxSequence:
@@ -35,14 +44,24 @@ func (s *Spec) checkData() error {
 	return nil
 }
 
+// ChatTemplates lists what Spec.ChatTemplate may say.
+func ChatTemplates() []string {
+	return []string{"tokenizer_default", "chatml", "llama3", "mistral", "gemma", "phi3", "alpaca"}
+}
+
 func (s *Spec) checkBatch() error {
 	switch {
 	case s.MicroBatchSize < 1 || s.MicroBatchSize > maxBatch:
 		return fmt.Errorf("micro_batch_size is %d; choose 1 to %d", s.MicroBatchSize, maxBatch)
+	case s.GradientAccumulationSteps < 0 || s.GradientAccumulationSteps > maxBatch:
+		return fmt.Errorf("gradient_accumulation_steps is %d; choose 1 to %d", s.GradientAccumulationSteps, maxBatch)
 	case s.GlobalBatchSize < 1 || s.GlobalBatchSize > maxBatch:
 		return fmt.Errorf("global_batch_size is %d; choose 1 to %d", s.GlobalBatchSize, maxBatch)
 	case s.GlobalBatchSize < s.MicroBatchSize:
 		return fmt.Errorf("micro_batch_size %d is larger than global_batch_size %d; lower the first", s.MicroBatchSize, s.GlobalBatchSize)
+	case s.GradientAccumulationSteps > 0 && s.GradientAccumulationSteps*s.MicroBatchSize != s.GlobalBatchSize:
+		return fmt.Errorf("gradient_accumulation_steps %d times micro_batch_size %d is %d but global_batch_size is %d; remove one of them",
+			s.GradientAccumulationSteps, s.MicroBatchSize, s.GradientAccumulationSteps*s.MicroBatchSize, s.GlobalBatchSize)
 	case s.MaxSteps < 0:
 		return fmt.Errorf("max_steps is %d; choose a positive number, or num_epochs", s.MaxSteps)
 	case !finite(s.NumEpochs) || s.NumEpochs < 0 || s.NumEpochs > 1e6:

@@ -37,6 +37,11 @@ type Config struct {
 	Eps           float32
 	Windows       []int     // per layer: keys that a query sees, 0: all
 	Freq          []float32 // rotary frequencies, nil: no rotation
+	RopeScale     float32   // of rotated queries and keys, 1 but with YaRN and LongRoPE
+	Rope          Rope      // what Freq and RopeScale follow from
+	Scale         float32   // of attention scores
+	AttnCap       float32   // bound of attention scores, 0: none
+	LogitCap      float32   // bound of logits, 0: none
 	Tied          bool      // the head shares the token table
 	BOS, EOS      []int
 }
@@ -54,17 +59,25 @@ type rawConfig struct {
 	Vocab   *int     `json:"vocab_size"`
 	MaxPos  *int     `json:"max_position_embeddings"`
 	Act     *string  `json:"hidden_act"`
+	Act2    *string  `json:"hidden_activation"` // Gemma's spelling
 	RMSEps  *float64 `json:"rms_norm_eps"`
 
 	Theta       *float64     `json:"rope_theta"`
 	Scaling     *ropeScaling `json:"rope_scaling"`
 	RopeParams  *ropeScaling `json:"rope_parameters"`
 	PartialRope *float64     `json:"partial_rotary_factor"`
+	Original    *float64     `json:"original_max_position_embeddings"` // Phi-3's place for it
 
 	Window     window    `json:"sliding_window"`
 	UseWindow  *bool     `json:"use_sliding_window"`
 	MaxWindow  *int      `json:"max_window_layers"`
+	Pattern    *int      `json:"sliding_window_pattern"`
 	LayerTypes *[]string `json:"layer_types"`
+
+	QueryScalar   *float64 `json:"query_pre_attn_scalar"`
+	AttnCap       softcap  `json:"attn_logit_softcapping"`
+	LogitCap      softcap  `json:"final_logit_softcapping"`
+	Bidirectional *bool    `json:"use_bidirectional_attention"`
 
 	NEmbd   *int     `json:"n_embd"`
 	NLayer  *int     `json:"n_layer"`
@@ -82,30 +95,27 @@ type rawConfig struct {
 	EOS          tokenIDs        `json:"eos_token_id"`
 	LocalExperts *int            `json:"num_local_experts"`
 	Experts      *int            `json:"num_experts"`
+	Routed       *int            `json:"n_routed_experts"`
+	Vision       json.RawMessage `json:"vision_config"`
+	TwoParts     *bool           `json:"is_encoder_decoder"`
 	Quantization json.RawMessage `json:"quantization_config"`
 }
 
-// ropeScaling is rope_scaling, or rope_parameters of newer files.
-type ropeScaling struct {
-	RopeType *string  `json:"rope_type"`
-	OldType  *string  `json:"type"`
-	Factor   *float64 `json:"factor"`
-	Low      *float64 `json:"low_freq_factor"`
-	High     *float64 `json:"high_freq_factor"`
-	Original *float64 `json:"original_max_position_embeddings"`
-	Theta    *float64 `json:"rope_theta"`
-}
-
-// window tells null, which is none, from an absent key, for which Mistral has a default.
-type window struct {
+// optional tells null, which is none, from an absent key, for which an architecture may have a default.
+type optional[T any] struct {
 	there bool
-	size  *int
+	value *T
 }
 
-func (w *window) UnmarshalJSON(b []byte) error {
-	w.there = true
-	return json.Unmarshal(b, &w.size)
+func (o *optional[T]) UnmarshalJSON(b []byte) error {
+	o.there = true
+	return json.Unmarshal(b, &o.value)
 }
+
+type (
+	window  = optional[int]
+	softcap = optional[float64]
+)
 
 // tokenIDs is a token id, a list of them, or null.
 type tokenIDs []int

@@ -75,7 +75,20 @@ func TestConfigRefuses(t *testing.T) {
 		{"hidden_act", []any{"hidden_act", "relu"}},
 		{"rms_norm_eps", []any{"rms_norm_eps", -1}},
 		{"rope_theta", []any{"rope_theta", 0}},
-		{"rope_scaling.rope_type", []any{"rope_scaling", map[string]any{"rope_type": "yarn", "factor": 4}}},
+		{"rope_scaling.rope_type", []any{"rope_scaling", map[string]any{"rope_type": "dynamic", "factor": 4}}},
+		{"rope_scaling.factor", []any{"rope_scaling", map[string]any{"rope_type": "yarn"}}},
+		{"rope_scaling.beta_fast", []any{"rope_scaling", map[string]any{"rope_type": "yarn", "factor": 4, "beta_fast": 1}}},
+		{"rope_scaling.mscale", []any{"rope_scaling", map[string]any{"rope_type": "yarn", "factor": 4, "mscale": -1}}},
+		{"original_max_position_embeddings", []any{"model_type", "phi3", "rope_scaling", map[string]any{"type": "longrope"}}},
+		{"short_factor", []any{"model_type", "phi3", "original_max_position_embeddings", 64, "rope_scaling", map[string]any{"type": "longrope", "short_factor": []int{1}}}},
+		{"short_factor", []any{"model_type", "phi3", "original_max_position_embeddings", 64, "rope_scaling", map[string]any{"type": "su", "short_factor": []int{1, 1, 1, 0}}}},
+		{"types of layers", []any{"rope_parameters", map[string]any{"full_attention": map[string]any{"rope_theta": 1e6}, "sliding_attention": map[string]any{}}}},
+		{"partial_rotary_factor", []any{"rope_parameters", map[string]any{"partial_rotary_factor": 0.75}}},
+		{"hidden_activation", []any{"model_type", "gemma2", "hidden_activation", "relu"}},
+		{"query_pre_attn_scalar", []any{"model_type", "gemma2", "query_pre_attn_scalar", 0}},
+		{"final_logit_softcapping", []any{"model_type", "gemma2", "final_logit_softcapping", -30}},
+		{"use_bidirectional_attention", []any{"model_type", "gemma2", "use_bidirectional_attention", true}},
+		{"sliding_window", []any{"model_type", "gemma2", "sliding_window", 0}},
 		{"rope_scaling.factor", []any{"rope_scaling", map[string]any{"type": "linear"}}},
 		{"rope_scaling.factor", []any{"rope_scaling", map[string]any{"type": "linear", "factor": 0}}},
 		{"rope_scaling.low_freq_factor", []any{"rope_scaling", map[string]any{"rope_type": "llama3", "factor": 8}}},
@@ -122,6 +135,33 @@ func TestConfigTokens(t *testing.T) {
 		if err != nil || !slices.Equal(c.EOS, want) {
 			t.Errorf("%s: %+v, %v", eos, c, err)
 		}
+	}
+}
+
+// TestRefusalsSayWhy: what shoal does not train is called by its name, with the reason and what there is instead.
+func TestRefusalsSayWhy(t *testing.T) {
+	for _, tc := range []struct {
+		why string
+		kv  []any
+	}{
+		{`"mixtral" is a mixture of 8 experts`, []any{"model_type", "mixtral", "num_local_experts", 8}},
+		{`"qwen3_moe" is a mixture of experts`, []any{"model_type", "qwen3_moe"}},
+		{`"qwen2_moe" is a mixture of 60 experts`, []any{"model_type", "qwen2_moe", "num_experts", 60}},
+		{`"deepseek_v3" is a mixture of 256 experts`, []any{"model_type", "deepseek_v3", "n_routed_experts", 256}},
+		{`"phimoe" is a mixture of experts`, []any{"model_type", "phimoe"}},
+		{`"llama" is a mixture of 4 experts`, []any{"num_experts", 4}},
+		{`"qwen2_vl" reads images`, []any{"model_type", "qwen2_vl", "vision_config", map[string]any{}}},
+		{`"t5" has an encoder`, []any{"model_type", "t5", "is_encoder_decoder", true}},
+		{`"mamba" is not an architecture`, []any{"model_type", "mamba"}},
+		{"quantization_config", []any{"quantization_config", map[string]any{"quant_method": "gptq"}}},
+	} {
+		_, err := ParseConfig(with(t, tc.kv...))
+		if err == nil || !strings.Contains(err.Error(), tc.why) || tc.why != "quantization_config" && !strings.Contains(err.Error(), known) {
+			t.Errorf("%v: error %v, want %q and the list", tc.kv, err, tc.why)
+		}
+	}
+	if _, err := ParseConfig(with(t, "num_experts", 1, "vision_config", nil, "is_encoder_decoder", false)); err != nil {
+		t.Errorf("keys that say nothing: %v", err)
 	}
 }
 

@@ -21,7 +21,7 @@ type gpt2Block struct {
 }
 
 func (g *gpt2) embed(c *Ctx) autograd.Var {
-	return c.Add(c.Gather(g.tokens, c.IDs), c.Gather(g.positions, c.Positions))
+	return c.Add(c.embedTokens(g.tokens), c.Gather(g.positions, c.Positions))
 }
 
 func (g *gpt2) final(c *Ctx, x autograd.Var) autograd.Var {
@@ -53,7 +53,7 @@ func buildGPT2(b *builder) {
 	for i := range f.Layers {
 		b.unit = 1 + i
 		path := fmt.Sprintf("transformer.h.%d.", i)
-		blk := &gpt2Block{attention: attention{i, f.Heads, f.Heads, f.HeadDim, 0}, eps: f.Eps}
+		blk := &gpt2Block{attention: newAttention(f, i), eps: f.Eps}
 		blk.attnNormW, blk.attnNormB = b.norm(path+"ln_1.weight", f.Hidden), b.norm(path+"ln_1.bias", f.Hidden)
 		blk.qkv = b.linear(path+"attn.c_attn", f.Hidden, 3*f.Hidden, true)
 		blk.o = b.linear(path+"attn.c_proj", f.Hidden, f.Hidden, true)

@@ -10,34 +10,23 @@ import (
 )
 
 // Open reads config.json and the headers of the weight files, and checks that they fit. Close it after the last Read.
-func Open(files Files) (*Model, error) {
-	cfg, err := ReadConfig(files)
-	if err != nil {
-		return nil, err
-	}
-	set, err := safetensors.OpenSet(files)
-	if err != nil {
-		return nil, err
-	}
-	m, err := build(cfg, set)
-	if err != nil {
-		set.Close()
-		return nil, err
-	}
-	return m, nil
-}
+func Open(files Files) (*Model, error) { return OpenWith(files, Surgery{}) }
 
 // Close closes the weight files.
 func (m *Model) Close() error { return m.set.Close() }
 
 // Read fills dst with p's values as float32.
 func (m *Model) Read(p *autograd.Param, dst []float32) error {
+	if pool := m.pools[p]; pool != nil {
+		return m.readPooled(p, pool, dst)
+	}
 	return m.set.ReadF32(m.stored[p], dst)
 }
 
-// Stored says under which name and with which element type p stands in the files.
+// Stored says under which name and with which element type p stands in the files; its shape is the model's.
 func (m *Model) Stored(p *autograd.Param) safetensors.Tensor {
 	t, _ := m.set.Tensor(m.stored[p])
+	t.Shape = p.Shape
 	return t
 }
 
@@ -47,22 +36,30 @@ type builder struct {
 	unit  int
 	strip string // prefix that the names in the files lack
 	used  map[string]bool
+	pool  *pooling // of the weights that are named next, nil: none
 	err   error
 }
 
 // architectures by config.json's model_type.
 func architectures(modelType string) func(*builder) {
 	switch modelType {
-	case "llama", "mistral", "qwen2":
+	case "llama", "mistral", "qwen2", "qwen3":
 		return buildLlama
+	case "gemma2":
+		return buildGemma2
+	case "phi3":
+		return buildPhi3
 	case "gpt2":
 		return buildGPT2
 	}
 	return nil
 }
 
-func build(cfg *Config, set *safetensors.Set) (*Model, error) {
-	m := &Model{Config: cfg, set: set, stored: map[*autograd.Param]string{}}
+func build(cfg *Config, set *safetensors.Set, s Surgery) (*Model, error) {
+	m := &Model{Config: cfg, set: set, stored: map[*autograd.Param]string{}, pools: map[*autograd.Param]*pooling{}, group: 1}
+	if s.KVHeads != 0 {
+		m.group, cfg.KVHeads = cfg.KVHeads/s.KVHeads, s.KVHeads
+	}
 	if cfg.Tied {
 		m.tied = cfg.Layers + 2
 	}
@@ -86,12 +83,18 @@ func (b *builder) param(name string, kind autograd.Kind, shape ...int) *autograd
 	}
 	stored := strings.TrimPrefix(name, b.strip)
 	t, ok := b.m.set.Tensor(stored)
+	want := shape
+	if b.pool != nil {
+		want = slices.Clone(shape)
+		want[0] = b.pool.stored(shape[0])
+		b.m.pools[p] = b.pool
+	}
 	switch {
 	case b.err != nil:
 	case !ok:
 		b.err = fmt.Errorf("the weight files hold no %s, which a %s of %d layers has", stored, b.m.Config.Type, b.m.Config.Layers)
-	case !slices.Equal(t.Shape, shape):
-		b.err = fmt.Errorf("%s has shape %v, config.json asks for %v", stored, t.Shape, shape)
+	case !slices.Equal(t.Shape, want):
+		b.err = fmt.Errorf("%s has shape %v, config.json asks for %v", stored, t.Shape, want)
 	case t.DType != safetensors.F32 && t.DType != safetensors.BF16 && t.DType != safetensors.F16 && t.DType != safetensors.F64:
 		b.err = fmt.Errorf("%s has type %.20q; shoal reads F32, BF16 and F16 weights", stored, t.DType)
 	}

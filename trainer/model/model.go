@@ -16,6 +16,7 @@ package model
 import (
 	"context"
 	"fmt"
+	"math"
 
 	"github.com/seed-7b27c88a/shoal/kernels"
 	"github.com/seed-7b27c88a/shoal/shard/safetensors"
@@ -47,7 +48,10 @@ type Ctx struct {
 	Over       Overlay // nil: the base alone
 	Cache      Cache   // nil: attention sees this pass alone
 	Train      bool    // dropout acts
+	Noise      Noise   // on the embedding, where Train
 	Checkpoint bool    // blocks keep their inputs alone and run again in the backward pass
+
+	Shared autograd.Var // what the overlay made in Embed for its other hooks
 
 	Batch
 	laidOut laidOut // where Feed puts the batch together
@@ -64,6 +68,8 @@ type Model struct {
 	head   *autograd.Param // (V, C)
 	tied   int             // unit of the shared token table, 0: not shared
 	stored map[*autograd.Param]string
+	pools  map[*autograd.Param]*pooling // weights with heads that become fewer
+	group  int                          // heads that become one; 1: none
 	set    *safetensors.Set
 }
 
@@ -87,7 +93,7 @@ func (m *Model) with(unit int) []int {
 
 // Hidden runs the model up to its head: h (N, C), normalised. It means nothing when the tape has an error.
 func (m *Model) Hidden(c *Ctx) autograd.Var {
-	x := c.Unit(autograd.Var{}, m.with(0), func(autograd.Var) autograd.Var { return c.embedded(m.embed(c)) })
+	x := c.Unit(autograd.Var{}, m.with(0), func(autograd.Var) autograd.Var { return m.embed(c) })
 	for i, b := range m.Blocks {
 		f := func(x autograd.Var) autograd.Var { return b.Forward(c, x) }
 		if c.Checkpoint {
@@ -115,20 +121,23 @@ func (m *Model) Score(ctx context.Context, c *Ctx, h autograd.Var, coef kernels.
 	defer c.W.Release(m.head.Unit, !coef.None())
 	n := h.T.Rows
 	s := Scores{LogP: c.Alloc(n, 1)}
-	o := kernels.Head{H: h.T, W: c.W.Value(m.head), Target: c.Target, LogP: s.LogP, Coef: coef}
+	o := kernels.Head{H: h.T, W: c.W.Value(m.head), Target: c.Target, LogP: s.LogP, Coef: coef, Softcap: m.Config.LogitCap}
 	if coef.None() {
 		s.Best = c.Ints(n, 1)
 		o.Best = s.Best
 	} else {
 		s.DH = c.Alloc(n, h.T.Cols)
 		o.DH = s.DH
-		o.DW, _ = c.W.Grad(m.head)
+		var mode kernels.Mode
+		o.DW, mode = c.GradOf(m.head)
+		o.SetW = mode == kernels.Set
 	}
 	c.S.Head(o)
 	return s
 }
 
-// Logits is the head's output on the last rows tokens of h: (rows, V).
+// Logits is the head's output on the last rows tokens of h: (rows, V). A model that bounds its logits has them bounded by
+// Cap, which is left to the host: those of a few tokens are all that anybody reads.
 func (m *Model) Logits(ctx context.Context, c *Ctx, h autograd.Var, rows int) kernels.Tensor {
 	if !m.hold(ctx, c) {
 		return kernels.Tensor{}
@@ -138,6 +147,17 @@ func (m *Model) Logits(ctx context.Context, c *Ctx, h autograd.Var, rows int) ke
 	y := c.Alloc(rows, w.Rows)
 	c.S.MatMul(y, h.T.SliceRows(h.T.Rows-rows, h.T.Rows), w, kernels.MatMul{TB: true})
 	return y
+}
+
+// Cap bounds logits as the model does, in place.
+func (m *Model) Cap(logits []float32) {
+	if m.Config.LogitCap == 0 {
+		return
+	}
+	bound := float64(m.Config.LogitCap)
+	for i, x := range logits {
+		logits[i] = float32(bound * math.Tanh(float64(x)/bound))
+	}
 }
 
 // hold acquires the head's weights; false: the pass has failed, now or before.

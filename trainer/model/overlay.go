@@ -26,9 +26,29 @@ type BranchOverlay interface {
 	Branch(c *Ctx, layer int, b Branch, h autograd.Var) autograd.Var
 }
 
-// EmbedOverlay changes the residual stream that goes into the first block.
+// EmbedOverlay changes the rows of the token table that go into the model, x (N, C), before positions are added to them.
+// What it makes for the blocks it leaves in c.Shared.
 type EmbedOverlay interface {
 	Embed(c *Ctx, x autograd.Var) autograd.Var
+}
+
+// BeforeOverlay puts something before each text, so that the text's positions start later. Some of these positions may
+// be rows of the residual stream, with Embed to fill them: Batch.Virtual says where they are.
+type BeforeOverlay interface {
+	Before() (positions, rows int)
+}
+
+// PrefixOverlay puts keys and values (P, KVHeads·HeadDim) before those of a layer, for every text. Keys are not rotated.
+type PrefixOverlay interface {
+	Prefix(c *Ctx, layer int) (k, v autograd.Var)
+}
+
+// Before is what an overlay, or none, puts before each text: positions, and how many of them are rows.
+func Before(o Overlay) (positions, rows int) {
+	if b, ok := o.(BeforeOverlay); ok {
+		return b.Before()
+	}
+	return 0, 0
 }
 
 // branch is h as the pass's overlay has it.
@@ -39,8 +59,9 @@ func (c *Ctx) branch(layer int, b Branch, h autograd.Var) autograd.Var {
 	return h
 }
 
-// embedded is x as the pass's overlay has it.
-func (c *Ctx) embedded(x autograd.Var) autograd.Var {
+// embedTokens looks up the pass's tokens, as its overlay has them.
+func (c *Ctx) embedTokens(table *autograd.Param) autograd.Var {
+	x := c.noisy(c.Gather(table, c.IDs))
 	if o, ok := c.Over.(EmbedOverlay); ok {
 		return o.Embed(c, x)
 	}

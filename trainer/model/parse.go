@@ -1,6 +1,11 @@
 package model
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+)
 
 // parser fills a Config; the first error sticks.
 type parser struct {
@@ -15,21 +20,45 @@ func (p *parser) fail(format string, args ...any) {
 	}
 }
 
+// known lists the architectures, for messages.
+const known = "llama, mistral, qwen2, qwen3, gemma2, phi3, gpt2"
+
 // refuse names what shoal cannot compute.
 func (p *parser) refuse() {
 	r := p.raw
+	experts := max(*or(r.LocalExperts, 0), *or(r.Experts, 0), *or(r.Routed, 0))
 	switch {
+	case experts > 1:
+		p.fail("num_experts: %.40q is a mixture of %d experts; shoal trains dense models (%s)", r.ModelType, experts, known)
+	case mixture(r.ModelType):
+		p.fail("model_type: %.40q is a mixture of experts; shoal trains dense models (%s)", r.ModelType, known)
+	case given(r.Vision):
+		p.fail("vision_config: %.40q reads images; shoal trains models of text alone (%s)", r.ModelType, known)
+	case r.TwoParts != nil && *r.TwoParts:
+		p.fail("is_encoder_decoder: %.40q has an encoder; shoal trains decoders alone (%s)", r.ModelType, known)
 	case architectures(r.ModelType) == nil:
-		p.fail("model_type: %.40q is not an architecture that shoal knows (llama, mistral, qwen2, gpt2)", r.ModelType)
-	case r.LocalExperts != nil || r.Experts != nil:
-		p.fail("num_experts: mixtures of experts are not supported")
-	case len(r.Quantization) > 0 && string(r.Quantization) != "null":
+		p.fail("model_type: %.40q is not an architecture that shoal knows (%s)", r.ModelType, known)
+	case given(r.Quantization):
 		p.fail("quantization_config: quantized files are not supported; take the original weights")
 	case r.PartialRope != nil && *r.PartialRope != 1:
 		p.fail("partial_rotary_factor: %v is not supported", *r.PartialRope)
+	case r.Bidirectional != nil && *r.Bidirectional:
+		p.fail("use_bidirectional_attention: true is not supported")
 	}
 }
 
+// mixture knows mixtures of experts by name, for configs that do not count the experts.
+func mixture(modelType string) bool {
+	switch modelType {
+	case "mixtral", "deepseek_v2", "deepseek_v3", "dbrx", "jamba", "gpt_oss", "arctic", "jetmoe", "llama4", "minimax":
+		return true
+	}
+	return strings.HasSuffix(modelType, "moe")
+}
+
+func given(b []byte) bool { return len(b) > 0 && string(b) != "null" }
+
+// llama reads the configs of Llama's relatives: all but GPT-2's.
 func (p *parser) llama() {
 	r, c := p.raw, p.c
 	c.Hidden = p.size("hidden_size", r.Hidden, maxWidth)
@@ -39,26 +68,71 @@ func (p *parser) llama() {
 	c.Vocab = p.size("vocab_size", r.Vocab, maxVocab)
 	c.MaxPos = p.size("max_position_embeddings", or(r.MaxPos, 2048), maxPositions)
 	c.Eps = p.eps("rms_norm_eps", r.RMSEps, 1e-6)
-	c.Tied = r.Tied != nil && *r.Tied
+	c.Tied = *or(r.Tied, c.Type == "gemma2")
 	c.KVHeads = p.size("num_key_value_heads", or(r.KVHeads, c.Heads), maxWidth)
-	if act := *or(r.Act, "silu"); act != "silu" && act != "swish" {
-		p.fail("hidden_act: %.40q is not supported, only silu", act)
-	}
+	p.activation()
 	if p.err != nil {
 		return
 	}
-	if r.HeadDim == nil && c.Hidden%c.Heads != 0 {
-		p.fail("num_attention_heads: %d does not divide hidden_size %d", c.Heads, c.Hidden)
-	}
-	c.HeadDim = p.size("head_dim", or(r.HeadDim, c.Hidden/c.Heads), maxWidth)
+	p.headDim()
 	if c.HeadDim%2 != 0 || c.HeadDim*c.Heads > maxWidth {
 		p.fail("head_dim: %d of %d heads is not supported", c.HeadDim, c.Heads)
 	}
 	if c.Heads%c.KVHeads != 0 {
 		p.fail("num_key_value_heads: %d does not divide num_attention_heads %d", c.KVHeads, c.Heads)
 	}
+	c.Scale = float32(1 / math.Sqrt(float64(c.HeadDim)))
+	if c.Type == "gemma2" {
+		p.gemma2()
+	}
 	p.rope()
 	p.windows()
+}
+
+// activation refuses what the architecture's gate does not compute. Gemma's files say gelu and mean its tanh form.
+func (p *parser) activation() {
+	key, act, want := "hidden_act", *or(p.raw.Act, "silu"), []string{"silu", "swish"}
+	if p.c.Type == "gemma2" {
+		key, act, want = "hidden_activation", *or(p.raw.Act2, "gelu_pytorch_tanh"), []string{"gelu_pytorch_tanh", "gelu_new"}
+	}
+	if !slices.Contains(want, act) {
+		p.fail("%s: %.40q is not supported, only %s", key, act, want[0])
+	}
+}
+
+// headDim takes the width of a head, which most models derive and some state.
+func (p *parser) headDim() {
+	r, c := p.raw, p.c
+	derived := c.Hidden / c.Heads
+	switch c.Type { // transformers' defaults
+	case "qwen3":
+		derived = 128
+	case "gemma2":
+		derived = 256
+	default:
+		if r.HeadDim == nil && c.Hidden%c.Heads != 0 {
+			p.fail("num_attention_heads: %d does not divide hidden_size %d", c.Heads, c.Hidden)
+		}
+	}
+	c.HeadDim = p.size("head_dim", or(r.HeadDim, derived), maxWidth)
+}
+
+// gemma2 takes the scale and the bounds that Gemma 2 alone has.
+func (p *parser) gemma2() {
+	r, c := p.raw, p.c
+	c.Scale = float32(1 / math.Sqrt(p.positive("query_pre_attn_scalar", or(r.QueryScalar, 256))))
+	c.AttnCap = p.softcap("attn_logit_softcapping", r.AttnCap, 50)
+	c.LogitCap = p.softcap("final_logit_softcapping", r.LogitCap, 30)
+}
+
+func (p *parser) softcap(key string, v softcap, otherwise float64) float32 {
+	switch {
+	case !v.there:
+		return float32(otherwise)
+	case v.value == nil:
+		return 0
+	}
+	return float32(p.positive(key, v.value))
 }
 
 func (p *parser) gpt2() {
@@ -90,93 +164,7 @@ func (p *parser) gpt2() {
 		return
 	}
 	c.KVHeads, c.HeadDim, c.Windows = c.Heads, c.Hidden/c.Heads, make([]int, c.Layers)
-}
-
-// rope takes rope_theta and the scaling from where the file has them.
-func (p *parser) rope() {
-	s, theta := p.raw.Scaling, p.raw.Theta
-	if n := p.raw.RopeParams; n != nil {
-		s = n
-		if n.Theta != nil {
-			theta = n.Theta
-		}
-	}
-	base := *or(theta, 10000)
-	if !(base > 0 && base < 1e30) {
-		p.fail("rope_theta: %v is not a positive number", base)
-	}
-	p.check(s)
-	if p.err == nil {
-		p.c.Freq = ropeFreqs(p.c.HeadDim, base, s)
-	}
-}
-
-// check completes a scaling, or names what it lacks.
-func (p *parser) check(s *ropeScaling) {
-	switch s.kind() {
-	case "", "default":
-	case "linear":
-		p.positive("rope_scaling.factor", s.Factor)
-	case "llama3":
-		p.positive("rope_scaling.factor", s.Factor)
-		p.positive("rope_scaling.low_freq_factor", s.Low)
-		p.positive("rope_scaling.high_freq_factor", s.High)
-		p.positive("rope_scaling.original_max_position_embeddings", s.Original)
-		if p.err == nil && *s.High <= *s.Low {
-			p.fail("rope_scaling.high_freq_factor: %v is not above low_freq_factor %v", *s.High, *s.Low)
-		}
-	default:
-		p.fail("rope_scaling.rope_type: %.40q is not supported (default, linear, llama3)", s.kind())
-	}
-}
-
-func (s *ropeScaling) kind() string {
-	switch {
-	case s == nil:
-		return ""
-	case s.RopeType != nil:
-		return *s.RopeType
-	case s.OldType != nil:
-		return *s.OldType
-	}
-	return ""
-}
-
-// windows says which layers see a sliding window: all of Mistral's, some of Qwen2's, or what layer_types says.
-func (p *parser) windows() {
-	r, c := p.raw, p.c
-	c.Windows = make([]int, max(c.Layers, 0))
-	size := r.Window.size
-	switch {
-	case c.Type == "llama", c.Type == "qwen2" && (r.UseWindow == nil || !*r.UseWindow):
-		return
-	case c.Type == "mistral" && !r.Window.there:
-		size = new(4096) // transformers' default
-	}
-	if size == nil || p.err != nil {
-		return
-	}
-	w := p.size("sliding_window", size, maxPositions)
-	if r.LayerTypes != nil && len(*r.LayerTypes) != c.Layers {
-		p.fail("layer_types: %d of them for %d layers", len(*r.LayerTypes), c.Layers)
-		return
-	}
-	first := 0
-	if c.Type == "qwen2" {
-		first = *or(r.MaxWindow, 28) // transformers' default
-	}
-	for i := range c.Windows {
-		slides := i >= first
-		if r.LayerTypes != nil {
-			kind := (*r.LayerTypes)[i]
-			if slides = kind == "sliding_attention"; !slides && kind != "full_attention" {
-				p.fail("layer_types: %.40q is not supported", kind)
-			}
-		}
-		if slides {
-			c.Windows[i] = w
-		}
-	}
+	c.Scale = float32(1 / math.Sqrt(float64(c.HeadDim)))
 }
 
 // size takes a required number in [1, limit].
@@ -200,10 +188,12 @@ func (p *parser) eps(key string, v *float64, otherwise float64) float32 {
 	return float32(e)
 }
 
-func (p *parser) positive(key string, v *float64) {
-	if v == nil || !(*v > 0 && *v < 1e30) {
+func (p *parser) positive(key string, v *float64) float64 {
+	if v == nil || !(*v > 1e-30 && *v < 1e30) {
 		p.fail("%s: missing or not a positive number", key)
+		return 1
 	}
+	return *v
 }
 
 func or[T any](v *T, otherwise T) *T {

@@ -18,10 +18,20 @@ var companions = [...]string{ConfigFile, generationFile, "tokenizer.json", "toke
 const maxCompanion = 256 << 20
 
 // Save writes a model directory: the weights as value gives them, under the names and in the types that they came in,
-// in one file, and the companions from where the model came from. value's slice is used before the next call.
+// in one file, and the companions from where the model came from; config.json says what surgery has changed. value's
+// slice is used before the next call.
 func (m *Model) Save(dir string, from Files, value func(*autograd.Param) ([]float32, error)) error {
 	for _, name := range companions {
 		if err := copyFile(filepath.Join(dir, name), from, name); err != nil {
+			return err
+		}
+	}
+	if m.Changed() {
+		text, err := m.changedConfig(from)
+		if err != nil {
+			return err
+		}
+		if err := writeText(filepath.Join(dir, ConfigFile), text); err != nil {
 			return err
 		}
 	}
@@ -58,6 +68,10 @@ func copyFile(path string, from Files, name string) error {
 	if err != nil {
 		return err
 	}
+	return writeText(path, text)
+}
+
+func writeText(path string, text []byte) error {
 	return WriteFile(path, func(w io.Writer) error {
 		_, err := w.Write(text)
 		return err

@@ -1,7 +1,9 @@
 package peft
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -18,97 +20,96 @@ const (
 	WeightsFile = "adapter_model.safetensors"
 )
 
-// Bounds on adapter_config.json.
-const (
-	maxConfigBytes = 1 << 20
-	maxTargets     = 1 << 12
-)
-
-// fileConfig is adapter_config.json: what stock PEFT needs to load a LoRA.
-type fileConfig struct {
-	AlphaPattern  map[string]float64 `json:"alpha_pattern"`
-	AutoMapping   any                `json:"auto_mapping"`
-	Base          string             `json:"base_model_name_or_path"`
-	Bias          string             `json:"bias"`
-	FanInFanOut   bool               `json:"fan_in_fan_out"`
-	Inference     bool               `json:"inference_mode"`
-	Init          any                `json:"init_lora_weights"`
-	LayersPattern any                `json:"layers_pattern"`
-	Layers        any                `json:"layers_to_transform"`
-	Alpha         *float64           `json:"lora_alpha"`
-	Dropout       float64            `json:"lora_dropout"`
-	ModulesToSave []string           `json:"modules_to_save"`
-	Type          string             `json:"peft_type"`
-	R             *int               `json:"r"`
-	RankPattern   map[string]int     `json:"rank_pattern"`
-	Revision      any                `json:"revision"`
-	Targets       targets            `json:"target_modules"`
-	Task          string             `json:"task_type"`
-	DoRA          bool               `json:"use_dora"`
-	RSLoRA        bool               `json:"use_rslora"`
-}
-
-// targets is a list of names, or PEFT's word for all of them.
-type targets []string
-
-const allLinear = "all-linear"
-
-func (t *targets) UnmarshalJSON(b []byte) error {
-	var word string
-	if json.Unmarshal(b, &word) == nil {
-		*t = targets{word}
-		return nil
-	}
-	return json.Unmarshal(b, (*[]string)(t))
-}
+// maxConfigBytes bounds adapter_config.json.
+const maxConfigBytes = 1 << 20
 
 // Open reads an adapter for m from a PEFT directory. Close it after the last Read.
-func Open(m *model.Model, files model.Files, seed uint64) (*LoRA, error) {
+func Open(m *model.Model, files model.Files, seed uint64) (Adapter, error) {
 	cfg, err := ReadConfig(files)
 	if err != nil {
 		return nil, err
 	}
-	l, err := New(m, cfg, seed)
+	a, err := build(m, cfg, seed)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", ConfigFile, err)
 	}
-	if l.stored, err = safetensors.OpenFile(files, WeightsFile); err != nil {
+	b := a.common()
+	if b.stored, err = safetensors.OpenFile(files, WeightsFile); err != nil {
 		return nil, err
 	}
-	if err := l.fits(); err != nil {
-		l.stored.Close()
-		return nil, fmt.Errorf("%s: %w", WeightsFile, err)
+	err = b.fits()
+	if o, ok := a.(interface{ opened() error }); ok && err == nil {
+		err = o.opened()
 	}
-	return l, nil
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", WeightsFile, err), b.stored.Close())
+	}
+	return a, nil
 }
 
-// Close closes the files that Open opened.
-func (l *LoRA) Close() error {
-	if l.stored == nil {
-		return nil
-	}
-	return l.stored.Close()
-}
-
-// fits holds the stored tensors against the layers: each one there, with its shape, and none besides.
-func (l *LoRA) fits() error {
+// fits holds the stored tensors against those that the adapter has: each one there, with its shape, and none besides.
+func (b *base) fits() error {
 	known := map[string]bool{}
-	for _, p := range l.Params {
-		known[p.Name] = true
-		t, ok := l.stored.Tensor(p.Name)
+	for _, want := range b.tensors {
+		known[want.name] = true
+		t, ok := b.stored.Tensor(want.name)
 		if !ok {
-			return fmt.Errorf("holds no %s", p.Name)
+			return fmt.Errorf("holds no %s", want.name)
 		}
-		if !slices.Equal(t.Shape, p.Shape) {
-			return fmt.Errorf("%s has shape %v, the base model asks for %v", p.Name, t.Shape, p.Shape)
+		if !slices.Equal(t.Shape, want.shape) {
+			return fmt.Errorf("%s has shape %v, the base model asks for %v", want.name, t.Shape, want.shape)
 		}
 	}
-	for _, name := range l.stored.Names() {
+	for _, name := range b.stored.Names() {
 		if !known[name] {
 			return fmt.Errorf("%.120q belongs to no layer that %s names", name, ConfigFile)
 		}
 	}
+	return b.checkShared()
+}
+
+// checkShared refuses different values for the two ends of a model that shares its token table between them: stock PEFT
+// would have two tables then.
+func (b *base) checkShared() error {
+	for _, p := range b.saved {
+		if !p.Tied {
+			continue
+		}
+		same, err := sameBytes(b.stored, prefixOfNames+p.Name, prefixOfNames+headModule+".weight")
+		if err != nil {
+			return err
+		}
+		if !same {
+			return fmt.Errorf("%s and %s.weight differ, but the base model has one table for both", p.Name, headModule)
+		}
+	}
 	return nil
+}
+
+func sameBytes(set *safetensors.Set, one, other string) (bool, error) {
+	a, ta, err := set.Raw(one)
+	if err != nil {
+		return false, err
+	}
+	b, tb, err := set.Raw(other)
+	if err != nil || ta.DType != tb.DType || a.Size() != b.Size() {
+		return false, err
+	}
+	const piece = 1 << 16
+	x, y := make([]byte, piece), make([]byte, piece)
+	for off := int64(0); off < a.Size(); off += piece {
+		n := int(min(piece, a.Size()-off))
+		if _, err := a.ReadAt(x[:n], off); err != nil && err != io.EOF {
+			return false, err
+		}
+		if _, err := b.ReadAt(y[:n], off); err != nil && err != io.EOF {
+			return false, err
+		}
+		if !bytes.Equal(x[:n], y[:n]) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // ReadConfig reads and checks adapter_config.json.
@@ -134,44 +135,9 @@ func ReadConfig(files model.Files) (Config, error) {
 	return c, nil
 }
 
-// ParseConfig checks the text of an adapter_config.json and refuses by name what shoal cannot compute.
-func ParseConfig(text []byte) (Config, error) {
-	var f fileConfig
-	if err := json.Unmarshal(text, &f); err != nil {
-		return Config{}, err
-	}
-	switch {
-	case f.Type != "LORA":
-		return Config{}, fmt.Errorf("peft_type: %.40q is not supported, only LORA", f.Type)
-	case f.DoRA:
-		return Config{}, fmt.Errorf("use_dora: true is not supported")
-	case f.Bias != "" && f.Bias != "none":
-		return Config{}, fmt.Errorf("bias: %.40q is not supported, only none", f.Bias)
-	case len(f.ModulesToSave) > 0:
-		return Config{}, fmt.Errorf("modules_to_save: %.80q is not supported", f.ModulesToSave)
-	case len(f.RankPattern) > 0 || len(f.AlphaPattern) > 0:
-		return Config{}, fmt.Errorf("rank_pattern, alpha_pattern: not supported")
-	case len(f.Targets) > maxTargets:
-		return Config{}, fmt.Errorf("target_modules: %d of them, limit %d", len(f.Targets), maxTargets)
-	case f.Layers != nil:
-		return Config{}, fmt.Errorf("layers_to_transform: not supported")
-	}
-	c := Config{R: 8, Alpha: 8, Dropout: f.Dropout, RSLoRA: f.RSLoRA, Targets: f.Targets} // PEFT's own defaults
-	if f.R != nil {
-		c.R = *f.R
-	}
-	if f.Alpha != nil {
-		c.Alpha = *f.Alpha
-	}
-	if slices.Equal(c.Targets, []string{allLinear}) {
-		c.Targets, c.All = nil, true
-	}
-	return c, nil
-}
-
 // Save writes a PEFT directory with the given values. base is the name of the base model, for whoever loads it.
-func (l *LoRA) Save(dir, base string, value func(*autograd.Param) []float32) error {
-	text, err := json.MarshalIndent(l.fileConfig(base), "", "  ")
+func (b *base) Save(dir, base string, value func(*autograd.Param) []float32) error {
+	text, err := json.MarshalIndent(b.describe(base), "", "  ")
 	if err != nil {
 		return err
 	}
@@ -182,34 +148,22 @@ func (l *LoRA) Save(dir, base string, value func(*autograd.Param) []float32) err
 	if err != nil {
 		return err
 	}
-	return model.WriteFile(filepath.Join(dir, WeightsFile), func(w io.Writer) error { return l.writeTensors(w, value) })
+	return model.WriteFile(filepath.Join(dir, WeightsFile), func(w io.Writer) error { return b.writeTensors(w, value) })
 }
 
-func (l *LoRA) writeTensors(w io.Writer, value func(*autograd.Param) []float32) error {
-	ts := make([]safetensors.Tensor, len(l.Params))
-	for i, p := range l.Params {
-		ts[i] = safetensors.Tensor{Name: p.Name, DType: safetensors.F32, Shape: p.Shape}
+func (b *base) writeTensors(w io.Writer, value func(*autograd.Param) []float32) error {
+	ts := make([]safetensors.Tensor, len(b.tensors))
+	for i, t := range b.tensors {
+		ts[i] = safetensors.Tensor{Name: t.name, DType: safetensors.F32, Shape: t.shape}
 	}
 	out, err := safetensors.NewWriter(w, ts, nil)
 	if err != nil {
 		return err
 	}
-	for _, p := range l.Params {
-		if err := out.WriteF32(p.Name, value(p)); err != nil {
+	for _, t := range b.tensors {
+		if err := out.WriteF32(t.name, t.pack(value)); err != nil {
 			return err
 		}
 	}
 	return out.Close()
-}
-
-func (l *LoRA) fileConfig(base string) fileConfig {
-	f := fileConfig{AlphaPattern: map[string]float64{}, RankPattern: map[string]int{}, Base: base, Bias: "none", Inference: true,
-		Init: true, Alpha: &l.Alpha, Dropout: l.Dropout, Type: "LORA", R: &l.R, Targets: l.Targets, Task: "CAUSAL_LM", RSLoRA: l.RSLoRA}
-	if l.All {
-		f.Targets = layerNames(l.model)
-	}
-	for lin := range l.pairs {
-		f.FanInFanOut = f.FanInFanOut || lin.InOut
-	}
-	return f
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/seed-7b27c88a/shoal/kernels"
 	"github.com/seed-7b27c88a/shoal/shard/safetensors"
 	"github.com/seed-7b27c88a/shoal/trainer/autograd"
 	"github.com/seed-7b27c88a/shoal/trainer/model"
@@ -27,17 +28,19 @@ func adapted(t *testing.T) (*model.Model, *peft.LoRA, *stage.Stage) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { m.Close(); l.Close() })
-	return m, l, onCPU(t, m, l)
+	return m, l.(*peft.LoRA), onCPU(t, m, l)
 }
 
-func onCPU(t *testing.T, m *model.Model, l *peft.LoRA) *stage.Stage {
+func device(t *testing.T) kernels.Device { t.Helper(); return modeltest.Device(t) }
+
+func onCPU(t *testing.T, m *model.Model, a peft.Adapter) *stage.Stage {
 	t.Helper()
 	n := 0
-	for _, p := range l.Params {
+	for _, p := range a.Weights() {
 		p.Off = n
 		n += p.Len()
 	}
-	s, err := stage.New(modeltest.Device(t), m, l, l.Params, n)
+	s, err := stage.New(modeltest.Device(t), m, a, a.Weights(), n)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,14 +95,14 @@ func TestReferenceMerge(t *testing.T) {
 	m, l, s := adapted(t)
 	want := modeltest.File(t, filepath.Join(modeltest.Data(t, "reference", "lora"), "merged_f64.safetensors"))
 	for _, lin := range m.Linear {
-		if l.Of(lin) == nil {
+		if l.Of(lin.W) == nil {
 			continue
 		}
 		w := make([]float32, lin.W.Len())
 		if err := m.Read(lin.W, w); err != nil {
 			t.Fatal(err)
 		}
-		l.Merge(lin, w, func(p *autograd.Param) []float32 { return value(t, s, p) })
+		l.Merge(lin.W, w, func(p *autograd.Param) []float32 { return value(t, s, p) })
 		if d := relL2(w, modeltest.F64(t, want, lin.W.Name), 1); d > 1e-7 {
 			t.Errorf("merged %s differs by %.2g", lin.Path, d)
 		}

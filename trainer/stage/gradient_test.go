@@ -25,6 +25,9 @@ var shapes = map[string]tiny.Shape{
 	"qwen2":         {Type: "qwen2", KVHeads: 1},
 	"gpt2":          {Type: "gpt2", Tied: true},
 	"gpt2, untied":  {Type: "gpt2"},
+	"qwen3":         {Type: "qwen3", KVHeads: 2},
+	"gemma2":        {Type: "gemma2", Tied: true, KVHeads: 2, Window: 3},
+	"phi3":          {Type: "phi3", KVHeads: 2, Window: 4},
 	"odd widths":    {Hidden: 24, Heads: 3, Inner: 37, Layers: 1},
 	"one head wide": {Hidden: 16, Heads: 1, Layers: 3},
 }
@@ -111,7 +114,7 @@ func TestGradients(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := newStage(t, m, l, l.Params)
+			s := newStage(t, m, l, l.Weights())
 			scatter(t, s)
 			checkDirections(t, s)
 		})
@@ -183,7 +186,7 @@ func TestCheckpoint(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s = newStage(t, m, l, l.Params)
+		s = newStage(t, m, l, l.Weights())
 		scatter(t, s)
 		want = gradient(t, s)
 		s.Checkpoint = true

@@ -8,6 +8,7 @@
 package stage
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -22,7 +23,7 @@ import (
 // slab is how much device memory the arena of activations takes at a time.
 const slab = 4 << 20 // bytes
 
-// Adapter is an overlay with weights of its own.
+// Adapter is an overlay with weights of its own. Weights of the model may be among them, which it then has values of.
 type Adapter interface {
 	model.Overlay
 	Weights() []*autograd.Param
@@ -37,6 +38,8 @@ type Stage struct {
 	W, G  kernels.Tensor    // (1, Elems) weights and gradient of what is trained; the zero Tensor when nothing is
 
 	Checkpoint bool // blocks keep only their inputs for the backward pass: a third more work, far less memory
+
+	Noise model.Noise // on the embedding in training
 
 	Stream  *kernels.Stream
 	weights *autograd.Resident
@@ -73,7 +76,7 @@ func New(dev kernels.Device, m *model.Model, a Adapter, trained []*autograd.Para
 func (s *Stage) Close() {
 	// What is under way still writes to the memory. Its error is of no interest: nobody will read the result.
 	_ = s.Stream.Sync(context.Background())
-	s.arena.Free()
+	s.tape.Free()
 	kernels.Free(s.Stream.Device(), s.held...)
 	s.held, s.W, s.G = nil, kernels.Tensor{}, kernels.Tensor{}
 }
@@ -83,16 +86,23 @@ func (s *Stage) fill(a Adapter, elems int) error {
 	if err := s.place(elems); err != nil {
 		return err
 	}
-	if err := s.load(s.Model.Params, s.Model.Read); err != nil {
-		return err
-	}
+	base := s.Model.Params
 	if a != nil {
 		s.Over = a
 		if err := s.load(a.Weights(), a.Read); err != nil {
 			return err
 		}
+		base = without(base, a.Weights())
+	}
+	if err := s.load(base, s.Model.Read); err != nil {
+		return err
 	}
 	return s.Stream.Sync(context.Background())
+}
+
+// without is all but those that an adapter has its own values of.
+func without(all, own []*autograd.Param) []*autograd.Param {
+	return slices.DeleteFunc(slices.Clone(all), func(p *autograd.Param) bool { return slices.Contains(own, p) })
 }
 
 // place takes memory for what is trained.
@@ -115,14 +125,10 @@ func (s *Stage) place(elems int) (err error) {
 // load reads weights, and takes memory for those that are not trained.
 func (s *Stage) load(params []*autograd.Param, read func(*autograd.Param, []float32) error) error {
 	var buf []float32
+	if err := s.freeze(params); err != nil {
+		return err
+	}
 	for _, p := range params {
-		if !slices.Contains(s.Train, p) {
-			t, err := s.take(p.Rows, p.Cols)
-			if err != nil {
-				return err
-			}
-			s.weights.Freeze(p, t)
-		}
 		buf = resize(buf, p.Len())
 		if err := read(p, buf); err != nil {
 			return err
@@ -130,6 +136,44 @@ func (s *Stage) load(params []*autograd.Param, read func(*autograd.Param, []floa
 		s.Stream.Upload(s.weights.Value(p), buf)
 	}
 	return s.Stream.Err()
+}
+
+// freeze takes memory for those of params that are not trained. The matrices of a unit lie side by side, so that layers
+// with one input are one product, and behind them its vectors.
+func (s *Stage) freeze(params []*autograd.Param) error {
+	var frozen []*autograd.Param
+	for _, p := range params {
+		if !slices.Contains(s.Train, p) {
+			frozen = append(frozen, p)
+		}
+	}
+	slices.SortStableFunc(frozen, func(a, b *autograd.Param) int {
+		return cmp.Or(cmp.Compare(a.Unit, b.Unit), cmp.Compare(vector(a), vector(b)))
+	})
+	for len(frozen) > 0 {
+		n, elems := 0, 0
+		for ; n < len(frozen) && frozen[n].Unit == frozen[0].Unit; n++ {
+			elems += frozen[n].Len()
+		}
+		t, err := s.take(1, elems)
+		if err != nil {
+			return err
+		}
+		for _, p := range frozen[:n] {
+			s.weights.Freeze(p, t.SliceCols(0, p.Len()).Reshape(p.Rows, p.Cols))
+			t = t.SliceCols(p.Len(), t.Cols)
+		}
+		frozen = frozen[n:]
+	}
+	return nil
+}
+
+// vector is 1 for what is stored with one dimension.
+func vector(p *autograd.Param) int {
+	if len(p.Shape) == 1 {
+		return 1
+	}
+	return 0
 }
 
 // take is memory until Close.
@@ -165,7 +209,16 @@ func (s *Stage) Forward(ctx context.Context, step uint64, seqs []model.Sequence)
 
 // Backward adds the gradient of the last Forward's summed loss to G.
 func (s *Stage) Backward(ctx context.Context) error {
-	return s.tape.Backward(ctx, []autograd.Var{s.hidden}, []kernels.Tensor{s.scores.DH})
+	if err := s.tape.Backward(ctx, []autograd.Var{s.hidden}, []kernels.Tensor{s.scores.DH}); err != nil {
+		return err
+	}
+	for _, p := range s.Train {
+		if s.weights.Start(p) { // the loss does not depend on it
+			g, _ := s.weights.Grad(p)
+			s.Stream.Fill(g, 0)
+		}
+	}
+	return nil
 }
 
 // Eval is a forward pass over the weights of a Still that keeps nothing and also counts correct tokens.
@@ -186,25 +239,17 @@ func (s *Stage) Logits(ctx context.Context, seqs []model.Sequence, cache model.C
 	if err := s.tape.Err(); err != nil {
 		return err
 	}
-	return s.Stream.Download(dst, y)
+	err := s.Stream.Download(dst, y)
+	s.Model.Cap(dst)
+	return err
 }
 
 func (s *Stage) begin(ctx context.Context, train bool, step uint64, seqs []model.Sequence) *model.Ctx {
 	s.tape.Begin(ctx, train)
 	c := &s.pass
-	c.Tape, c.Over, c.Cache, c.Train, c.Checkpoint = s.tape, s.Over, nil, train, s.Checkpoint
-	h := &s.host
-	h.target = h.target[:0]
-	for _, q := range seqs {
-		if q.Target != nil {
-			h.target = append(h.target, q.Target...)
-			continue
-		}
-		for range q.IDs {
-			h.target = append(h.target, objective.Ignore)
-		}
-	}
+	c.Tape, c.Over, c.Cache, c.Train, c.Checkpoint, c.Noise = s.tape, s.Over, nil, train, s.Checkpoint, s.Noise
 	s.Model.Feed(c, step, seqs)
+	s.host.target = c.Targets()
 	return c
 }
 
@@ -226,12 +271,8 @@ func (s *Stage) sums(best []int32) (objective.Sums, error) {
 	return objective.CrossEntropy{}.Loss(h.logp, h.target, best), nil
 }
 
-// ZeroGrad clears G: the next contribution starts.
-func (s *Stage) ZeroGrad() {
-	if !s.G.None() {
-		s.Stream.Fill(s.G, 0)
-	}
-}
+// ZeroGrad starts the next contribution: G is undefined until a Backward, which writes it.
+func (s *Stage) ZeroGrad() { s.weights.Blank() }
 
 // resize is v with n elements of undefined values; it keeps its memory if that is enough.
 func resize[E any](v []E, n int) []E { return slices.Grow(v[:0], n)[:n] }

@@ -114,16 +114,45 @@ func TestChatMasks(t *testing.T) {
 		},
 		"earlier turns change": {
 			"{% for m in messages %}{{ m.content if loop.last else '-' }}{% endfor %}", talk,
-			"the chat template writes message 1 differently once others follow, so what it adds is not known; use a template with {% generation %} tags",
+			"the chat template writes message 1 differently once others follow, so what it adds is not known; use a template with {% generation %} tags, or a built-in one, as chat_template: chatml",
 		},
 		"template refuses": {
 			"{{ raise_exception('roles must alternate') }}", talk, "template line 1: roles must alternate",
 		},
-		"template broken": {"{% for %}", talk, "the model's chat template is not readable: template line 1: want a name, got the end of the tag"},
-		"no template for tools": {
-			"", `[{"role": "assistant", "content": "", "tool_calls": [1]}]`,
-			"template line 3: the model has no chat template, and without one a message is text alone",
+		"template broken": {"{% for %}", talk, "the chat template is not readable: template line 1: want a name, got the end of the tag"},
+		"header of the assistant's own": { // the model is given nothing, so it has to learn to say the header
+			"{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>{% endfor %}", talk,
+			"<user>hi</s>[<assistant>yo</s>]<user>and</s>[<assistant> so</s>]",
 		},
+		"another invitation that begins alike": {
+			"{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}<assistant>yonder{% endif %}", talk,
+			"<user>hi</s><assistant>[yo</s>]<user>and</s><assistant>[ so</s>]",
+		},
+		"EOS after the last message": {
+			"{% for m in messages %}<{{ m.role }}>{{ m.content }}|\n{% endfor %}{{ '<assistant>' if add_generation_prompt else eos_token }}", talk,
+			"<user>hi|\n<assistant>[yo|\n]<user>and|\n<assistant>[ so|\n</s>]",
+		},
+		"system prompt added": {
+			"{% if messages[0].role != 'system' %}<system>S</s>{% endif %}{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}</s>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}", talk,
+			"<system>S</s><user>hi</s><assistant>[yo</s>]<user>and</s><assistant>[so</s>]",
+		},
+		"system prompt in the last question": {
+			"{% for m in messages %}{% if m.role == 'user' %}{{ 'S' if loop.last or loop.nextitem == messages[-1] }}Q{{ m.content }}{% else %}A{{ m.content }}{% endif %}{% endfor %}", talk,
+			"the chat template writes message 1 differently once others follow, so what it adds is not known; use a template with {% generation %} tags, or a built-in one, as chat_template: chatml",
+		},
+		"parts": {"", `[{"role":"user","content":[{"type":"text","text":"a"},"b"]},{"role":"assistant","content":[{"type":"text","text":"c"}]}]`,
+			"<s><|im_start|>user\nab</s>\n<|im_start|>assistant\n[c</s>]\n"},
+		"picture": {"", `[{"role":"user","content":[{"type":"image_url"}]}]`, "message 0: part 0 of its content is no text; models here read text alone"},
+		"calls": {"", `[{"role":"user","content":"a"},{"role":"assistant","content":null,"tool_calls":[{"function":{"name":"f","arguments":"{\"x\": [1]}"}}]},{"role":"tool","content":"r"},{"role":"assistant","content":"d"}]`,
+			"<s><|im_start|>user\na</s>\n<|im_start|>assistant\n[<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": [1]}}\n</tool_call></s>]\n" +
+				"<|im_start|>user\n<tool_response>\nr\n</tool_response></s>\n<|im_start|>assistant\n[d</s>]\n"},
+		"calls as text": { // a template that wants arguments as a string
+			"{% for m in messages %}{% for c in m.tool_calls or [] %}{{ '!' + c.function.arguments }}{% endfor %}{{ m.content or '' }}{% endfor %}",
+			`[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":{"x": [1]}}}]}]`, `a[!{"x": [1]}]`,
+		},
+		"no call": {"", `[{"role": "assistant", "content": "", "tool_calls": [1]}]`, "message 0: tool call 0 names no function"},
+		"template without calls": {"{{ messages[0].content }}", `[{"role": "assistant", "content": "", "tool_calls": [1]}]`,
+			"message 0: the chat template does not write tool_calls, so they would be lost; choose one that does, as chat_template: chatml"},
 		"no messages":       {"", "[]", "messages is not a list with a message in it"},
 		"not messages":      {"", `{"role": 1}`, "messages is not a list with a message in it"},
 		"no role":           {"", `[{"content": "x"}]`, "message 0: it has no role"},
@@ -138,5 +167,38 @@ func TestChatMasks(t *testing.T) {
 				t.Errorf("got  %q\nwant %q", got, tc.want)
 			}
 		})
+	}
+}
+
+// TestBuiltIn writes a conversation with each of the templates that shoal has itself.
+func TestBuiltIn(t *testing.T) {
+	const conversation = `[{"role":"system","content":"S"},{"role":"user","content":"hi"},{"role":"assistant","content":"yo"},{"role":"user","content":"and"},{"role":"assistant","content":"so"}]`
+	model := byteTokenizer(t, "{{ messages[0].content }}")
+	for name, want := range map[string]string{
+		"chatml":  "<s><|im_start|>system\nS</s>\n<|im_start|>user\nhi</s>\n<|im_start|>assistant\n[yo</s>]\n<|im_start|>user\nand</s>\n<|im_start|>assistant\n[so</s>]\n",
+		"llama3":  "<s><|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nhi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n[yo<|eot_id|>]<|start_header_id|>user<|end_header_id|>\n\nand<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n[so<|eot_id|>]",
+		"mistral": "<s>[INST] S\n\nhi[/INST][ yo</s>][INST] and[/INST][ so</s>]",
+		"gemma":   "<s><start_of_turn>user\nS\n\nhi<end_of_turn>\n<start_of_turn>model\n[yo<end_of_turn>]\n<start_of_turn>user\nand<end_of_turn>\n<start_of_turn>model\n[so<end_of_turn>]\n",
+		"phi3":    "<s><|system|>\nS<|end|>\n<|user|>\nhi<|end|>\n<|assistant|>\n[yo<|end|>]\n<|user|>\nand<|end|>\n<|assistant|>\n[so<|end|>]\n",
+		"alpaca":  "<s>S\n\n### Instruction:\nhi\n\n### Response:\n[yo</s>]\n\n### Instruction:\nand\n\n### Response:\n[so</s>]",
+	} {
+		tok, err := model.WithTemplate(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := said(t, tok, conversation); got != want {
+			t.Errorf("%s\ngot  %q\nwant %q", name, got, want)
+		}
+		if tok.HasTemplate() || !model.HasTemplate() {
+			t.Errorf("%s: the model's own template is not told from shoal's", name)
+		}
+	}
+	for _, name := range []string{"", DefaultTemplate} {
+		if tok, err := model.WithTemplate(name); tok != model || err != nil {
+			t.Errorf("%q: %v, %v", name, tok, err)
+		}
+	}
+	if _, err := model.WithTemplate("../chatml"); err == nil || !strings.Contains(err.Error(), "choose tokenizer_default or chatml") {
+		t.Error(err)
 	}
 }

@@ -42,7 +42,7 @@ func Load(files fs.FS) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.chat = newChat(c, t)
+	t.chat, t.template = newChat(c, t), c.template
 	return t, nil
 }
 

@@ -41,6 +41,7 @@ type Tokenizer struct {
 	suffix   []int32
 	bos, eos int32 // -1: none
 	chat     *chat
+	template string // the model's own chat template, as its file has it
 }
 
 type token struct {

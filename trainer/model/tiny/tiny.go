@@ -21,13 +21,13 @@ import (
 
 // Shape is what a model looks like. Zero fields take the values of Default.
 type Shape struct {
-	Type           string // llama, mistral, qwen2 or gpt2
+	Type           string // llama, mistral, qwen2, qwen3, gemma2, phi3 or gpt2
 	Hidden, Inner  int
 	Layers         int
 	Heads, KVHeads int
 	Vocab          int // at least Bytes
 	Context        int // longest sequence
-	Window         int // of mistral
+	Window         int // of mistral, gemma2 and phi3
 	Tied           bool
 	Std            float64           // of the weights; norms start at 1, biases at 0
 	DType          safetensors.DType // of the file
@@ -93,12 +93,15 @@ func (s Shape) config() map[string]any {
 		c["layer_norm_epsilon"], c["activation_function"] = 1e-5, "gelu_new"
 		return c
 	}
-	c["architectures"] = []string{strings.ToUpper(s.Type[:1]) + s.Type[1:] + "ForCausalLM"}
+	c["architectures"] = []string{strings.ToUpper(s.Type[:1]) + s.Type[1:] + "ForCausalLM"} // as the releases spell it
 	c["hidden_size"], c["intermediate_size"], c["num_hidden_layers"] = s.Hidden, s.Inner, s.Layers
 	c["num_attention_heads"], c["num_key_value_heads"], c["head_dim"] = s.Heads, s.KVHeads, s.Hidden/s.Heads
 	c["max_position_embeddings"], c["rms_norm_eps"], c["rope_theta"], c["hidden_act"] = s.Context, 1e-5, 10000.0, "silu"
 	if s.Window > 0 {
 		c["sliding_window"] = s.Window
+	}
+	if s.Type == "gemma2" {
+		c["hidden_activation"], c["query_pre_attn_scalar"] = "gelu_pytorch_tanh", s.Hidden/s.Heads
 	}
 	return c
 }
@@ -140,24 +143,38 @@ func (l *list) add(name string, shape ...int) {
 	l.ts = append(l.ts, safetensors.Tensor{Name: name, DType: l.dtype, Shape: shape})
 }
 
+// llama lists the weights of Llama and its relatives.
 func (s Shape) llama(l *list) {
-	narrow := s.Hidden / s.Heads * s.KVHeads
+	head := s.Hidden / s.Heads
+	narrow := head * s.KVHeads
 	l.add("model.embed_tokens.weight", s.Vocab, s.Hidden)
 	for i := range s.Layers {
 		path := fmt.Sprintf("model.layers.%d.", i)
 		l.add(path+"input_layernorm.weight", s.Hidden)
-		l.add(path+"self_attn.q_proj.weight", s.Hidden, s.Hidden)
-		l.add(path+"self_attn.k_proj.weight", narrow, s.Hidden)
-		l.add(path+"self_attn.v_proj.weight", narrow, s.Hidden)
+		if s.Type == "phi3" {
+			l.add(path+"self_attn.qkv_proj.weight", s.Hidden+2*narrow, s.Hidden)
+			l.add(path+"mlp.gate_up_proj.weight", 2*s.Inner, s.Hidden)
+		} else {
+			l.add(path+"self_attn.q_proj.weight", s.Hidden, s.Hidden)
+			l.add(path+"self_attn.k_proj.weight", narrow, s.Hidden)
+			l.add(path+"self_attn.v_proj.weight", narrow, s.Hidden)
+			l.add(path+"mlp.gate_proj.weight", s.Inner, s.Hidden)
+			l.add(path+"mlp.up_proj.weight", s.Inner, s.Hidden)
+		}
 		l.add(path+"self_attn.o_proj.weight", s.Hidden, s.Hidden)
 		l.add(path+"post_attention_layernorm.weight", s.Hidden)
-		l.add(path+"mlp.gate_proj.weight", s.Inner, s.Hidden)
-		l.add(path+"mlp.up_proj.weight", s.Inner, s.Hidden)
 		l.add(path+"mlp.down_proj.weight", s.Hidden, s.Inner)
-		if s.Type == "qwen2" {
+		switch s.Type {
+		case "qwen2":
 			l.add(path+"self_attn.q_proj.bias", s.Hidden)
 			l.add(path+"self_attn.k_proj.bias", narrow)
 			l.add(path+"self_attn.v_proj.bias", narrow)
+		case "qwen3":
+			l.add(path+"self_attn.q_norm.weight", head)
+			l.add(path+"self_attn.k_norm.weight", head)
+		case "gemma2":
+			l.add(path+"pre_feedforward_layernorm.weight", s.Hidden)
+			l.add(path+"post_feedforward_layernorm.weight", s.Hidden)
 		}
 	}
 	l.add("model.norm.weight", s.Hidden)
@@ -190,7 +207,7 @@ func (s Shape) draw(t safetensors.Tensor, seed uint64) []float32 {
 		if std = 0; s.Scatter {
 			std = s.Std
 		}
-		if !strings.HasSuffix(t.Name, ".bias") {
+		if !strings.HasSuffix(t.Name, ".bias") && s.Type != "gemma2" { // which stores norms less 1
 			base = 1
 		}
 	}

@@ -13,6 +13,7 @@ func TestWrittenModelsOpen(t *testing.T) {
 	for _, s := range []tiny.Shape{
 		{}, {Type: "llama", Tied: true, KVHeads: 2, DType: safetensors.BF16}, {Type: "mistral", Window: 5},
 		{Type: "qwen2", DType: safetensors.F16}, {Type: "gpt2", Tied: true}, {Type: "gpt2"},
+		{Type: "qwen3", KVHeads: 2}, {Type: "gemma2", Tied: true, Window: 5}, {Type: "phi3", KVHeads: 2},
 	} {
 		dir := t.TempDir()
 		if err := tiny.Write(dir, s, 1); err != nil {

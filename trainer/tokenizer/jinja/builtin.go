@@ -8,8 +8,7 @@ import (
 	"unicode"
 )
 
-// globals are the functions every template can call. strftime_now is not among them: two renderings of one
-// conversation have to agree, and the templates that would use it have a fixed date instead.
+// globals are the functions every template can call. strftime_now is not among them, see Today.
 func globals() map[string]any {
 	return map[string]any{
 		"range":           function(rangeOf),

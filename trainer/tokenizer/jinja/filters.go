@@ -119,7 +119,7 @@ func filterInt(_ *run, a args) (any, error) {
 }
 
 func filterRound(_ *run, a args) (any, error) {
-	_, f, _, ok := number(a.pos[0])
+	i, f, whole, ok := number(a.pos[0])
 	digits, _, isInt, ok2 := number(a.get(1, "precision", int64(0)))
 	if !ok || !ok2 || !isInt || digits < -20 || digits > 20 {
 		return nil, errors.New("round wants a number and at most 20 digits")
@@ -131,7 +131,13 @@ func filterRound(_ *run, a args) (any, error) {
 	case "floor":
 		return math.Floor(f*scale) / scale, nil
 	}
-	return math.RoundToEven(f*scale) / scale, nil
+	if whole && digits >= 0 {
+		return i, nil
+	}
+	if digits < 0 {
+		return math.RoundToEven(f*scale) / scale, nil
+	}
+	return strconv.ParseFloat(strconv.FormatFloat(f, 'f', int(digits), 64), 64) // rounds the exact value, as Python does
 }
 
 func filterTrim(r *run, a args) (any, error) {

@@ -135,9 +135,17 @@ func (r *run) path(v, name any) (any, error) {
 	return v, nil
 }
 
+// itemsIfAny is items, except that what is false (none, say) has no elements.
+func (r *run) itemsIfAny(v any) ([]any, error) {
+	if !truth(v) {
+		return nil, nil
+	}
+	return r.items(v)
+}
+
 // filterMap is map(attribute="a.b", default=…) or map("filter", arguments…).
 func filterMap(r *run, a args) (any, error) {
-	items, err := r.items(a.pos[0])
+	items, err := r.itemsIfAny(a.pos[0])
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +185,7 @@ func filterMap(r *run, a args) (any, error) {
 // selecting is select, reject, selectattr and rejectattr.
 func selecting(byAttr, keep bool) function {
 	return func(r *run, a args) (any, error) {
-		items, err := r.items(a.pos[0])
+		items, err := r.itemsIfAny(a.pos[0])
 		if err != nil {
 			return nil, err
 		}

@@ -8,6 +8,13 @@ import (
 	"strings"
 )
 
+// ToJSON writes a value as the filter tojson does.
+func ToJSON(v any) (string, error) {
+	text, err := filterTojson(&run{}, args{[]any{v}, NewDict()})
+	s, _ := text.(string)
+	return s, err
+}
+
 // filterTojson is json.dumps as transformers calls it: no escaping of HTML or of characters beyond ASCII, keys in order.
 func filterTojson(r *run, a args) (any, error) {
 	w := jsonWriter{r: r, comma: ", ", colon: ": "}

@@ -1,0 +1,25 @@
+package autograd
+
+import "github.com/seed-7b27c88a/shoal/kernels"
+
+// ScaleCols is x ∘ w, row by row: w is (1, C).
+func (t *Tape) ScaleCols(x Var, w *Param) Var {
+	y := t.Alloc(x.T.Rows, x.T.Cols)
+	t.S.Mul(y, x.T, t.W.Value(w), kernels.Set)
+	return t.made(y, x.Wants() || t.trained(w), (*Tape).scaleColsBack, kept{x: [3]Var{x}, w: w})
+}
+
+func (t *Tape) scaleColsBack(n *node, dy kernels.Tensor) {
+	x := n.x[0]
+	if t.trained(n.w) {
+		mark := t.arena.Mark()
+		each := t.Alloc(dy.Rows, dy.Cols)
+		t.S.Mul(each, dy, x.T, kernels.Set)
+		t.S.SumRows(t.sumOf(n.w), each, kernels.Add)
+		t.arena.Release(mark)
+	}
+	if x.Wants() {
+		dx, mode := t.dst(x)
+		t.S.Mul(dx, dy, t.W.Value(n.w), mode)
+	}
+}
