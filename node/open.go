@@ -77,11 +77,11 @@ func (n *Node) openHost(context.Context) error {
 	if err := checkListen(n.cfg.Listen); err != nil {
 		return err
 	}
-	private, err := n.openMembership()
+	net, err := internet(n.cfg.Network)
 	if err != nil {
 		return err
 	}
-	net, err := internet(n.cfg.Network)
+	private, err := n.openMembership()
 	if err != nil {
 		return err
 	}

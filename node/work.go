@@ -41,10 +41,10 @@ func (n *Node) work(ctx context.Context) (stopped func(context.Context) error, e
 	var wg sync.WaitGroup
 	wg.Go(func() { n.offers.repeat(ctx) })
 	wg.Go(func() { n.collectHourly(ctx) })
+	wg.Go(func() { n.seekMembers(ctx) })
 	if n.members != nil {
 		wg.Go(func() { n.members.Run(ctx) })
 	}
-	wg.Go(func() { n.seekMembers(ctx) })
 	return func(grace context.Context) error {
 		stop()
 		wg.Wait()
