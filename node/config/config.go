@@ -16,8 +16,11 @@ import (
 	"strings"
 )
 
-// File is the name of the configuration file inside a home.
-const File = "config.yaml"
+// Files inside a home.
+const (
+	File      = "config.yaml"
+	SwarmFile = "swarm" // name of the swarm that "shoal swarm create" or "join" entered; the configuration overrides it
+)
 
 // Config says how a node runs. The zero value is not useful: see Default.
 type Config struct {
@@ -68,6 +71,9 @@ func Home(flag string, env func(string) string) (string, error) {
 func Load(home string, env func(string) string, flags map[string][]string) (Config, error) {
 	c := Default()
 	c.Home = home
+	if err := c.readSwarm(filepath.Join(home, SwarmFile)); err != nil {
+		return c, err
+	}
 	if err := c.readFile(filepath.Join(home, File)); err != nil {
 		return c, err
 	}

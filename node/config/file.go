@@ -36,6 +36,18 @@ func (c *Config) readFile(path string) error {
 	return nil
 }
 
+// readSwarm takes the swarm that this home entered last, if any.
+func (c *Config) readSwarm(path string) error {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		c.Swarm = strings.TrimSpace(string(data))
+	}
+	return err
+}
+
 func (c *Config) parse(data []byte) error {
 	if len(data) > maxFile {
 		return fmt.Errorf("larger than %d bytes", maxFile)

@@ -8,8 +8,9 @@ import (
 // PrefixAttention is Attention in which every query also sees the keys pk and values pv, both (P, KVHeads·HeadDim),
 // whatever its sequence and window.
 func (t *Tape) PrefixAttention(q, k, v, pk, pv Var, spec kernels.AttnSpec) Var {
-	spec.PrefixK, spec.PrefixV = t.inF32(pk.T), t.inF32(pv.T)
-	o, lse := t.Alloc(q.T.Rows, q.T.Cols), t.Alloc(q.T.Rows, spec.Heads)
+	pk, pv = t.wide(pk), t.wide(pv)
+	spec.PrefixK, spec.PrefixV, spec.Compute = pk.T, pv.T, t.Compute
+	o, lse := t.result(q), t.Alloc(q.T.Rows, spec.Heads)
 	t.S.Attention(o, lse, q.T, k.T, v.T, spec)
 	want := q.Wants() || k.Wants() || v.Wants() || pk.Wants() || pv.Wants()
 	return t.made(o, want, (*Tape).prefixAttentionBack,
@@ -32,12 +33,12 @@ func (t *Tape) cleared(v Var) kernels.Tensor {
 	return d
 }
 
-// inF32 is x as float32, which attention takes a prefix in.
-func (t *Tape) inF32(x kernels.Tensor) kernels.Tensor {
-	if x.Type == dtype.F32 {
+// wide is x in float32.
+func (t *Tape) wide(x Var) Var {
+	if x.T.Type == dtype.F32 {
 		return x
 	}
-	y := t.Alloc(x.Rows, x.Cols)
-	t.S.Copy(y, x)
-	return y
+	y := t.Alloc(x.T.Rows, x.T.Cols)
+	t.S.Copy(y, x.T)
+	return t.made(y, x.Wants(), (*Tape).scaleBack, kept{x: [3]Var{x}, f: 1})
 }
