@@ -66,6 +66,7 @@ type Trainer struct {
 	norm    kernels.Tensor // F64 (1, 1) squared norm of a gradient that stays on the device
 	squares [1]float64     // and its value on the host
 	step    uint64         // optimizer steps done
+	scale   LossScale      // of the next
 	feed    feeder
 	host    buffers
 	eval    *evaluation // under way; nil: none

@@ -14,6 +14,7 @@ import (
 const (
 	FP32 = "fp32"
 	BF16 = "bf16"
+	FP16 = "fp16"
 )
 
 // Types lists what Dataset.Type may say.

@@ -42,7 +42,8 @@ type Stage struct {
 	half    kernels.Tensor // (1, Elems) W in that type; the zero Tensor where that is F32
 	stale   bool           // half is not what W is
 
-	Checkpoint bool // blocks keep only their inputs for the backward pass: a third more work, far less memory
+	LossScale  float32 // gradients are of the loss times this; 0 is 1
+	Checkpoint bool    // blocks keep only their inputs for the backward pass: a third more work, far less memory
 
 	Noise model.Noise // on the embedding in training
 
@@ -260,6 +261,7 @@ func (s *Stage) Forward(ctx context.Context, step uint64, seqs []model.Sequence)
 	h := &s.host
 	h.coef = resize(h.coef, len(h.target))
 	ce.Grad(h.target, h.coef)
+	s.enlarge(h.coef)
 	up := c.Alloc(len(h.coef), 1)
 	c.S.Upload(up, h.coef)
 
