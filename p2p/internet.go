@@ -83,7 +83,10 @@ func (h *Host) internetOptions() ([]libp2p.Option, error) {
 		opts = append(opts, libp2p.NATPortMap())
 	}
 	if !in.Small {
-		opts = append(opts, libp2p.EnableAutoNATv2(), libp2p.EnableNATService(), libp2p.AutoNATServiceRateLimit(60, 6, time.Minute))
+		opts = append(opts, libp2p.EnableAutoNATv2())
+	}
+	if !in.Small && in.Reach != ReachPrivate { // a private node could not test others, and libp2p would leak the dialer for it
+		opts = append(opts, libp2p.EnableNATService(), libp2p.AutoNATServiceRateLimit(60, 6, time.Minute))
 	}
 	if !in.NoRelay && !in.Small {
 		opts = append(opts, libp2p.EnableRelayService(relay.WithResources(relayResources())))

@@ -28,11 +28,23 @@ var kinds = map[string]job.Spec{
 // TestContinue: what is exported can be trained on, with a spec that names nothing but its folder; merged into the base,
 // where that can be, it gives the same losses.
 func TestContinue(t *testing.T) {
-	files, data := base(t, tiny.Shape{Type: "gpt2", Tied: true}), lesson(12)
+	for _, shape := range []tiny.Shape{{Type: "gpt2", Tied: true}, {Type: "qwen3", KVHeads: 2}, {Type: "gemma2", Tied: true, KVHeads: 2}, {Type: "phi3", KVHeads: 2}} {
+		t.Run(shape.Type, func(t *testing.T) { checkContinue(t, shape) })
+	}
+}
+
+func checkContinue(t *testing.T, shape tiny.Shape) {
+	files, data := base(t, shape), lesson(12)
 	for name, spec := range kinds {
 		t.Run(name, func(t *testing.T) {
+			if shape.Type != "gpt2" {
+				spec.LoraModulesToSave = nil // names of gpt2's
+			}
 			spec := tinySpec(spec)
 			spec.MaxSteps, spec.Optimizer.LR = 5, 3e-2
+			if shape.Type == "gemma2" {
+				spec.Optimizer.LR = 1e-2 // it multiplies what is embedded
+			}
 			tr := newTrainer(t, trainer.Config{Spec: valid(t, spec), Model: files, Rows: data})
 			before := evalLoss(t, tr, data)
 			train(t, tr, math.MaxUint64)
