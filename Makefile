@@ -3,7 +3,7 @@ GO ?= go
 export CGO_ENABLED ?= 0
 SHELL := bash
 
-.PHONY: build demo test race lint bench generate clean
+.PHONY: build demo test test-net race lint bench bench-cpu generate clean
 
 build: ## the one binary
 	$(GO) build -trimpath -o bin/shoal ./cmd/shoal
@@ -23,6 +23,9 @@ test: ## everything; tests that cannot run here say why
 	@set -o pipefail; $(GO) test -timeout 9m -v ./... 2>&1 | tee build/test.log | $(report) || \
 		{ echo; grep -v '^=== ' build/test.log | grep -B40 -E '^ *--- FAIL|^panic:|^FAIL'; echo "the whole output is in build/test.log"; exit 1; }
 
+test-net: ## real daemons behind NATs, on a laboratory network of this machine; needs root and netlab (set NETLAB to its path)
+	SHOAL_NETLAB=1 $(GO) test -count=1 -timeout 9m -v ./p2p/nettest
+
 race: ## the protocol rooms under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race -timeout 9m ./p2p/... ./node/... ./shard/...
 
@@ -32,6 +35,9 @@ lint:
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./kernels/... ./p2p/... ./shard/...
+
+bench-cpu: ## shoal beside its peers on this processor: ROWS="openblas llama" for some, ARGS for flags
+	$(GO) run ./kernels/cpubench/versus $(ARGS) $(ROWS)
 
 generate:
 	cd kernels/gen && $(GO) run . -out ../cpu

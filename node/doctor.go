@@ -29,7 +29,7 @@ func Doctor(_ context.Context, cfg config.Config) []api.Check {
 	if home.OK { // else they would only say so again
 		checks = append(checks, checkIdentity(cfg), checkToken(cfg), checkStore(cfg))
 	}
-	return append(checks, checkDisk(cfg), checkDevice(cfg), checkPort(cfg))
+	return append(checks, checkDisk(cfg), checkDevice(cfg), checkPort(cfg), checkPeerPort(cfg))
 }
 
 func checkHome(cfg config.Config) api.Check {

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/seed-7b27c88a/shoal/node/api"
@@ -17,7 +16,7 @@ func (n *Node) Info(context.Context) (api.Info, error) {
 		ID: string(n.host.ID()), Name: n.cfg.Name, Version: Version(), Addresses: n.host.Addrs(), Swarm: n.cfg.Swarm,
 		Device: dev.Name, Hardware: dev.Model, Kernel: dev.Kernel, Workers: dev.Workers,
 		API: dialable(n.listener.Addr()), Home: n.cfg.Home, Uptime: time.Since(n.start).Seconds(),
-		Jobs: running, Paused: paused, Tried: n.tried(),
+		Jobs: running, Paused: paused, Tried: n.tried(), Reachability: n.reachability(),
 	}
 	for _, p := range n.host.Peers() {
 		if p.Up {
@@ -33,6 +32,9 @@ func (n *Node) tried() []api.Tried {
 		what := string(t.Source)
 		if len(t.Addrs) > 0 {
 			what += " " + t.Addrs[0]
+		}
+		if t.Err != "" && t.Tries > 1 {
+			t.Err += fmt.Sprintf(" (tried %d times, next in %v)", t.Tries, t.Next.Round(time.Second))
 		}
 		out = append(out, api.Tried{What: what, Error: t.Err})
 	}
@@ -62,7 +64,7 @@ func (n *Node) Peers(context.Context) ([]api.Peer, error) {
 func (n *Node) Doctor(ctx context.Context) ([]api.Check, error) {
 	checks := []api.Check{{Name: "daemon", OK: true, Detail: fmt.Sprintf("version %s, up %v", Version(), time.Since(n.start).Round(time.Second))}}
 	checks = append(checks, n.cfgChecks()...)
-	return append(checks, n.networkCheck()), ctx.Err()
+	return append(checks, n.netChecks()...), ctx.Err()
 }
 
 func (n *Node) cfgChecks() []api.Check {
@@ -72,22 +74,4 @@ func (n *Node) cfgChecks() []api.Check {
 		{Name: "store", OK: true, Detail: "open in this daemon"}, checkDisk(n.cfg),
 		{Name: "device", OK: true, Detail: fmt.Sprintf("%s: %s, %s, %d workers", d.Name, d.Model, d.Kernel, d.Workers)},
 	}
-}
-
-func (n *Node) networkCheck() api.Check {
-	c := api.Check{Name: "network", OK: true}
-	peers, _ := n.Peers(context.Background())
-	c.Detail = fmt.Sprintf("connected to %d, listening on %s", len(peers), strings.Join(n.host.Addrs(), " "))
-	if len(peers) > 0 {
-		return c
-	}
-	if c.OK = len(n.cfg.Bootstrap) == 0; !c.OK {
-		c.Fix = "check that a bootstrap node runs, that its address and id are right, and that no firewall is between"
-	}
-	for _, t := range n.tried() {
-		if t.Error != "" {
-			c.Detail += "; tried " + t.What + ": " + t.Error
-		}
-	}
-	return c
 }

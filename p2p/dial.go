@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/sec"
 	swarmnet "github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 	"github.com/seed-7b27c88a/shoal/p2p/swarm"
@@ -54,7 +55,7 @@ func (h *Host) Dial(ctx context.Context, id record.PeerID) error {
 	if err != nil {
 		return err
 	}
-	if h.host.Network().Connectedness(p) == network.Connected {
+	if h.isConnected(id) {
 		return nil
 	}
 	if s, ok := h.host.Network().(*swarmnet.Swarm); ok {
@@ -62,10 +63,16 @@ func (h *Host) Dial(ctx context.Context, id record.PeerID) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	if err := h.host.Connect(ctx, peer.AddrInfo{ID: p}); err != nil {
+	if err := h.host.Connect(throughRelays(ctx), peer.AddrInfo{ID: p}); err != nil {
 		return fmt.Errorf("connect to %s: %w", id, plainDialError(err))
 	}
 	return nil
+}
+
+// throughRelays lets a stream go over a relayed connection where no direct one is; libp2p calls those limited, because
+// relays end them after some time or bytes. Streams prefer direct connections by themselves.
+func throughRelays(ctx context.Context) context.Context {
+	return network.WithAllowLimitedConn(ctx, "no direct way")
 }
 
 // Known lists addresses to reach id by, each ending in /p2p/<id>; at most 16.
@@ -78,6 +85,22 @@ func (h *Host) Known(id record.PeerID) []string {
 	out := make([]string, 0, min(len(addrs), 16))
 	for _, a := range addrs[:min(len(addrs), 16)] {
 		out = append(out, withID(a, p))
+	}
+	return out
+}
+
+// Useful keeps of addrs those that the peer to can use. To a peer on the internet that is not an address of some local
+// network: dialed from there, it leads to a stranger.
+func (h *Host) Useful(to record.PeerID, addrs []string) []string {
+	p, err := decodeID(to)
+	if err != nil || !h.onInternet(p) {
+		return addrs
+	}
+	var out []string
+	for _, text := range addrs {
+		if a, err := ma.NewMultiaddr(text); err == nil && (relayed(a) || !manet.IsPrivateAddr(a) && !manet.IsIPLoopback(a)) {
+			out = append(out, text)
+		}
 	}
 	return out
 }

@@ -32,8 +32,8 @@ type Door interface {
 	swarm.Gate
 	// Secret is known to members and the invited; it keeps credentials from strangers, and admits nobody.
 	Secret() []byte
-	// Credential is what this node shows when it dials.
-	Credential() ([]byte, error)
+	// Credential is what this node shows when it dials as the given identity: its own, or one it made for a test.
+	Credential(as record.PeerID) ([]byte, error)
 	// Judge decides about a dialer's credential and returns what to show it. swarm.ErrGuest: answer, then hang up.
 	Judge(from record.PeerID, credential []byte) (answer []byte, err error)
 	// Welcome decides about the answer of a peer that this node dialed.
@@ -64,7 +64,7 @@ type doorkeeper struct {
 
 // enter is the dialing side.
 func (d *doorkeeper) enter(rw io.ReadWriter, self, to record.PeerID) error {
-	cred, err := d.door.Credential()
+	cred, err := d.door.Credential(self)
 	if err != nil {
 		return err
 	}
@@ -188,7 +188,7 @@ type doorTLS struct {
 }
 
 func (d *doorkeeper) newTLS(id protocol.ID, key crypto.PrivKey, muxers []upgrader.StreamMuxer) (*doorTLS, error) {
-	t, err := tls.New(id, key, muxers)
+	t, err := pacedBy(tls.New)(id, key, muxers)
 	return &doorTLS{t, d}, err
 }
 

@@ -40,6 +40,8 @@ type Config struct {
 	Gate    swarm.Gate         // who may connect; nil: the Door, else swarm.Open
 	Door    Door               // of a private swarm; nil: it is open
 
+	Internet *Internet // NAT traversal, relays and DHT; nil: none of it
+
 	LowConns, HighConns int // above high, unprotected connections are closed down to low; default 32, 64
 
 	Log *slog.Logger // default slog.Default()
@@ -55,6 +57,11 @@ type Host struct {
 	start   time.Time
 	control *Control
 	gossip  *Gossip
+	routing *Routing // nil without Config.Internet, as reach
+	reach   *reach
+	clocks  clocks
+	nets    nets
+	search  relaySearch
 
 	ctx  context.Context // ends when Close begins
 	stop context.CancelFunc
@@ -90,14 +97,21 @@ func New(cfg Config) (*Host, error) {
 	if h.host, err = h.libp2p(); err != nil {
 		return nil, fmt.Errorf("start the network: %w", err)
 	}
-	if h.gossip, err = newGossip(h); err != nil {
-		return nil, errors.Join(fmt.Errorf("start gossip: %w", err), h.host.Close())
+	if h.gossip, err = newGossip(h); err == nil {
+		err = h.openInternet()
+	}
+	if err != nil {
+		h.stop()
+		err = errors.Join(fmt.Errorf("start the network: %w", err), h.host.Close())
+		h.wg.Wait()
+		return nil, err
 	}
 	h.Handle(controlProtocol, h.control.serve)
 	h.host.Network().Notify(&network.NotifyBundle{ConnectedF: h.connected, DisconnectedF: h.disconnected})
 	for _, p := range h.host.Network().Peers() { // who was quicker than Notify
 		h.control.wanted(record.PeerID(p.String()))
 	}
+	h.compareClocks()
 	h.wg.Go(h.heartbeat)
 	return h, nil
 }
@@ -172,16 +186,37 @@ func (h *Host) libp2p() (host.Host, error) {
 	if len(h.cfg.Listen) == 0 {
 		listen = libp2p.NoListenAddrs
 	}
-	return libp2p.New(
+	internet, err := h.internetOptions()
+	if err != nil {
+		return nil, err
+	}
+	return libp2p.New(append(internet,
 		libp2p.Identity(key), listen,
 		h.transports(),
 		libp2p.Muxer(yamux.ID, &mux),
 		libp2p.ResourceManager(limits), libp2p.ConnectionManager(conns),
 		libp2p.ConnectionGater(&gater{gate: h.cfg.Gate, door: h.cfg.Door != nil, refuse: h.refused}),
 		libp2p.DialRanker(rankDials),
-		libp2p.DisableRelay(), libp2p.DisableMetrics(),
+		libp2p.DisableMetrics(),
 		libp2p.UserAgent("shoal"),
-	)
+	)...)
+}
+
+// openInternet starts what Config.Internet asks for.
+func (h *Host) openInternet() error {
+	if h.cfg.Internet == nil {
+		return nil
+	}
+	h.reach = newReach(h)
+	var err error
+	if h.routing, err = newRouting(h); err != nil {
+		return err
+	}
+	if err := h.reach.start(); err != nil {
+		return errors.Join(err, h.routing.dht.Close())
+	}
+	h.wg.Go((&puncher{h: h, peers: map[peer.ID]*punching{}}).run)
+	return nil
 }
 
 // ID is this node's peer ID.
@@ -201,6 +236,9 @@ func (h *Host) Log() *slog.Logger { return h.cfg.Log }
 
 // Control is the ordered messages between peers.
 func (h *Host) Control() *Control { return h.control }
+
+// Routing is the swarm's DHT; nil without Config.Internet.
+func (h *Host) Routing() *Routing { return h.routing }
 
 // Gossip is the swarm's broadcast.
 func (h *Host) Gossip() *Gossip { return h.gossip }
@@ -246,7 +284,7 @@ func (h *Host) Open(ctx context.Context, to record.PeerID, proto string) (*Strea
 	if err != nil {
 		return nil, err
 	}
-	s, err := h.host.NewStream(ctx, p, protocol.ID(proto))
+	s, err := h.host.NewStream(throughRelays(ctx), p, protocol.ID(proto))
 	if err != nil {
 		return nil, fmt.Errorf("open %s to %s: %w", proto, to, plainDialError(err))
 	}
@@ -336,7 +374,11 @@ func (h *Host) Close() error {
 	h.closed = true
 	h.mu.Unlock()
 	h.stop()
-	err := h.host.Close()
+	var err error
+	if h.routing != nil {
+		err = h.routing.dht.Close()
+	}
+	err = errors.Join(err, h.host.Close())
 	h.wg.Wait()
 	return err
 }

@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/network"
-
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 )
 
@@ -139,7 +137,7 @@ func (l *link) open(ctx context.Context) (*Stream, error) {
 			return nil, err
 		}
 	}
-	return l.c.h.Open(network.WithAllowLimitedConn(ctx, "control"), l.to, controlProtocol)
+	return l.c.h.Open(ctx, l.to, controlProtocol)
 }
 
 func (c *Control) nextHello() hello {

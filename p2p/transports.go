@@ -19,13 +19,13 @@ func (h *Host) transports() libp2p.Option {
 	if h.cfg.Door == nil {
 		return libp2p.ChainOptions(
 			libp2p.Transport(tcp.NewTCPTransport), libp2p.Transport(quic.NewTransport),
-			libp2p.Security(tls.ID, tls.New), libp2p.Security(noise.ID, noise.New),
+			libp2p.Security(tls.ID, pacedBy(tls.New)), libp2p.Security(noise.ID, pacedBy(noise.New)),
 		)
 	}
 	d := &doorkeeper{door: h.cfg.Door, refuse: h.refused}
 	return libp2p.ChainOptions(
 		libp2p.Transport(tcp.NewTCPTransport), libp2p.Transport(d.newQUIC),
-		libp2p.Security(securityName(h.cfg.Door), d.newTLS),
+		libp2p.Security(securityName(h.cfg.Door), pacedBy(d.newTLS)),
 	)
 }
 

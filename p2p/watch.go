@@ -167,6 +167,7 @@ func (h *Host) life(id record.PeerID) *life {
 
 func (h *Host) connected(_ network.Network, c network.Conn) {
 	h.control.wanted(record.PeerID(c.RemotePeer().String()))
+	h.settle(c)
 }
 
 func (h *Host) disconnected(_ network.Network, c network.Conn) {
@@ -186,7 +187,11 @@ func (h *Host) left(id record.PeerID) {
 
 func (h *Host) isConnected(id record.PeerID) bool {
 	p, err := decodeID(id)
-	return err == nil && h.host.Network().Connectedness(p) == network.Connected
+	if err != nil {
+		return false
+	}
+	c := h.host.Network().Connectedness(p)
+	return c == network.Connected || c == network.Limited
 }
 
 // hello records the greeting on a peer's control stream.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -16,10 +17,11 @@ import (
 
 func (a *app) doctorCmd() *cobra.Command {
 	return &cobra.Command{
-		Use:   "doctor",
+		Use:   "doctor [net]",
 		Short: "check home, device, network and daemon, and say how to fix what is wrong",
-		Args:  usage(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Long:  "Checks home, device, network and daemon, and says how to fix what is wrong. \"doctor net\" checks the network alone.",
+		Args:  usage(cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs)), ValidArgs: []string{"net"},
+		RunE: func(cmd *cobra.Command, part []string) error {
 			c, err := a.client()
 			if err != nil {
 				return err
@@ -30,6 +32,9 @@ func (a *app) doctorCmd() *cobra.Command {
 			}
 			if err != nil {
 				return err
+			}
+			if len(part) > 0 {
+				checks = slices.DeleteFunc(checks, func(c api.Check) bool { return c.Part != part[0] })
 			}
 			return a.diagnosis(checks)
 		},

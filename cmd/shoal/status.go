@@ -38,6 +38,9 @@ func printInfo(w io.Writer, i api.Info) {
 	}
 	row("addresses", "%s", strings.Join(i.Addresses, "\n           "))
 	row("swarm", "%s, %s", i.Swarm, plural(i.Peers, "peer"))
+	if i.Reachability != nil {
+		row("reachable", "%s", i.Reachability.Verdict)
+	}
 	row("device", "%s", device(i))
 	row("jobs", "%d running", i.Jobs)
 	if i.Paused != "" {

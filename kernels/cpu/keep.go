@@ -25,6 +25,17 @@ type kept struct {
 	bytes  []byte // whose memory it is
 }
 
+// keepShare is the share of memory that packed frozen weights take if nobody says otherwise: an eighth.
+const keepShare = 8
+
+// keepBudget is what they may take. Where the process may have less than the machine every byte is for its tensors.
+func (m *memory) keepBudget() int {
+	if m.capped {
+		return 0
+	}
+	return int(m.limit / keepShare)
+}
+
 // get gives the packed panels of a side with sums of length k, packs them if there is room for them, or gives nil.
 func (c *keep) get(p *pool, s *side, k int) []float32 {
 	if c.budget == 0 || k == 0 {

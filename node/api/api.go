@@ -73,6 +73,22 @@ type Info struct {
 	Jobs      int      `json:"jobs"`             // running now
 	Paused    string   `json:"paused,omitempty"` // why the node takes no work
 	Tried     []Tried  `json:"tried,omitempty"`  // how looking for peers went
+
+	Reachability *Reachability `json:"reachability,omitempty"` // nil: the node does not deal with the internet
+}
+
+// Reachability is whether and how others open connections to the node.
+type Reachability struct {
+	Verdict  string   `json:"verdict"`            // the rest in one line, for people
+	State    string   `json:"state"`              // public | private | unknown
+	Forced   bool     `json:"forced,omitempty"`   // configured, not tested
+	NAT      string   `json:"nat,omitempty"`      // none | cone | symmetric; empty: too few peers to tell
+	Seen     []string `json:"seen,omitempty"`     // where peers see the node
+	Relays   []string `json:"relays,omitempty"`   // peers through which it is reached
+	Carries  bool     `json:"carries,omitempty"`  // it is a relay itself
+	DHT      string   `json:"dht"`                // server | client
+	Table    int      `json:"table"`              // nodes in the DHT's routing table
+	Rejected []string `json:"rejected,omitempty"` // interfaces not told to others
 }
 
 // Tried is one address or service that was asked for peers, and what came of it.
@@ -93,6 +109,7 @@ type Peer struct {
 // Check is one line of the doctor's report.
 type Check struct {
 	Name   string `json:"name"`
+	Part   string `json:"part,omitempty"` // net: shown by "doctor net" too
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail"`        // what was found
 	Fix    string `json:"fix,omitempty"` // what to try when not ok
@@ -119,7 +136,7 @@ type ImportRequest struct {
 
 // ResultRequest says how a job's weights are wanted.
 type ResultRequest struct {
-	As      string // lora, merged or full; empty: lora for a LoRA job, else full
+	As      string // a form of job.Spec.Forms; empty: what the spec lists, or the plain one
 	Partial bool   // the newest settled checkpoint of a job that is not over will do
 }
 

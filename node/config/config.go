@@ -16,23 +16,27 @@ import (
 	"strings"
 )
 
-// File is the name of the configuration file inside a home.
-const File = "config.yaml"
+// Files inside a home.
+const (
+	File      = "config.yaml"
+	SwarmFile = "swarm" // name of the swarm that "shoal swarm create" or "join" entered; the configuration overrides it
+)
 
 // Config says how a node runs. The zero value is not useful: see Default.
 type Config struct {
 	Home string `yaml:"-"` // directory of everything the node keeps
 
-	Name      string   `yaml:"name"`       // what others see beside the peer ID; may be empty
-	APIAddr   string   `yaml:"api_addr"`   // host:port of the local API; port 0 picks a free one
-	Listen    []string `yaml:"listen"`     // multiaddrs to accept peers on
-	Bootstrap []string `yaml:"bootstrap"`  // multiaddrs with /p2p/, dialled until they answer
-	MDNS      bool     `yaml:"mdns"`       // find peers on the local network
-	Swarm     string   `yaml:"swarm"`      // name of the swarm; nodes of different swarms do not see each other
-	Device    string   `yaml:"device"`     // auto, cpu, cpu:generic, cpu:avx2, cuda:0, …
-	MaxJobs   int      `yaml:"max_jobs"`   // jobs of others that run at the same time; 0: none
-	MaxMemory Bytes    `yaml:"max_memory"` // a job that needs more is not accepted; 0: no limit
-	MaxDisk   Bytes    `yaml:"max_disk"`   // quota of the block store; 0: no limit
+	Name      string   `yaml:"name"`      // what others see beside the peer ID; may be empty
+	APIAddr   string   `yaml:"api_addr"`  // host:port of the local API; port 0 picks a free one
+	Listen    []string `yaml:"listen"`    // multiaddrs to accept peers on
+	Bootstrap []string `yaml:"bootstrap"` // multiaddrs with /p2p/, dialled until they answer
+	MDNS      bool     `yaml:"mdns"`      // find peers on the local network
+	Swarm     string   `yaml:"swarm"`     // name of the swarm; nodes of different swarms do not see each other
+	Device    string   `yaml:"device"`    // auto, cpu, cpu:generic, cpu:avx2, cuda:0, …
+	Network   `yaml:",inline"`
+	MaxJobs   int   `yaml:"max_jobs"`   // jobs of others that run at the same time; 0: none
+	MaxMemory Bytes `yaml:"max_memory"` // a job that needs more is not accepted; 0: no limit
+	MaxDisk   Bytes `yaml:"max_disk"`   // quota of the block store; 0: no limit
 }
 
 // Default is a volunteer's node: everything on, the API on loopback only.
@@ -43,6 +47,7 @@ func Default() Config {
 		MDNS:    true,
 		Swarm:   "public",
 		Device:  "auto",
+		Network: DefaultNetwork(),
 		MaxJobs: 1,
 	}
 }
@@ -66,6 +71,9 @@ func Home(flag string, env func(string) string) (string, error) {
 func Load(home string, env func(string) string, flags map[string][]string) (Config, error) {
 	c := Default()
 	c.Home = home
+	if err := c.readSwarm(filepath.Join(home, SwarmFile)); err != nil {
+		return c, err
+	}
 	if err := c.readFile(filepath.Join(home, File)); err != nil {
 		return c, err
 	}
@@ -98,9 +106,14 @@ var settings = []setting{
 	{"api_addr", text(func(c *Config) *string { return &c.APIAddr })},
 	{"listen", list(func(c *Config) *[]string { return &c.Listen })},
 	{"bootstrap", list(func(c *Config) *[]string { return &c.Bootstrap })},
-	{"mdns", func(c *Config, v []string) (err error) { c.MDNS, err = strconv.ParseBool(last(v)); return err }},
+	{"mdns", flag(func(c *Config) *bool { return &c.MDNS })},
 	{"swarm", text(func(c *Config) *string { return &c.Swarm })},
 	{"device", text(func(c *Config) *string { return &c.Device })},
+	{"internet", flag(func(c *Config) *bool { return &c.Internet })},
+	{"announce", list(func(c *Config) *[]string { return &c.Announce })},
+	{"reachability", text(func(c *Config) *string { return &c.Reachability })},
+	{"relay", text(func(c *Config) *string { return &c.Relay })},
+	{"profile", text(func(c *Config) *string { return &c.Profile })},
 	{"max_jobs", func(c *Config, v []string) (err error) { c.MaxJobs, err = strconv.Atoi(last(v)); return err }},
 	{"max_memory", size(func(c *Config) *Bytes { return &c.MaxMemory })},
 	{"max_disk", size(func(c *Config) *Bytes { return &c.MaxDisk })},
@@ -112,6 +125,10 @@ func text(field func(*Config) *string) func(*Config, []string) error {
 
 func list(field func(*Config) *[]string) func(*Config, []string) error {
 	return func(c *Config, v []string) error { *field(c) = v; return nil }
+}
+
+func flag(field func(*Config) *bool) func(*Config, []string) error {
+	return func(c *Config, v []string) (err error) { *field(c), err = strconv.ParseBool(last(v)); return err }
 }
 
 func size(field func(*Config) *Bytes) func(*Config, []string) error {
@@ -149,6 +166,9 @@ func (c *Config) Validate() error {
 		if !strings.Contains(b, "/p2p/") {
 			return fmt.Errorf("bootstrap: %q lacks the peer's id: append /p2p/<id> (shoal status prints it there)", b)
 		}
+	}
+	if err := c.Network.validate(); err != nil {
+		return err
 	}
 	switch {
 	case !swarmName.MatchString(c.Swarm):

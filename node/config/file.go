@@ -36,6 +36,18 @@ func (c *Config) readFile(path string) error {
 	return nil
 }
 
+// readSwarm takes the swarm that this home entered last, if any.
+func (c *Config) readSwarm(path string) error {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		c.Swarm = strings.TrimSpace(string(data))
+	}
+	return err
+}
+
 func (c *Config) parse(data []byte) error {
 	if len(data) > maxFile {
 		return fmt.Errorf("larger than %d bytes", maxFile)
@@ -67,10 +79,15 @@ func Sample() string {
 # mdns: %t                   # find peers on the local network
 # swarm: %s
 # device: %s                 # auto, cpu, cpu:generic, cuda:0
+# internet: %t               # find nodes through the DHT, open ports, use relays; false for a laboratory
+# announce: []                 # multiaddrs to tell others in place of the public ones found here
+# reachability: %s           # auto (it is tested), public or private
+# relay: %-4s                  # on: carry others' connections while this node is reachable; off
+# profile: %s           # volunteer, or lowpower for weak routers and metered lines
 # max_jobs: %d                  # jobs of others at the same time
 # max_memory: 0                # for example 8GiB; 0: no limit
 # max_disk: 0                  # quota of stored blocks; 0: no limit
-`, d.APIAddr, strings.Join(d.Listen, ", "), d.MDNS, d.Swarm, d.Device, d.MaxJobs)
+`, d.APIAddr, strings.Join(d.Listen, ", "), d.MDNS, d.Swarm, d.Device, d.Internet, d.Reachability, d.Relay, d.Profile, d.MaxJobs)
 }
 
 // Bytes is an amount of memory or disk; as text "512MiB", "6GB" or a plain number of bytes.

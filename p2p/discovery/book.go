@@ -17,6 +17,7 @@ const (
 	FromLAN       Source = "lan"       // multicast DNS
 	FromCache     Source = "cache"     // known from an earlier start
 	FromPeer      Source = "peer"      // another node told of it
+	FromDHT       Source = "dht"       // the swarm's DHT names it
 	FromInbound   Source = "inbound"   // it connected to us
 )
 
@@ -51,6 +52,7 @@ type entry struct {
 	teller  record.PeerID // with FromPeer
 	up      bool
 	good    bool // was up once
+	needed  bool // dialed also when enough others are up
 	dialing bool
 	tries   int
 	fails   int           // in a row
@@ -63,15 +65,16 @@ func newBook(self record.PeerID, want int) *book {
 	return &book{self: self, want: want, entries: map[record.PeerID]*entry{}}
 }
 
-// found adds addresses of a peer. New addresses of a peer that did not answer are a reason to try at once.
-func (b *book) found(src Source, teller, id record.PeerID, addrs []string, now time.Duration) {
+// found adds addresses of a peer and reports whether one is new. New addresses of a peer that did not answer are a
+// reason to try at once.
+func (b *book) found(src Source, teller, id record.PeerID, addrs []string, now time.Duration) (fresh bool) {
 	if id == b.self {
-		return
+		return false
 	}
 	e := b.entries[id]
 	if e == nil {
 		if src == FromPeer && b.told(teller) >= maxPerTeller || !b.room(src) {
-			return
+			return false
 		}
 		e = &entry{id: id, source: src, teller: teller, next: now + b.wait(src, id)}
 		b.entries[id] = e
@@ -79,8 +82,17 @@ func (b *book) found(src Source, teller, id record.PeerID, addrs []string, now t
 	if src == FromBootstrap {
 		e.source = src
 	}
-	if e.learn(addrs) && e.fails > 0 && src != FromPeer { // a stranger's word does not lift a backoff
+	fresh = e.learn(addrs)
+	if fresh && e.fails > 0 && src != FromPeer { // a stranger's word does not lift a backoff
 		e.fails, e.next = 0, now
+	}
+	return fresh
+}
+
+// need says that this node works with id: it is dialed also when enough others are up.
+func (b *book) need(id record.PeerID) {
+	if e := b.entries[id]; e != nil {
+		e.needed = true
 	}
 }
 
@@ -98,7 +110,7 @@ func (e *entry) learn(addrs []string) (fresh bool) {
 
 // wait keeps two nodes that learn of each other from dialing each other at the same moment.
 func (b *book) wait(src Source, id record.PeerID) time.Duration {
-	if (src == FromLAN || src == FromPeer) && b.self > id {
+	if (src == FromLAN || src == FromPeer || src == FromDHT) && b.self > id {
 		return politeness
 	}
 	return 0
@@ -169,7 +181,7 @@ func (b *book) due(now time.Duration) []*entry {
 }
 
 func (b *book) dialable(e *entry) bool {
-	return b.up < b.want && !e.up && !e.dialing && len(e.addrs) > 0
+	return (b.up < b.want || e.needed) && !e.up && !e.dialing && len(e.addrs) > 0
 }
 
 // dialed takes a dial's outcome; why is empty when it succeeded.
@@ -216,9 +228,11 @@ func (b *book) next(now time.Duration) time.Duration {
 }
 
 // jitter spreads d over 3/4 to 5/4 of itself, so that a swarm does not fall on a returning bootstrap as one.
-func jitter(id record.PeerID, n int, d time.Duration) time.Duration {
+func jitter(id record.PeerID, n int, d time.Duration) time.Duration { return spread(string(id), n, d) }
+
+func spread(seed string, n int, d time.Duration) time.Duration {
 	h := fnv.New32a()
-	h.Write([]byte(id))
+	h.Write([]byte(seed))
 	h.Write([]byte{byte(n)})
 	return d*3/4 + d/2*time.Duration(h.Sum32()%1024)/1024
 }

@@ -1,8 +1,8 @@
 // Package discovery finds the other nodes of the swarm and stays connected to enough of them.
 //
 // Addresses come from the owner's bootstrap list, from multicast DNS on the local network, from a cache of earlier
-// peers, and from connected peers, who tell each other of those they are connected to (control topic
-// "discovery/peers"). Nothing that fails is fatal: the node is up with no peers, goes on trying with growing pauses of at most a
+// peers, from connected peers, who tell each other of those they are connected to and of their own new addresses
+// (control topic "discovery/peers"), and from the DHT, where nodes provide the swarm and the jobs they work on. Nothing that fails is fatal: the node is up with no peers, goes on trying with growing pauses of at most a
 // minute, and Tried says what was tried and why it failed.
 //
 // The decisions are a plain state machine (book); one goroutine owns it, and a few more dial. Everything that others tell is
@@ -17,6 +17,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/ipfs/go-cid"
 
 	"github.com/seed-7b27c88a/shoal/p2p"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
@@ -55,6 +57,8 @@ type Discovery struct {
 
 	mu    sync.Mutex // guards the rest
 	book  *book
+	plan  schedule
+	dht   string // why the latest use of the DHT failed; empty: it did not
 	lan   string // why the local network is not searched; empty: it is
 	saved []Peer
 }
@@ -71,7 +75,8 @@ func Start(h *p2p.Host, cfg Config) (*Discovery, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	d := &Discovery{h: h, cfg: cfg, start: time.Now(), events: make(chan func(), 256), book: newBook(h.ID(), cfg.Want)}
+	d := &Discovery{h: h, cfg: cfg, start: time.Now(), events: make(chan func(), 256), book: newBook(h.ID(), cfg.Want),
+		plan: schedule{self: string(h.ID()), keys: map[cid.Cid]*rendezvous{}}}
 	for _, a := range cfg.Bootstrap {
 		id, err := p2p.SplitAddr(a)
 		if err != nil {
@@ -83,6 +88,9 @@ func Start(h *p2p.Host, cfg Config) (*Discovery, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	d.cancel = cancel
 	d.wg.Go(func() { d.loop(ctx) })
+	if h.Routing() != nil {
+		d.wg.Go(func() { d.meet(ctx) })
+	}
 	return d, nil
 }
 
@@ -179,10 +187,19 @@ func (d *Discovery) changed(ctx context.Context, id record.PeerID, up bool) {
 		if up {
 			d.book.connected(id, known)
 			d.introduce(id)
-		} else {
-			d.book.lost(id, d.now())
+			d.refresh()
+		} else if d.book.lost(id, d.now()); d.book.up == 0 {
+			d.plan.alone(d.now())
 		}
 	})
+}
+
+// refresh fills the DHT's routing table from the first peers, instead of at its next turn minutes later. The caller
+// holds mu.
+func (d *Discovery) refresh() {
+	if r := d.h.Routing(); r != nil && d.book.up <= 4 {
+		r.Refresh()
+	}
 }
 
 // dialDue starts the dials that are due and returns when to look again.
@@ -224,6 +241,13 @@ func (d *Discovery) save() {
 }
 
 func samePeer(a, b Peer) bool { return a.ID == b.ID && slices.Equal(a.Addrs, b.Addrs) }
+
+// Up lists the peers that are up and can be dialed, at most 64.
+func (d *Discovery) Up() []Peer {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.connected()
+}
 
 // connected lists peers that are up and can be dialed, ordered by ID. The caller holds mu.
 func (d *Discovery) connected() []Peer {

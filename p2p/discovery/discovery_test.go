@@ -64,6 +64,21 @@ func meets(t *testing.T, h *p2p.Host, peers ...*p2p.Host) {
 	}
 }
 
+// until polls for what nothing tells of.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(30 * time.Second)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("not in time: %s", what)
+		}
+	}
+}
+
 func TestPeersTellEachOther(t *testing.T) {
 	a, b, c := startHost(t, p2p.Config{}), startHost(t, p2p.Config{}), startHost(t, p2p.Config{})
 	boot := Config{Bootstrap: a.Addrs()}
@@ -131,7 +146,7 @@ func TestCache(t *testing.T) {
 	a, b := startHost(t, p2p.Config{}), startHost(t, p2p.Config{})
 	cache := &memCache{}
 	d := start(t, b, Config{Bootstrap: a.Addrs(), Cache: cache})
-	meets(t, b, a)
+	until(t, "the peer is noted", func() bool { try := d.Tried(); return len(try) == 1 && try[0].Up })
 	d.Close()
 	if len(cache.peers) != 1 || cache.peers[0].ID != a.ID() {
 		t.Fatalf("cache: %v", cache.peers)

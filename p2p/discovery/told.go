@@ -37,8 +37,15 @@ func (d *Discovery) introduce(id record.PeerID) {
 	}
 }
 
+// tell sends what to knows how to use: addresses of a local network mean nothing, or something else, elsewhere.
 func (d *Discovery) tell(to record.PeerID, peers []toldPeer) {
-	if len(peers) == 0 {
+	var useful []toldPeer
+	for _, p := range peers {
+		if p.Addrs = d.h.Useful(to, p.Addrs); len(p.Addrs) > 0 {
+			useful = append(useful, p)
+		}
+	}
+	if peers = useful; len(peers) == 0 {
 		return
 	}
 	b, err := record.Encode(toldPeers{Peers: peers})
@@ -59,7 +66,9 @@ func (d *Discovery) told(ctx context.Context, from record.PeerID, b []byte) {
 	}
 	d.post(ctx, func() {
 		for _, p := range peers {
-			d.book.found(FromPeer, from, p.ID, p.Addrs, d.now())
+			if d.book.found(FromPeer, from, p.ID, p.Addrs, d.now()) && p.ID == from {
+				d.introduce(from) // it moved, and the others should know
+			}
 		}
 	})
 }

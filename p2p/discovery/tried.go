@@ -11,7 +11,7 @@ import (
 // Try is one line of what was tried to find peers, for a person.
 type Try struct {
 	Source Source
-	Peer   record.PeerID // empty for the local network as such
+	Peer   record.PeerID // empty for the local network or the DHT as such
 	Addrs  []string
 	Up     bool
 	Tries  int           // dials so far
@@ -31,6 +31,9 @@ func (d *Discovery) Tried() []Try {
 	var out []Try
 	if d.lan != "" {
 		out = append(out, Try{Source: FromLAN, Err: d.lan})
+	}
+	if d.dht != "" && d.book.up == 0 {
+		out = append(out, Try{Source: FromDHT, Err: d.dht})
 	}
 	for _, e := range d.book.entries {
 		t := Try{Source: e.source, Peer: e.id, Addrs: slices.Clone(e.addrs), Up: e.up, Tries: e.tries, Err: e.err}

@@ -49,6 +49,7 @@ type Tape struct {
 	record bool
 	nodes  []node
 	grads  []slot // by Var id; entry 0 is never used
+	parts  []Var  // of the splits of this pass
 	err    error  // the first error of Acquire or of a host function
 }
 
@@ -101,6 +102,7 @@ func (t *Tape) Free() {
 func (t *Tape) Begin(ctx context.Context, record bool) {
 	t.ctx, t.record, t.err = ctx, record, nil
 	t.nodes, t.grads, t.first = t.nodes[:0], t.grads[:1], 0
+	t.parts = t.parts[:0]
 	t.arena.Reset()
 	t.older.Reset()
 }
@@ -110,6 +112,13 @@ func (t *Tape) Alloc(rows, cols int) kernels.Tensor { return t.arena.F32(rows, c
 
 // Ints returns memory for row indexes, lengths and positions, until the next Begin.
 func (t *Tape) Ints(rows, cols int) kernels.Tensor { return t.arena.I32(rows, cols) }
+
+// vars are n values of the pass. Where the slice behind them moves, earlier ones keep the old memory.
+func (t *Tape) vars(n int) []Var {
+	lo := len(t.parts)
+	t.parts = append(t.parts, make([]Var, n)...)
+	return t.parts[lo:len(t.parts):len(t.parts)]
+}
 
 // Fail makes err the tape's error unless it has one.
 func (t *Tape) Fail(err error) {

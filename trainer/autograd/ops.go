@@ -77,27 +77,41 @@ func (t *Tape) mulBack(n *node, dy kernels.Tensor) {
 
 // RMSNorm is x / rms(x) · (shift+w) (Zhang and Sennrich 2019, arXiv:1910.07467); shift is 0, or 1 for models that store
 // w-1. Where w is narrower than x, each group of columns as wide as w is normalised by itself, as the heads of queries
-// and keys are; x's rows must then follow each other without gaps.
+// and keys are.
 func (t *Tape) RMSNorm(x Var, w *Param, eps, shift float32) Var {
-	y := t.Alloc(x.T.Rows, x.T.Cols)
-	in := groups(x.T, w)
-	rstd := t.Alloc(in.Rows, 1)
-	t.S.RMSNorm(groups(y, w), rstd, in, t.W.Value(w), eps, shift)
+	y, rstd := t.Alloc(x.T.Rows, x.T.Cols), t.Alloc(x.T.Rows, x.T.Cols/w.Cols)
+	parts := groups(w, x.T)
+	for g := range parts {
+		t.S.RMSNorm(group(y, w.Cols, g, parts), group(rstd, 1, g, parts), group(x.T, w.Cols, g, parts), t.W.Value(w), eps, shift)
+	}
 	return t.made(y, x.Wants() || t.trained(w), (*Tape).rmsNormBack, kept{x: [3]Var{x}, w: w, t: [2]kernels.Tensor{rstd}, f: shift})
 }
 
 func (t *Tape) rmsNormBack(n *node, dy kernels.Tensor) {
 	x, w, rstd := n.x[0], n.w, n.t[0]
 	dx, mode := t.dstOrScratch(x)
-	t.S.RMSNormBack(groups(dx, w), t.sumOf(w), groups(dy, w), groups(x.T, w), t.W.Value(w), rstd, n.f, mode)
+	dw, parts := t.sumOf(w), groups(w, x.T)
+	for g := range parts {
+		t.S.RMSNormBack(group(dx, w.Cols, g, parts), dw, group(dy, w.Cols, g, parts), group(x.T, w.Cols, g, parts),
+			t.W.Value(w), group(rstd, 1, g, parts), n.f, mode)
+	}
 }
 
-// groups is x with a row for each group of columns that w normalises.
-func groups(x kernels.Tensor, w *Param) kernels.Tensor {
-	if x.Cols == w.Cols {
-		return x
+// groups is in how many parts w normalises x: one, with all groups as rows, where x's rows follow each other without
+// gaps, else one for each group.
+func groups(w *Param, x kernels.Tensor) int {
+	if x.Packed() {
+		return 1
 	}
-	return x.Reshape(x.Len()/w.Cols, w.Cols)
+	return x.Cols / w.Cols
+}
+
+// group is part g of parts of a tensor whose groups are width columns wide.
+func group(x kernels.Tensor, width, g, parts int) kernels.Tensor {
+	if parts == 1 && width != x.Cols {
+		return x.Reshape(x.Len()/width, width)
+	}
+	return x.SliceCols(g*width, (g+1)*width)
 }
 
 // LayerNorm is (x - mean) / std · w + b (Ba et al. 2016, arXiv:1607.06450).
@@ -184,7 +198,7 @@ func (t *Tape) dropBack(n *node, dy kernels.Tensor) {
 
 // Split cuts x by columns without copying. Nothing else may read x afterwards.
 func (t *Tape) Split(x Var, widths ...int) []Var {
-	vs := make([]Var, len(widths))
+	vs := t.vars(len(widths))
 	lo := 0
 	for i, w := range widths {
 		vs[i] = Var{T: x.T.SliceCols(lo, lo+w)}

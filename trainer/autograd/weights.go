@@ -26,15 +26,19 @@ type Resident struct {
 	values map[*Param]kernels.Tensor
 	grads  map[*Param]kernels.Tensor
 	blank  map[*Param]bool // gradients that nobody has written since Blank
+	joined                 // weights that lie side by side
 }
 
 // NewResident makes a door without weights behind it.
 func NewResident() *Resident {
-	return &Resident{values: map[*Param]kernels.Tensor{}, grads: map[*Param]kernels.Tensor{}, blank: map[*Param]bool{}}
+	return &Resident{values: map[*Param]kernels.Tensor{}, grads: map[*Param]kernels.Tensor{}, blank: map[*Param]bool{}, joined: newJoined()}
 }
 
-// Freeze puts p's value there without a gradient.
-func (r *Resident) Freeze(p *Param, v kernels.Tensor) { r.values[p] = v }
+// Freeze puts p's value there without a gradient. Once a product has used v, nobody writes to it.
+func (r *Resident) Freeze(p *Param, v kernels.Tensor) {
+	v.Frozen = true
+	r.values[p] = v
+}
 
 // Train lets p be a window of the flat vectors w and g, each (1, elements of the job), at p.Off.
 func (r *Resident) Train(p *Param, w, g kernels.Tensor) {
@@ -44,7 +48,7 @@ func (r *Resident) Train(p *Param, w, g kernels.Tensor) {
 
 // With is r with the flat vector w, without gradients, behind the weights of ps.
 func (r *Resident) With(ps []*Param, w kernels.Tensor) *Resident {
-	c := &Resident{values: maps.Clone(r.values)}
+	c := &Resident{values: maps.Clone(r.values), joined: newJoined()}
 	for _, p := range ps {
 		c.values[p] = window(w, p)
 	}
@@ -83,6 +87,9 @@ func (r *Resident) Blank() {
 
 // Start implements Starter.
 func (r *Resident) Start(p *Param) bool {
+	if parts := r.parts[p]; parts != nil {
+		return r.startAll(parts)
+	}
 	was := r.blank[p]
 	if was {
 		r.blank[p] = false

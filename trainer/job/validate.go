@@ -12,11 +12,7 @@ import (
 
 // Words of the spec.
 const (
-	AdamW    = "adamw"
-	Constant = "constant"
-	Linear   = "linear"
-	Cosine   = "cosine"
-	FP32     = "fp32"
+	FP32 = "fp32"
 )
 
 // Types lists what Dataset.Type may say.
@@ -39,7 +35,7 @@ func (s *Spec) Validate() error {
 	s.fill()
 	for _, check := range []func(*Spec) error{
 		(*Spec).checkHead, (*Spec).checkAdapter, (*Spec).checkData, (*Spec).checkBatch,
-		(*Spec).checkOptimizer, (*Spec).checkScheduler, (*Spec).checkSwarm,
+		(*Spec).checkOptimizer, (*Spec).checkScheduler, (*Spec).checkSwarm, (*Spec).checkOutput,
 	} {
 		if err := check(s); err != nil {
 			return err
@@ -63,15 +59,8 @@ func (s *Spec) fill() {
 	if s.MaxSteps == 0 {
 		or(&s.NumEpochs, 1)
 	}
-	or(&s.Optimizer.Name, AdamW)
-	if len(s.Optimizer.Betas) == 0 {
-		s.Optimizer.Betas = []float64{0.9, 0.999}
-	}
-	or(&s.Optimizer.Eps, 1e-8)
-	if s.Optimizer.NoDecay == nil {
-		s.Optimizer.NoDecay = &[]string{"norm", "bias"}
-	}
-	or(&s.LRScheduler.Name, Constant)
+	s.Optimizer.fill()
+	s.LRScheduler.fill()
 	if s.MaxGradNorm == nil {
 		s.MaxGradNorm = new(1.0)
 	}

@@ -8,6 +8,7 @@
 package stage
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -124,14 +125,10 @@ func (s *Stage) place(elems int) (err error) {
 // load reads weights, and takes memory for those that are not trained.
 func (s *Stage) load(params []*autograd.Param, read func(*autograd.Param, []float32) error) error {
 	var buf []float32
+	if err := s.freeze(params); err != nil {
+		return err
+	}
 	for _, p := range params {
-		if !slices.Contains(s.Train, p) {
-			t, err := s.take(p.Rows, p.Cols)
-			if err != nil {
-				return err
-			}
-			s.weights.Freeze(p, t)
-		}
 		buf = resize(buf, p.Len())
 		if err := read(p, buf); err != nil {
 			return err
@@ -139,6 +136,44 @@ func (s *Stage) load(params []*autograd.Param, read func(*autograd.Param, []floa
 		s.Stream.Upload(s.weights.Value(p), buf)
 	}
 	return s.Stream.Err()
+}
+
+// freeze takes memory for those of params that are not trained. The matrices of a unit lie side by side, so that layers
+// with one input are one product, and behind them its vectors.
+func (s *Stage) freeze(params []*autograd.Param) error {
+	var frozen []*autograd.Param
+	for _, p := range params {
+		if !slices.Contains(s.Train, p) {
+			frozen = append(frozen, p)
+		}
+	}
+	slices.SortStableFunc(frozen, func(a, b *autograd.Param) int {
+		return cmp.Or(cmp.Compare(a.Unit, b.Unit), cmp.Compare(vector(a), vector(b)))
+	})
+	for len(frozen) > 0 {
+		n, elems := 0, 0
+		for ; n < len(frozen) && frozen[n].Unit == frozen[0].Unit; n++ {
+			elems += frozen[n].Len()
+		}
+		t, err := s.take(1, elems)
+		if err != nil {
+			return err
+		}
+		for _, p := range frozen[:n] {
+			s.weights.Freeze(p, t.SliceCols(0, p.Len()).Reshape(p.Rows, p.Cols))
+			t = t.SliceCols(p.Len(), t.Cols)
+		}
+		frozen = frozen[n:]
+	}
+	return nil
+}
+
+// vector is 1 for what is stored with one dimension.
+func vector(p *autograd.Param) int {
+	if len(p.Shape) == 1 {
+		return 1
+	}
+	return 0
 }
 
 // take is memory until Close.

@@ -1,0 +1,84 @@
+package discovery
+
+import (
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/seed-7b27c88a/shoal/p2p"
+)
+
+// startInternet starts a node as it would run on the internet, but for the router.
+func startInternet(t *testing.T, swarm string) *p2p.Host {
+	t.Helper()
+	return startHost(t, p2p.Config{Swarm: swarm, Internet: &p2p.Internet{NoMap: true}, LowConns: 12, HighConns: 24})
+}
+
+// full is set to run tests at the size of the bar; by default they run smaller.
+var full = os.Getenv("SHOAL_FULL") != ""
+
+// Fifty nodes (fewer by default) know one bootstrap. It dies. Newcomers with a list of earlier peers join, and nodes that were never
+// connected find each other by the job that they work on.
+func TestSwarmOutlivesItsBootstrap(t *testing.T) {
+	nodes, jobs, newcomers := 12, 3, 2
+	if full {
+		nodes, jobs, newcomers = 50, 10, 5
+	}
+	name := fmt.Sprintf("t%d", time.Now().UnixNano()%1e9)
+	boot := startInternet(t, name)
+	bootD := start(t, boot, Config{Want: 64})
+	hosts, finders := make([]*p2p.Host, nodes), make([]*Discovery, nodes)
+	caches := make([]*memCache, nodes)
+	for i := range hosts {
+		hosts[i], caches[i] = startInternet(t, name), &memCache{}
+		finders[i] = start(t, hosts[i], Config{Bootstrap: boot.Addrs(), Want: 6, Cache: caches[i]})
+	}
+	until(t, "everybody has joined", func() bool {
+		for i, h := range hosts {
+			if h.Routing().Size() < 3 || len(finders[i].Up()) < 3 {
+				return false
+			}
+		}
+		return true
+	})
+	bootD.Close()
+	boot.Close()
+	began := time.Now()
+	for i := range jobs { // four members each, all over the swarm
+		for k := range 4 {
+			finders[(i+k*nodes/4)%nodes].Seek(p2p.RendezvousKey(name, fmt.Sprintf("job %d", i)))
+		}
+	}
+	for i := range newcomers {
+		finders[i].Close() // writes its list of peers
+		h := startInternet(t, name)
+		start(t, h, Config{Cache: caches[i], Want: 6})
+		hosts = append(hosts, h)
+	}
+	for _, h := range hosts[nodes:] {
+		until(t, "the newcomer has joined", func() bool { return len(h.Peers()) > 0 && h.Routing().Size() > 3 })
+	}
+	t.Logf("newcomers in after %v", time.Since(began))
+	for i := range jobs {
+		for k := range 4 {
+			for l := range 4 {
+				a, b := (i+k*nodes/4)%nodes, (i+l*nodes/4)%nodes
+				if a < newcomers || b < newcomers || a == b {
+					continue // stopped looking above
+				}
+				until(t, "members of a job are connected", func() bool { return connected(hosts[a], hosts[b]) })
+			}
+		}
+	}
+	t.Logf("members of all jobs met after %v", time.Since(began))
+}
+
+func connected(a, b *p2p.Host) bool {
+	for _, p := range a.Peers() {
+		if p.ID == b.ID() && p.Up {
+			return true
+		}
+	}
+	return false
+}
