@@ -3,7 +3,7 @@ GO ?= go
 export CGO_ENABLED ?= 0
 SHELL := bash
 
-.PHONY: build demo test test-net race lint bench generate clean
+.PHONY: build demo test test-net race lint bench bench-cpu generate clean
 
 build: ## the one binary
 	$(GO) build -trimpath -o bin/shoal ./cmd/shoal
@@ -35,6 +35,9 @@ lint:
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./kernels/... ./p2p/... ./shard/...
+
+bench-cpu: ## shoal beside its peers on this processor: ROWS="openblas llama" for some, ARGS for flags
+	$(GO) run ./kernels/cpubench/versus $(ARGS) $(ROWS)
 
 generate:
 	cd kernels/gen && $(GO) run . -out ../cpu

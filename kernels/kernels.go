@@ -71,7 +71,7 @@ func Free(dev Device, bs ...*Buffer) {
 
 // PackCache lets a device keep up to so many bytes of frozen weights in the form that its products read, where it has
 // such a form (it has a method PackCache); 0 drops what it keeps. Without the call a device uses a small part of its
-// memory.
+// memory, or none where the process may have less than the machine.
 func PackCache(dev Device, bytes int) {
 	if p, ok := dev.(interface{ PackCache(bytes int) }); ok {
 		p.PackCache(bytes)

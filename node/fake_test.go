@@ -80,7 +80,11 @@ func (h *hand) Cancel(_ context.Context, id cid.Cid) error {
 }
 
 func (h *hand) Export(_ context.Context, t task.Task, as, dir string) error {
-	return os.WriteFile(filepath.Join(dir, as+".txt"), []byte(t.Spec.BaseModel), 0o600)
+	forms, err := t.Spec.Forms(as)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, forms[0]+".txt"), []byte(t.Spec.BaseModel), 0o600)
 }
 
 func stepped(step uint64, loss float64) task.Stepped {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/seed-7b27c88a/shoal/node/api"
 	"github.com/seed-7b27c88a/shoal/trainer"
-	"github.com/seed-7b27c88a/shoal/trainer/job"
 )
 
 // Jobs implements api.Jobs: newest first.
@@ -135,9 +134,8 @@ func (js *jobs) Result(ctx context.Context, id string, r api.ResultRequest, w io
 	if err != nil {
 		return err
 	}
-	as, err := exportKind(e.task.Spec, r.As)
-	if err != nil {
-		return err
+	if _, err := e.task.Spec.Forms(r.As); err != nil {
+		return api.BadRequest("%v", err)
 	}
 	if err := js.exportable(e, r.Partial); err != nil {
 		return err
@@ -151,7 +149,7 @@ func (js *jobs) Result(ctx context.Context, id string, r api.ResultRequest, w io
 	if e.base != "" {
 		t.Spec.BaseModel = e.base // as the adapter's config should name it here
 	}
-	if err := js.runtime.Export(ctx, t, as, dir); err != nil {
+	if err := js.runtime.Export(ctx, t, r.As, dir); err != nil {
 		return err
 	}
 	if err := e.journal.writeMetrics(dir); err != nil {
@@ -172,22 +170,4 @@ func (js *jobs) exportable(e *entry, partial bool) error {
 		return api.Conflict("the job was %s at step %d of %d, so there is no final result; take its newest settled checkpoint with --partial", v.State, v.Step, v.Steps)
 	}
 	return api.Conflict("the job is at step %d of %d; follow it with \"shoal job logs -f\", or take its newest settled checkpoint with --partial", v.Step, v.Steps)
-}
-
-// exportKind completes and checks what a job's result is asked as.
-func exportKind(spec job.Spec, as string) (string, error) {
-	adapter := spec.Adapter != job.AdapterNone
-	switch {
-	case as == "" && adapter:
-		return "lora", nil
-	case as == "":
-		return "full", nil
-	case as == "lora" && !adapter, as == "merged" && !adapter:
-		return "", api.BadRequest("the job trains all weights (adapter: %s): export it as full", spec.Adapter)
-	case as == "merged" && !spec.Mergeable():
-		return "", api.BadRequest("an adapter of kind %s has no merged form: export it as lora, which is its PEFT directory", spec.Adapter)
-	case as == "lora", as == "merged", as == "full":
-		return as, nil
-	}
-	return "", api.BadRequest("as %q: want lora, merged or full", as)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/seed-7b27c88a/shoal/kernels"
 	"github.com/seed-7b27c88a/shoal/node/config"
+	"github.com/seed-7b27c88a/shoal/node/membership"
 	"github.com/seed-7b27c88a/shoal/node/task"
 	"github.com/seed-7b27c88a/shoal/p2p"
 	"github.com/seed-7b27c88a/shoal/p2p/discovery"
@@ -33,6 +34,7 @@ type Node struct {
 	store   *store.Store
 	dev     kernels.Device
 	host    *p2p.Host
+	members *membership.Service // of a private swarm; nil: the swarm is open
 	runtime task.Runtime
 	finder  *discovery.Discovery
 	lib     *Library

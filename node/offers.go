@@ -23,18 +23,21 @@ const repeatOffer = 20 * time.Second
 type offer struct {
 	Signed *record.Signed `cbor:"1,keyasint"`
 	Beat   uint64         `cbor:"2,keyasint"`
+	Proof  []byte         `cbor:"3,keyasint,omitempty"` // in a private swarm: that the submitter may
 }
 
 // offers publishes this node's active jobs and takes up those of others.
 type offers struct {
-	host *p2p.Host
-	jobs *jobs
-	log  *slog.Logger
+	host  *p2p.Host
+	jobs  *jobs
+	log   *slog.Logger
+	may   func(submitter record.PeerID, proof []byte) error // whose jobs the swarm admits
+	proof func(submitter record.PeerID) []byte
 }
 
 // listen takes offers until the returned function is called.
 func (o *offers) listen() (stop func(), err error) {
-	quit, err := o.host.Gossip().Subscribe(offersTopic, checkOffer, o.hear)
+	quit, err := o.host.Gossip().Subscribe(offersTopic, o.check, o.hear)
 	if err != nil {
 		return nil, err
 	}
@@ -47,30 +50,38 @@ func (o *offers) listen() (stop func(), err error) {
 	return func() { unwatch(); off(); quit() }, nil
 }
 
-// checkOffer decides whether gossip passes a message on.
-func checkOffer(_ record.PeerID, data []byte) error {
-	_, err := openOffer(data)
-	return err
+// check decides whether gossip passes a message on.
+func (o *offers) check(_ record.PeerID, data []byte) error {
+	t, proof, err := openOffer(data)
+	if err != nil {
+		return err
+	}
+	return o.may(t.Terms.Submitter, proof)
 }
 
-func openOffer(data []byte) (task.Task, error) {
+func openOffer(data []byte) (task.Task, []byte, error) {
 	if len(data) > p2p.MaxGossip {
-		return task.Task{}, fmt.Errorf("%w: offer of %d bytes", record.ErrBad, len(data))
+		return task.Task{}, nil, fmt.Errorf("%w: offer of %d bytes", record.ErrBad, len(data))
 	}
 	var o offer
 	if err := record.Decode(data, &o); err != nil {
-		return task.Task{}, err
+		return task.Task{}, nil, err
 	}
 	if o.Signed == nil {
-		return task.Task{}, fmt.Errorf("%w: offer without a job", record.ErrBad)
+		return task.Task{}, nil, fmt.Errorf("%w: offer without a job", record.ErrBad)
 	}
-	return task.Open(o.Signed)
+	t, err := task.Open(o.Signed)
+	return t, o.Proof, err
 }
 
 func (o *offers) hear(from record.PeerID, data []byte) {
-	t, err := openOffer(data)
+	t, proof, err := openOffer(data)
 	if err != nil {
 		o.log.Debug("offer refused", "from", from, "err", err)
+		return
+	}
+	if err := o.may(t.Terms.Submitter, proof); err != nil {
+		o.log.Warn("offer refused", "job", t.ID, "from", from, "why", err)
 		return
 	}
 	if t.Terms.Submitter == o.host.ID() {
@@ -84,7 +95,7 @@ func (o *offers) hear(from record.PeerID, data []byte) {
 // greet tells a new peer of the active jobs, without waiting for gossip to form.
 func (o *offers) greet(id record.PeerID) {
 	for _, t := range o.jobs.active() {
-		data, err := record.Encode(offer{Signed: t.Signed})
+		data, err := record.Encode(offer{Signed: t.Signed, Proof: o.proof(t.Terms.Submitter)})
 		if err == nil {
 			err = o.host.Control().Send(id, offersTopic, data)
 		}
@@ -96,7 +107,7 @@ func (o *offers) greet(id record.PeerID) {
 
 // publish offers a task to everybody.
 func (o *offers) publish(ctx context.Context, t task.Task) {
-	data, err := record.Encode(offer{Signed: t.Signed, Beat: rand.Uint64()})
+	data, err := record.Encode(offer{Signed: t.Signed, Beat: rand.Uint64(), Proof: o.proof(t.Terms.Submitter)})
 	if err == nil {
 		err = o.host.Gossip().Publish(ctx, offersTopic, data)
 	}

@@ -36,7 +36,7 @@ func TestHostileOffers(t *testing.T) {
 	good := signedTask(t)
 	if data, err := record.Encode(offer{Signed: good.Signed, Beat: 1}); err != nil {
 		t.Fatal(err)
-	} else if got, err := openOffer(data); err != nil || got.ID != good.ID || got.Spec.Adapter != job.AdapterLora {
+	} else if got, _, err := openOffer(data); err != nil || got.ID != good.ID || got.Spec.Adapter != job.AdapterLora {
 		t.Fatalf("good offer: %v", err)
 	}
 	forged := *good.Signed
@@ -52,11 +52,11 @@ func TestHostileOffers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := openOffer(data); !errors.Is(err, record.ErrBad) {
+		if _, _, err := openOffer(data); !errors.Is(err, record.ErrBad) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := openOffer(make([]byte, p2p.MaxGossip+1)); !errors.Is(err, record.ErrBad) {
+	if _, _, err := openOffer(make([]byte, p2p.MaxGossip+1)); !errors.Is(err, record.ErrBad) {
 		t.Errorf("oversized: %v", err)
 	}
 }
@@ -68,5 +68,5 @@ func FuzzOffer(f *testing.F) {
 	}
 	f.Add(data)
 	f.Add([]byte{0xa1, 0x01, 0xf6})
-	f.Fuzz(func(t *testing.T, data []byte) { _, _ = openOffer(data) })
+	f.Fuzz(func(t *testing.T, data []byte) { openOffer(data) })
 }

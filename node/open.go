@@ -81,24 +81,35 @@ func (n *Node) openHost(context.Context) error {
 	if err != nil {
 		return err
 	}
+	private, err := n.openMembership()
+	if err != nil {
+		return err
+	}
 	want, low, high := dose(n.cfg.Profile)
-	host, err := p2p.New(p2p.Config{
+	cfg := p2p.Config{
 		Swarm:    n.cfg.Swarm,
 		KeyFile:  filepath.Join(n.cfg.Home, identityFile),
 		Listen:   n.cfg.Listen,
 		Internet: net,
 		LowConns: low, HighConns: high,
 		Log: n.log,
-	})
+	}
+	if private != nil {
+		cfg.Door = private
+	}
+	host, err := p2p.New(cfg)
 	if err != nil {
 		return err
 	}
 	n.onClose(host.Close)
 	n.host = host
+	if err := n.serveMembership(private); err != nil {
+		return err
+	}
 	n.finder, err = discovery.Start(host, discovery.Config{
-		Bootstrap: n.cfg.Bootstrap,
+		Bootstrap: n.bootstrap(private),
 		LAN:       n.cfg.MDNS,
-		Cache:     peerCache{n.lib.t},
+		Cache:     peerCache{n.lib.t, cacheKey(private)},
 		Want:      want,
 		Log:       n.log,
 	})
@@ -109,16 +120,17 @@ func (n *Node) openHost(context.Context) error {
 }
 
 // peerCache keeps good peers between starts.
-type peerCache struct{ t *table }
-
-const peerCacheKey = "peers/cache"
+type peerCache struct {
+	t   *table
+	key string
+}
 
 func (c peerCache) Load() (peers []discovery.Peer, err error) {
-	_, err = c.t.get(peerCacheKey, &peers)
+	_, err = c.t.get(c.key, &peers)
 	return peers, err
 }
 
-func (c peerCache) Save(peers []discovery.Peer) error { return c.t.write(put(peerCacheKey, peers)) }
+func (c peerCache) Save(peers []discovery.Peer) error { return c.t.write(put(c.key, peers)) }
 
 // openAPI listens, and tells other processes of this home where.
 func (n *Node) openAPI(context.Context) error {
@@ -131,7 +143,7 @@ func (n *Node) openAPI(context.Context) error {
 		return fmt.Errorf("API: %w; choose another --api-addr, or port 0 for a free one", err)
 	}
 	n.listener = l
-	s := &api.Server{Node: n, Library: n.lib, Jobs: jobAPI{n.jobs, n}, Web: web.Handler(), Token: token, Remote: !api.Loopback(l.Addr())}
+	s := &api.Server{Node: n, Swarm: n, Library: n.lib, Jobs: jobAPI{n.jobs, n}, Web: web.Handler(), Token: token, Remote: !api.Loopback(l.Addr())}
 	n.server = s.HTTP()
 	n.onClose(n.server.Close)
 	path := filepath.Join(n.cfg.Home, api.AddrFile)

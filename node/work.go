@@ -20,7 +20,7 @@ func (n *Node) openJobs(context.Context) error {
 		policy: policy{maxJobs: n.cfg.MaxJobs, maxMemory: uint64(n.cfg.MaxMemory)},
 		idle:   n.collect,
 	}
-	n.offers = &offers{host: n.host, jobs: n.jobs, log: n.log}
+	n.offers = &offers{host: n.host, jobs: n.jobs, log: n.log, may: n.maySubmit, proof: n.proof}
 	return nil
 }
 
@@ -42,6 +42,9 @@ func (n *Node) work(ctx context.Context) (stopped func(context.Context) error, e
 	wg.Go(func() { n.offers.repeat(ctx) })
 	wg.Go(func() { n.collectHourly(ctx) })
 	wg.Go(func() { n.seekMembers(ctx) })
+	if n.members != nil {
+		wg.Go(func() { n.members.Run(ctx) })
+	}
 	return func(grace context.Context) error {
 		stop()
 		wg.Wait()

@@ -19,7 +19,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/core/sec"
 	"github.com/libp2p/go-libp2p/p2p/net/upgrader"
-	tls "github.com/libp2p/go-libp2p/p2p/security/tls"
 
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 	"github.com/seed-7b27c88a/shoal/p2p/swarm"
@@ -32,8 +31,8 @@ type Door interface {
 	swarm.Gate
 	// Secret is known to members and the invited; it keeps credentials from strangers, and admits nobody.
 	Secret() []byte
-	// Credential is what this node shows when it dials.
-	Credential() ([]byte, error)
+	// Credential is what this node shows when it dials as the given identity: its own, or one it made for a test.
+	Credential(as record.PeerID) ([]byte, error)
 	// Judge decides about a dialer's credential and returns what to show it. swarm.ErrGuest: answer, then hang up.
 	Judge(from record.PeerID, credential []byte) (answer []byte, err error)
 	// Welcome decides about the answer of a peer that this node dialed.
@@ -59,12 +58,13 @@ var errShut = errors.New("the node there did not admit this node: it is in anoth
 // both nonces. So somebody who lures a member into a dial learns no name, and what was recorded cannot be shown again.
 type doorkeeper struct {
 	door   Door
+	plain  func(protocol.ID, crypto.PrivKey, []upgrader.StreamMuxer) (metered, error)
 	refuse func(id record.PeerID, why error) // tells the log
 }
 
 // enter is the dialing side.
 func (d *doorkeeper) enter(rw io.ReadWriter, self, to record.PeerID) error {
-	cred, err := d.door.Credential()
+	cred, err := d.door.Credential(self)
 	if err != nil {
 		return err
 	}
@@ -188,7 +188,7 @@ type doorTLS struct {
 }
 
 func (d *doorkeeper) newTLS(id protocol.ID, key crypto.PrivKey, muxers []upgrader.StreamMuxer) (*doorTLS, error) {
-	t, err := tls.New(id, key, muxers)
+	t, err := d.plain(id, key, muxers)
 	return &doorTLS{t, d}, err
 }
 
@@ -219,4 +219,28 @@ func (t *doorTLS) finish(c sec.SecureConn, side func(rw io.ReadWriter, self, oth
 		return nil, err
 	}
 	return c, c.SetDeadline(time.Time{})
+}
+
+// doorShut stands where the security protocol of open swarms would be, so that the log can tell of those who ask for
+// it. They get nothing.
+type doorShut struct {
+	id     protocol.ID
+	keeper *doorkeeper
+}
+
+func (d *doorkeeper) newShut(id protocol.ID) *doorShut { return &doorShut{id, d} }
+
+// ID implements sec.SecureTransport.
+func (t *doorShut) ID() protocol.ID { return t.id }
+
+// SecureInbound implements sec.SecureTransport.
+func (t *doorShut) SecureInbound(_ context.Context, c net.Conn, _ peer.ID) (sec.SecureConn, error) {
+	err := fmt.Errorf("a stranger at %s, who does not know the swarm's secret", c.RemoteAddr())
+	t.keeper.refuse("", err)
+	return nil, err
+}
+
+// SecureOutbound implements sec.SecureTransport.
+func (t *doorShut) SecureOutbound(context.Context, net.Conn, peer.ID) (sec.SecureConn, error) {
+	return nil, errors.New("the node there is not of this private swarm")
 }

@@ -39,6 +39,7 @@ type Config struct {
 	Listen  []string           // multiaddrs, port 0 allowed; nil: any port of TCP and QUIC on IPv4; empty: do not listen
 	Gate    swarm.Gate         // who may connect; nil: the Door, else swarm.Open
 	Door    Door               // of a private swarm; nil: it is open
+	Caps    Caps               // of bandwidth; see SetCaps
 
 	Internet *Internet // NAT traversal, relays and DHT; nil: none of it
 
@@ -57,7 +58,9 @@ type Host struct {
 	start   time.Time
 	control *Control
 	gossip  *Gossip
-	routing *Routing // nil without Config.Internet, as reach
+	meter   *meter
+	endQUIC func() error // closes QUIC's sockets, once; nil: there are none
+	routing *Routing     // nil without Config.Internet, as reach
 	reach   *reach
 	clocks  clocks
 	nets    nets
@@ -93,6 +96,7 @@ func New(cfg Config) (*Host, error) {
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	h.control = newControl(h)
+	h.meter = newMeter(cfg.Caps, h.ctx.Done())
 	if err := checkPorts(cfg.Listen); err != nil {
 		return nil, err
 	}
@@ -160,7 +164,7 @@ func (cfg Config) complete() (Config, error) {
 	if cfg.LowConns < 0 || cfg.HighConns < cfg.LowConns {
 		return cfg, fmt.Errorf("connection limits %d/%d: low must not exceed high", cfg.LowConns, cfg.HighConns)
 	}
-	err := swarm.CheckName(cfg.Swarm)
+	err := errors.Join(swarm.CheckName(cfg.Swarm), cfg.Caps.check())
 	switch {
 	case err != nil:
 	case cfg.KeyFile != "":
@@ -189,8 +193,6 @@ func (h *Host) libp2p() (host.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	mux := *yamux.DefaultTransport
-	mux.MaxMessageSize = 256 << 10 // measured: 10 to 25 % less CPU than 64 KiB frames
 	listen := libp2p.ListenAddrStrings(h.cfg.Listen...)
 	if len(h.cfg.Listen) == 0 {
 		listen = libp2p.NoListenAddrs
@@ -198,7 +200,7 @@ func (h *Host) libp2p() (host.Host, error) {
 	return libp2p.New(append(internet,
 		libp2p.Identity(key), listen,
 		h.transports(),
-		libp2p.Muxer(yamux.ID, &mux),
+		libp2p.Muxer(yamux.ID, newMuxer(h.meter)),
 		libp2p.ResourceManager(limits), libp2p.ConnectionManager(conns),
 		libp2p.ConnectionGater(&gater{gate: h.cfg.Gate, door: h.cfg.Door != nil, refuse: h.refused}),
 		libp2p.DialRanker(rankDials),
@@ -386,7 +388,7 @@ func (h *Host) Close() error {
 	if h.routing != nil {
 		err = h.routing.dht.Close()
 	}
-	err = errors.Join(err, h.host.Close())
+	err = errors.Join(err, h.host.Close(), h.endQUIC())
 	h.wg.Wait()
 	return err
 }

@@ -14,12 +14,21 @@ import (
 // addresses of each node heard there; often the same ones again, and concurrently. found must be quick. stop ends it.
 func (h *Host) LAN(found func(addrs []string)) (stop func(), err error) {
 	n := &lanNotifee{h: h, found: found}
-	s := mdns.NewMdnsService(h.host, "_"+swarm.Rendezvous(h.cfg.Swarm)+"._udp", n)
+	s := mdns.NewMdnsService(h.host, h.lanName(), n)
 	if err := s.Start(); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("look for nodes on the local network: %w", err)
 	}
 	return sync.OnceFunc(func() { s.Close() }), nil
+}
+
+// lanName is what nodes of the swarm announce themselves under. That of a private swarm says nothing to strangers.
+func (h *Host) lanName() string {
+	name := h.cfg.Swarm
+	if h.cfg.Door != nil {
+		name = securityName(h.cfg.Door)[len("/shoal/"):][:32]
+	}
+	return "_" + swarm.Rendezvous(name) + "._udp"
 }
 
 type lanNotifee struct {

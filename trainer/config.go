@@ -27,6 +27,13 @@ type Rows interface {
 	Row(ctx context.Context, i int) (ids, labels []int32, err error)
 }
 
+// Packed are Rows whose positions may hold several sequences, one behind the other, that do not see each other: Cuts lists
+// where those after the first begin.
+type Packed interface {
+	Rows
+	Cuts(i int) []int
+}
+
 // Config is what a Trainer is made of.
 type Config struct {
 	Spec    *job.Spec      // validated
@@ -49,20 +56,20 @@ type Trainer struct {
 	started time.Time
 
 	parts
-	opt  optim.AdamW
-	segs []optim.Segment
+	rule optim.Rule
 
-	mu             sync.Mutex // guards what follows and all device work
-	closed         bool
-	stage          *stage.Stage
-	m, v           kernels.Tensor // (1, elements) moments
-	decayed, plain kernels.Tensor // (1, optim.HyperLen) numbers of a step
-	norm           kernels.Tensor // F64 (1, 1) squared norm of a gradient that stays on the device
-	squares        [1]float64     // and its value on the host
-	step           uint64         // optimizer steps done
-	feed           feeder
-	host           buffers
-	eval           *evaluation // under way; nil: none
+	mu      sync.Mutex // guards what follows and all device work
+	closed  bool
+	stage   *stage.Stage
+	opt     optim.Optimizer
+	curved  curved
+	norm    kernels.Tensor // F64 (1, 1) squared norm of a gradient that stays on the device
+	squares [1]float64     // and its value on the host
+	step    uint64         // optimizer steps done
+	scale   LossScale      // of the next
+	feed    feeder
+	host    buffers
+	eval    *evaluation // under way; nil: none
 
 	evals chan struct{} // holds a token while there is an Eval
 }
@@ -73,7 +80,7 @@ type parts struct {
 	adapter peft.Adapter // nil: none
 	trained []*autograd.Param
 	layout  *layout.Layout
-	elems   int // length of the index space
+	elems   int // length of the index space that is trained: the layout's, or its first half (see curve.go)
 }
 
 // New loads a job's model and adapter onto the device. Close it in the end.
@@ -85,11 +92,10 @@ func New(c Config) (*Trainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Trainer{spec: c.Spec, rows: c.Rows, files: c.Model, parts: *p, started: time.Now(), opt: optimizer(c.Spec),
+	t := &Trainer{spec: c.Spec, rows: c.Rows, files: c.Model, parts: *p, started: time.Now(), rule: rule(c.Spec),
 		evals: make(chan struct{}, 1), steps: c.Spec.Steps(uint64(c.Rows.Rows())),
 		sampler: &data.Sampler{Rows: uint64(c.Rows.Rows()), Seed: c.Spec.Seed, Shuffle: c.Spec.Shuffle == nil || *c.Spec.Shuffle}}
-	t.segs = t.opt.Segments(t.trained)
-	t.feed, t.host = feeder{model: t.model, over: t.parts.over(), rows: t.rows}, buffers{n: t.elems}
+	t.feed, t.host = feeder{model: t.model, over: t.parts.over(), rows: t.rows}, buffers{n: t.layout.Size}
 	if err := t.load(c.Device); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
@@ -98,26 +104,32 @@ func New(c Config) (*Trainer, error) {
 
 // open reads the descriptions of the model and the adapter, not the weights, and lays out the index space.
 func open(spec *job.Spec, files, adapter model.Files) (*parts, error) {
-	m, err := model.Open(files)
+	m, err := model.OpenWith(files, model.Surgery{KVHeads: spec.Surgery.KVHeads})
 	if err != nil {
 		return nil, fmt.Errorf("open model: %w", err)
 	}
 	p := &parts{model: m}
+	if err := checkForms(spec, m, files); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
 	if err := p.choose(spec, files, adapter); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
-	if err := p.layOut(); err != nil {
+	if err := p.layOut(curves(rule(spec))); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
 }
 
-// layOut gives everything trained its place.
-func (p *parts) layOut() (err error) {
+// layOut gives everything trained its place, and where that is wanted the estimates of its curvature.
+func (p *parts) layOut(curves bool) (err error) {
 	slices.SortStableFunc(p.trained, func(a, b *autograd.Param) int { return cmp.Compare(a.Unit, b.Unit) })
 	ps := make([]layout.Param, len(p.trained))
 	for i, q := range p.trained {
 		ps[i] = layout.Param{Name: q.Name, Unit: q.Unit, Rows: q.Rows, Cols: q.Cols}
+	}
+	if curves {
+		ps = append(ps, curvature(p.trained)...)
 	}
 	if p.layout, err = layout.New(ps); err != nil {
 		return err
@@ -125,7 +137,9 @@ func (p *parts) layOut() (err error) {
 	for i, q := range p.trained {
 		q.Off = p.layout.Params[i].Off
 	}
-	p.elems = p.layout.Size
+	if p.elems = p.layout.Size; curves {
+		p.elems /= 2
+	}
 	return nil
 }
 
@@ -139,13 +153,12 @@ func Layout(spec *job.Spec, files, adapter model.Files) (*layout.Layout, error) 
 	return p.layout, p.Close()
 }
 
-func optimizer(spec *job.Spec) optim.AdamW {
-	o := spec.Optimizer
-	a := optim.AdamW{Beta1: o.Betas[0], Beta2: o.Betas[1], Eps: o.Eps, WeightDecay: o.WeightDecay, NoDecay: []string{"norm", "bias"}}
-	if o.NoDecay != nil {
-		a.NoDecay = *o.NoDecay
+// computed is the type that a job's products are computed in.
+func computed(spec *job.Spec) dtype.Type {
+	if spec.DType == job.BF16 {
+		return dtype.BF16
 	}
-	return a
+	return dtype.F32
 }
 
 // load puts everything on the device.
@@ -154,22 +167,18 @@ func (t *Trainer) load(dev kernels.Device) (err error) {
 	if t.adapter != nil {
 		a = t.adapter
 	}
-	if t.stage, err = stage.New(dev, t.model, a, t.trained, t.elems); err != nil {
+	if t.stage, err = stage.NewIn(computed(t.spec), dev, t.model, a, t.trained, t.elems); err != nil {
 		return err
 	}
 	t.stage.Checkpoint = t.spec.GradientCheckpointing
-	for _, x := range []struct {
-		dst  *kernels.Tensor
-		cols int
-	}{{&t.m, t.elems}, {&t.v, t.elems}, {&t.decayed, optim.HyperLen}, {&t.plain, optim.HyperLen}} {
-		if *x.dst, err = kernels.Alloc(dev, dtype.F32, 1, x.cols); err != nil {
-			return fmt.Errorf("optimizer state: %w", err)
-		}
-	}
+	t.stage.Noise = model.Noise{Alpha: t.spec.NEFTuneAlpha, Seed: t.spec.Seed}
 	if t.norm, err = kernels.Alloc(dev, dtype.F64, 1, 1); err != nil {
-		return fmt.Errorf("optimizer state: %w", err)
+		return err
 	}
-	return nil
+	if t.opt, err = t.rule.Open(t.stage.Stream, t.trained, t.elems); err != nil {
+		return err
+	}
+	return t.openCurved(dev)
 }
 
 // Close gives the device memory back and closes the files of the model and the adapter. It may be called at any time,
@@ -187,10 +196,12 @@ func (t *Trainer) Close() error {
 			t.eval = nil
 		}
 		t.stage.Close() // waits for the device: nothing uses the rest any more
-		dev := t.stage.Stream.Device()
-		kernels.Free(dev, t.m.Buf, t.v.Buf, t.decayed.Buf, t.plain.Buf, t.norm.Buf)
+		if t.opt != nil {
+			t.opt.Close()
+		}
+		kernels.Free(t.stage.Stream.Device(), t.norm.Buf, t.curved.drawn.Buf)
 	}
-	t.host = buffers{n: t.elems}
+	t.host = buffers{n: t.layout.Size}
 	return t.parts.Close()
 }
 
@@ -229,5 +240,5 @@ func (t *Trainer) Device() kernels.Device { return t.stage.Stream.Device() }
 // Layout is the job's index space, the order of everything in State. The error is always nil.
 func (t *Trainer) Layout() (*layout.Layout, error) { return t.layout, nil }
 
-// Elems is the length of the index space.
+// Elems is the length of the vectors of a State.
 func (t *Trainer) Elems() int { return t.elems }

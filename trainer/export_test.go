@@ -1,12 +1,14 @@
 package trainer_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/seed-7b27c88a/shoal/shard/safetensors"
@@ -155,7 +157,7 @@ func TestExportFull(t *testing.T) {
 func TestExportRefuses(t *testing.T) {
 	full := newTrainer(t, trainer.Config{Spec: valid(t, tinySpec(job.Spec{})), Model: base(t, tiny.Shape{}), Rows: lesson(2)})
 	lora := newTrainer(t, trainer.Config{Spec: valid(t, tinySpec(job.Spec{Adapter: job.AdapterLora})), Model: base(t, tiny.Shape{}), Rows: lesson(2)})
-	for kind, tr := range map[string]*trainer.Trainer{"lora": full, "merged": full, "full": lora, "gguf": lora} {
+	for kind, tr := range map[string]*trainer.Trainer{"lora": full, "merged": full, "full": lora, "gguf:q2": lora, "onnx": full} {
 		if err := tr.Export(t.TempDir(), kind); err == nil {
 			t.Errorf("export %s was done", kind)
 		}
@@ -191,6 +193,85 @@ func TestLayout(t *testing.T) {
 		s, err := tr.Snapshot()
 		if err != nil || len(s.W) != l.Size {
 			t.Errorf("state of %d elements, the layout has %d, %v", len(s.W), l.Size, err)
+		}
+	}
+}
+
+// TestExportForms: output.as lists what is written; a second directory is a folder in the first, GGUF files lie beside.
+func TestExportForms(t *testing.T) {
+	files, data := base(t, tiny.Shape{KVHeads: 2}), lesson(6)
+	spec := tinySpec(job.Spec{MaxSteps: 2, Name: "bot", Adapter: job.AdapterLora, LoraTargetLinear: true,
+		Output: job.Output{As: []string{"gguf:q8_0", "lora", "merged", "gguf"}}})
+	spec.Optimizer.LR = 2e-2
+	tr := newTrainer(t, trainer.Config{Spec: valid(t, spec), Model: files, Rows: data})
+	train(t, tr, math.MaxUint64)
+	want := evalLoss(t, tr, data)
+	dir := export(t, tr, "")
+	for _, name := range []string{"adapter_config.json", "adapter_model.safetensors", "merged/model.safetensors", "merged/config.json", "bot-q8_0.gguf", "bot.gguf"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	merged := newTrainer(t, trainer.Config{Spec: valid(t, tinySpec(job.Spec{MaxSteps: 1})), Model: safetensors.Dir(filepath.Join(dir, "merged")), Rows: data})
+	if got := evalLoss(t, merged, data); math.Abs(got-want) > 1e-5 {
+		t.Errorf("merged the loss is %v, was %v", got, want)
+	}
+
+	// The same forms made of the files alone have the same bytes.
+	d := trainer.Trained{Name: "bot", Base: "base", Model: files, Adapter: safetensors.Dir(dir)}
+	for as, name := range map[string]string{"gguf": "bot.gguf", "merged": "merged/model.safetensors", "lora": "adapter_model.safetensors"} {
+		at := filepath.Join(t.TempDir(), filepath.Base(name))
+		if as != "gguf" {
+			at = filepath.Dir(at)
+		}
+		if err := d.Export(at, as); err != nil {
+			t.Fatal(err)
+		}
+		if as != "gguf" {
+			at = filepath.Join(at, filepath.Base(name))
+		}
+		got, err := os.ReadFile(at)
+		want, err2 := os.ReadFile(filepath.Join(dir, name))
+		if err != nil || err2 != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s differs (%d bytes, %d): %v, %v", as, len(got), len(want), err, err2)
+		}
+	}
+	if err := (trainer.Trained{Model: files}).Export(t.TempDir(), "lora"); err == nil {
+		t.Error("a directory without an adapter was exported as one")
+	}
+}
+
+// TestSurgery: a job trains the pooled model, its plain form is merged, and the files hold the pooled model.
+func TestSurgery(t *testing.T) {
+	files, data := base(t, tiny.Shape{}), lesson(6)
+	spec := tinySpec(job.Spec{MaxSteps: 2, Adapter: job.AdapterLora, Surgery: job.Surgery{KVHeads: 2}})
+	tr := newTrainer(t, trainer.Config{Spec: valid(t, spec), Model: files, Rows: data})
+	train(t, tr, math.MaxUint64)
+	dir := export(t, tr, "")
+	again := newTrainer(t, trainer.Config{Spec: valid(t, tinySpec(job.Spec{MaxSteps: 1})), Model: safetensors.Dir(dir), Rows: data})
+	if got, want := evalLoss(t, again, data), evalLoss(t, tr, data); math.Abs(got-want) > 1e-5 {
+		t.Errorf("loaded again the loss is %v, was %v", got, want)
+	}
+	var c map[string]any
+	modeltest.JSON(t, filepath.Join(dir, "config.json"), &c)
+	if c["num_key_value_heads"] != 2.0 || c["num_attention_heads"] != 4.0 {
+		t.Errorf("config.json: %v", c)
+	}
+}
+
+// TestRefusedBeforeWork: what a model cannot become is said when the job is opened, not when it is done.
+func TestRefusedBeforeWork(t *testing.T) {
+	for _, tc := range []struct {
+		shape tiny.Shape
+		spec  job.Spec
+		why   string
+	}{
+		{tiny.Shape{Type: "gemma2", Tied: true}, job.Spec{Output: job.Output{As: []string{"full", "gguf"}}}, "not gemma2"},
+		{tiny.Shape{}, job.Spec{Surgery: job.Surgery{KVHeads: 3}}, "choose a divisor"},
+		{tiny.Shape{Type: "gpt2"}, job.Spec{Surgery: job.Surgery{KVHeads: 2}}, "gpt2"},
+	} {
+		if _, err := trainer.Layout(valid(t, tinySpec(tc.spec)), base(t, tc.shape), nil); err == nil || !strings.Contains(err.Error(), tc.why) {
+			t.Errorf("%s: %v, want %q", tc.shape.Type, err, tc.why)
 		}
 	}
 }

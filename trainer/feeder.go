@@ -23,18 +23,36 @@ func (f *feeder) clear() {
 	f.seqs, f.targets = f.seqs[:0], f.targets[:0]
 }
 
-// add reads a row; key names the sample for counter-based randomness.
+// add reads a position: a row, or several that are packed. key names the sample for counter-based randomness.
 func (f *feeder) add(ctx context.Context, row int, key int32) error {
 	ids, labels, err := f.rows.Row(ctx, row)
 	if err != nil {
 		return fmt.Errorf("row %d: %w", row, err)
 	}
+	var cuts []int
+	if p, ok := f.rows.(Packed); ok {
+		cuts = p.Cuts(row)
+	}
+	before, _ := model.Before(f.over)
+	lo := 0
+	for i := range len(cuts) + 1 {
+		hi := len(ids)
+		if i < len(cuts) {
+			hi = cuts[i]
+		}
+		q := model.Sequence{IDs: ids[lo:hi], Target: f.shifted(labels[lo:hi]), Key: key, Offset: lo + i*before}
+		if err := f.model.CheckOver(f.over, q); err != nil {
+			return fmt.Errorf("row %d: %w", row, err)
+		}
+		f.seqs = append(f.seqs, q)
+		lo = hi
+	}
+	return nil
+}
+
+// shifted are the targets of a sequence.
+func (f *feeder) shifted(labels []int32) []int32 {
 	lo := len(f.targets)
 	f.targets = objective.AppendTargets(f.targets, labels) // where this moves, earlier sequences keep the old memory
-	q := model.Sequence{IDs: ids, Target: f.targets[lo:], Key: key}
-	if err := f.model.CheckOver(f.over, q); err != nil {
-		return fmt.Errorf("row %d: %w", row, err)
-	}
-	f.seqs = append(f.seqs, q)
-	return nil
+	return f.targets[lo:]
 }

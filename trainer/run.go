@@ -99,11 +99,15 @@ func (t *Trainer) contribute(ctx context.Context, step uint64, samples []uint64,
 	}
 	p.Tokens, p.Loss = sums.Tokens, sums.Loss
 	u := t.host.contribution()
-	return u, t.stage.Stream.Download(u, t.stage.G)
+	return u, t.download(step, u)
 }
 
 // sum leaves the summed gradient of the samples in the stage, a micro-batch after the other.
 func (t *Trainer) sum(ctx context.Context, step uint64, samples []uint64) (all objective.Sums, err error) {
+	t.enlarge()
+	if err := t.draw(ctx, step, samples); err != nil {
+		return all, err
+	}
 	t.stage.ZeroGrad()
 	for micro := range slices.Chunk(samples, t.spec.MicroBatchSize) {
 		if err := ctx.Err(); err != nil { // excluded, or not wanted any more
@@ -115,22 +119,31 @@ func (t *Trainer) sum(ctx context.Context, step uint64, samples []uint64) (all o
 		}
 		all.Add(sums)
 	}
+	t.reduce(t.stage.G)
 	return all, nil
 }
 
 // pass runs one micro-batch forward and backward.
 func (t *Trainer) pass(ctx context.Context, step uint64, samples []uint64) (objective.Sums, error) {
-	t.feed.clear()
-	for _, s := range samples {
-		if err := t.feed.add(ctx, int(t.sampler.Row(s)), int32(s&0x7fffffff)); err != nil {
-			return objective.Sums{}, err
-		}
+	if err := t.fill(ctx, samples); err != nil {
+		return objective.Sums{}, err
 	}
 	sums, err := t.stage.Forward(ctx, step, t.feed.seqs)
 	if err != nil {
 		return objective.Sums{}, err
 	}
 	return sums, t.stage.Backward(ctx)
+}
+
+// fill feeds the rows of a micro-batch.
+func (t *Trainer) fill(ctx context.Context, samples []uint64) error {
+	t.feed.clear()
+	for _, s := range samples {
+		if err := t.feed.add(ctx, int(t.sampler.Row(s)), int32(s&0x7fffffff)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // result is where the round's gradient goes.

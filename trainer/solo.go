@@ -76,36 +76,50 @@ func (t *Trainer) alone(ctx context.Context, round uint64, samples []uint64) (St
 		return StepReport{}, err
 	}
 	tot := Totals{Tokens: sums.Tokens, Loss: sums.Loss, Peers: 1}
-	if tot.SumSq, err = t.sumSq(); err != nil {
+	if tot.SumSq, err = t.sumSq(t.stage.G); err != nil {
 		return StepReport{}, err
 	}
+	if t.due(round) {
+		drawn, err := t.sumSq(t.curved.drawn)
+		if err != nil {
+			return StepReport{}, err
+		}
+		tot.SumSq += drawn
+	}
 	tot.NonFinite = !finite(tot.SumSq) || !finite(tot.Loss)
-	return t.take(tot, func() { t.divide(tot.Tokens) })
+	return t.take(tot, func() {
+		t.divide(t.stage.G, tot.Tokens)
+		if t.due(round) {
+			t.divide(t.curved.drawn, tot.Tokens)
+		}
+	})
 }
 
-// divide makes the sum in the stage a mean. A quotient of two float32 is the same rounded once or by way of float64, so
+// divide makes a sum over n tokens a mean. A quotient of two float32 is the same rounded once or by way of float64, so
 // the device computes it unless n has too many bits.
-func (t *Trainer) divide(n int64) {
-	s := t.stage
+func (t *Trainer) divide(sum kernels.Tensor, n int64) {
+	s := t.stage.Stream
 	if w := float32(n); int64(w) == n {
-		s.Stream.Quotient(s.G, s.G, w)
+		s.Quotient(sum, sum, w)
 		return
 	}
-	g := t.host.gradient()
-	if s.Stream.Download(g, s.G) == nil { // else the stream keeps the error
+	g := t.host.gradient()[:t.elems]
+	if s.Download(g, sum) == nil { // else the stream keeps the error
 		for i, x := range g {
 			g[i] = float32(float64(x) / float64(n))
 		}
-		s.Stream.Upload(s.G, g)
+		s.Upload(sum, g)
 	}
 }
 
-// sumSq is Σ g² of the stage's gradient, a chunk of the index space after the other as owners add it up.
-func (t *Trainer) sumSq() (float64, error) {
+// sumSq is Σ g² of a gradient, a chunk of the index space after the other as owners add it up.
+func (t *Trainer) sumSq(g kernels.Tensor) (float64, error) {
 	s := t.stage.Stream
 	s.Fill(t.norm, 0)
 	for _, c := range t.layout.Chunks {
-		s.SumSq(t.norm, t.stage.G.SliceCols(c.Lo, c.Hi), kernels.Add)
+		if c.Lo < t.elems {
+			s.SumSq(t.norm, g.SliceCols(c.Lo, c.Hi), kernels.Add)
+		}
 	}
 	err := s.DownloadF64(t.squares[:], t.norm)
 	return t.squares[0], err

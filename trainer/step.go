@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/seed-7b27c88a/shoal/trainer/job"
 	"github.com/seed-7b27c88a/shoal/trainer/optim"
 )
 
@@ -13,16 +14,16 @@ import (
 // taken, and how a member that missed some replays committed gradients. A step without target tokens or with numbers
 // that are not finite changes nothing but the count of steps, and says so.
 //
-// The bias corrections of AdamW count skipped steps too, so that state is a function of the step alone.
+// Rules that count steps count skipped ones too, so that state is a function of the step alone.
 func (t *Trainer) Apply(g []float32, tot Totals) (StepReport, error) {
 	if err := t.lock(); err != nil {
 		return StepReport{}, err
 	}
 	defer t.mu.Unlock()
-	if len(g) != t.elems {
-		return StepReport{}, fmt.Errorf("gradient of %d elements for an index space of %d", len(g), t.elems)
+	if len(g) != t.layout.Size {
+		return StepReport{}, fmt.Errorf("gradient of %d elements for an index space of %d", len(g), t.layout.Size)
 	}
-	return t.take(tot, func() { t.stage.Stream.Upload(t.stage.G, g) })
+	return t.take(tot, func() { t.upload(t.step+1, g) })
 }
 
 // take takes the step unless it has to be skipped; place puts the reduced gradient into the stage.
@@ -31,17 +32,21 @@ func (t *Trainer) take(tot Totals, place func()) (StepReport, error) {
 	r := t.report(step, tot)
 	if !r.Skipped {
 		place()
-		if err := t.update(step, r); err != nil {
+		if err := t.update(step, &r); err != nil {
 			return StepReport{}, fmt.Errorf("optimizer step: %w", err)
 		}
 	}
-	t.step = step
+	t.scale = t.scale.After(r)
+	t.step, r.Passed = step, t.scale.Skipped
 	return r, nil
 }
 
 func (t *Trainer) report(step uint64, tot Totals) StepReport {
 	r := StepReport{Step: step, LR: t.spec.LR(step, t.steps), Tokens: tot.Tokens, Peers: tot.Peers,
 		Time: time.Since(t.started).Seconds()}
+	if t.spec.DType == job.FP16 {
+		r.LossScale = t.scale.Now()
+	}
 	if tot.Tokens > 0 {
 		r.Loss = tot.Loss / float64(tot.Tokens)
 		r.GradNorm = math.Sqrt(tot.SumSq) / float64(tot.Tokens)
@@ -56,13 +61,14 @@ func (t *Trainer) report(step uint64, tot Totals) StepReport {
 	return r
 }
 
-func (t *Trainer) update(step uint64, r StepReport) error {
+func (t *Trainer) update(step uint64, r *StepReport) error {
+	if err := t.bend(r); err != nil {
+		return err
+	}
 	clip := optim.Clip(r.GradNorm, *t.spec.MaxGradNorm)
 	s := t.stage
 	t.changing()
-	s.Stream.Upload(t.decayed, t.opt.Hyper(step, r.LR, clip, true))
-	s.Stream.Upload(t.plain, t.opt.Hyper(step, r.LR, clip, false))
-	t.opt.Step(s.Stream, t.segs, s.W, s.G, t.m, t.v, t.decayed, t.plain)
+	t.opt.Step(optim.Now{Step: step, LR: r.LR, Clip: clip}, s.W, s.G, 0, t.elems)
 	return s.Stream.Sync(context.Background())
 }
 

@@ -176,6 +176,18 @@ func TestMembersAgree(t *testing.T) {
 	files, data := base(t, tiny.Shape{KVHeads: 2}), lesson(20)
 	for name, spec := range map[string]job.Spec{
 		"full": {NumEpochs: 2.5}, "lora": {NumEpochs: 2.5, Adapter: job.AdapterLora, LoraTargetLinear: true, LoraDropout: 0.1},
+		"dora":      {NumEpochs: 2.5, Adapter: job.AdapterDora, LoraDropout: 0.1},
+		"ia3":       {NumEpochs: 2.5, Adapter: job.AdapterIA3},
+		"houlsby":   {NumEpochs: 2.5, Adapter: job.AdapterBottleneck, Bottleneck: job.Bottleneck{Sites: []string{"attn", "mlp"}}},
+		"prefix":    {NumEpochs: 2.5, Adapter: job.AdapterPrefix, Prefix: job.Prefix{Tokens: 3, Projection: true}},
+		"prompt":    {NumEpochs: 2.5, Adapter: job.AdapterPrompt, Prompt: job.Prompt{InitText: "abc"}},
+		"modules":   {NumEpochs: 2.5, Adapter: job.AdapterLora, LoraModulesToSave: []string{"embed_tokens", "lm_head", "input_layernorm"}},
+		"unfrozen":  {NumEpochs: 2.5, UnfrozenParameters: []string{`.*norm`, `lm_head`}},
+		"adamw8bit": {NumEpochs: 2.5, Optimizer: job.Optimizer{Name: job.AdamW8}},
+		"lion":      {NumEpochs: 2.5, Optimizer: job.Optimizer{Name: job.Lion}},
+		"sophia":    {NumEpochs: 2.5, Optimizer: job.Optimizer{Name: job.Sophia, HessianEvery: 4}},
+		"sgd":       {NumEpochs: 2.5, Optimizer: job.Optimizer{Name: job.SGD, Momentum: 0.9}},
+		"adafactor": {NumEpochs: 2.5, Optimizer: job.Optimizer{Name: job.Adafactor}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sp := valid(t, tinySpec(spec))
@@ -203,7 +215,11 @@ func TestMembersAgree(t *testing.T) {
 				t.Fatalf("%d and %d steps, want 9", len(reports[1]), len(alone))
 			}
 			for i, r := range reports[1] {
-				if d := math.Abs(r.Loss - alone[i].Loss); d > 1e-5 || r.Tokens != alone[i].Tokens || r.Peers != 3 {
+				limit := 1e-5
+				if spec.Optimizer.Name != "" { // a sign may turn, a code may be the next
+					limit = 1e-3
+				}
+				if d := math.Abs(r.Loss - alone[i].Loss); d > limit || r.Tokens != alone[i].Tokens || r.Peers != 3 {
 					t.Errorf("step %d: %+v, alone %+v", r.Step, r, alone[i])
 				}
 			}
@@ -213,7 +229,18 @@ func TestMembersAgree(t *testing.T) {
 
 // TestResume: a run that is cut in two gives the bits of one that is not, and so does replaying its gradients.
 func TestResume(t *testing.T) {
-	c := trainer.Config{Spec: valid(t, tinySpec(job.Spec{MaxSteps: 7})), Model: base(t, tiny.Shape{Type: "gpt2", Tied: true}), Rows: lesson(9)}
+	files := base(t, tiny.Shape{Type: "gpt2", Tied: true})
+	for name, o := range map[string]job.Optimizer{
+		job.AdamW: {}, job.AdamW8: {}, job.Lion: {}, job.Sophia: {HessianEvery: 2}, job.SGD: {Momentum: 0.9, Nesterov: true}, job.Adafactor: {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o.Name = name
+			resume(t, trainer.Config{Spec: valid(t, tinySpec(job.Spec{MaxSteps: 7, Optimizer: o})), Model: files, Rows: lesson(9)})
+		})
+	}
+}
+
+func resume(t *testing.T, c trainer.Config) {
 	whole := newTrainer(t, c)
 	train(t, whole, 7)
 
@@ -222,6 +249,9 @@ func TestResume(t *testing.T) {
 	state, err := first.Snapshot()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if v := c.Spec.Optimizer.Name; (state.V == nil) != (v == job.Lion || v == job.SGD || v == job.Adafactor) || state.M == nil {
+		t.Errorf("%s: a snapshot with m %v, v %v", v, state.M != nil, state.V != nil)
 	}
 	rest := newTrainer(t, c)
 	if err := rest.Restore(state); err != nil {

@@ -16,36 +16,101 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/seed-7b27c88a/shoal/node/api"
+	"github.com/seed-7b27c88a/shoal/trainer"
 )
 
+// exportFlags say what is written, of what, and where.
+type exportFlags struct {
+	as, quant string
+	partial   bool
+	dir, base string // of a run on this machine, instead of a job
+	out       string // a directory, or a .gguf file
+}
+
 func (a *app) exportCmd() *cobra.Command {
-	var r api.ResultRequest
-	var out string
+	var f exportFlags
 	cmd := &cobra.Command{
-		Use:   "export JOB -o DIR",
-		Short: "write a job's result: a PEFT or Hugging Face directory, and metrics.jsonl",
-		Args:  usage(cobra.ExactArgs(1)),
+		Use:   "export JOB|--dir DIR -o PATH",
+		Short: "write a result: a PEFT or Hugging Face directory, or a GGUF file",
+		Args:  usage(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if out == "" {
-				return usagef("name the directory to write with -o DIR")
-			}
-			if err := checkOutput(out, nil); err != nil {
+			if err := f.check(args); err != nil {
 				return err
 			}
-			c, err := a.client()
-			if err != nil {
+			export := func() error { return a.exportJob(cmd.Context(), args[0], f) }
+			if f.dir != "" {
+				export = func() error { return a.exportDir(cmd.Context(), f) }
+			}
+			if err := export(); err != nil {
 				return err
 			}
-			if err := a.download(cmd.Context(), c, args[0], r, out); err != nil {
-				return err
-			}
-			return a.answer(map[string]string{"dir": out}, func(w io.Writer) { fmt.Fprintln(w, out) })
+			return a.answer(map[string]string{"dir": f.out}, func(w io.Writer) { fmt.Fprintln(w, f.out) })
 		},
 	}
-	cmd.Flags().StringVar(&r.As, "as", "", "lora, merged or full (default: lora for a LoRA job, else full)")
-	cmd.Flags().BoolVar(&r.Partial, "partial", false, "of a job that is under way, or was cut short, take the newest settled checkpoint")
-	cmd.Flags().StringVarP(&out, "output", "o", "", "directory to write")
+	fl := cmd.Flags()
+	fl.StringVar(&f.as, "as", "", "lora, merged, full or gguf (default: what the spec's output.as lists, or lora for an adapter, else full)")
+	fl.StringVar(&f.quant, "quant", "", "with --as gguf: f32, f16, bf16 or q8_0 (default: the type that the weights have)")
+	fl.BoolVar(&f.partial, "partial", false, "of a job that is under way, or was cut short, take the newest settled checkpoint")
+	fl.StringVar(&f.dir, "dir", "", "directory of a finished run, instead of a job")
+	fl.StringVar(&f.base, "base", "", "with --dir: the adapter's base model, where its config names one that is not here")
+	fl.StringVarP(&f.out, "output", "o", "", "directory to write, or a file that ends in .gguf")
 	return cmd
+}
+
+// check completes the flags and refuses those that contradict each other.
+func (f *exportFlags) check(args []string) error {
+	if f.quant != "" && f.as == "" {
+		f.as = trainer.ExportGGUF
+	}
+	switch {
+	case f.out == "":
+		return usagef("name the directory or the .gguf file to write with -o PATH")
+	case (len(args) == 1) == (f.dir != ""):
+		return usagef("name a job, or with --dir the directory of a finished run")
+	case f.base != "" && f.dir == "", f.partial && f.dir != "":
+		return usagef("--base goes with --dir, --partial with a job")
+	case f.quant != "" && f.as != trainer.ExportGGUF:
+		return usagef("--quant goes with --as gguf")
+	case f.file() && !strings.HasPrefix(f.as, trainer.ExportGGUF):
+		return usagef("%s is a file for --as gguf", f.out)
+	}
+	if f.quant != "" {
+		f.as += ":" + f.quant
+	}
+	if f.file() {
+		if _, err := os.Lstat(f.out); err == nil {
+			return fmt.Errorf("%s is there already; remove it, or choose another name with -o", f.out)
+		}
+		return nil
+	}
+	return checkOutput(f.out, nil)
+}
+
+// file tells that one file is asked for.
+func (f *exportFlags) file() bool { return strings.HasSuffix(f.out, ".gguf") }
+
+func (a *app) exportJob(ctx context.Context, id string, f exportFlags) error {
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	r := api.ResultRequest{As: f.as, Partial: f.partial}
+	if !f.file() {
+		return a.download(ctx, c, id, r, f.out)
+	}
+	tmp, err := os.MkdirTemp(filepath.Dir(f.out), ".export-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	if err := a.download(ctx, c, id, r, tmp); err != nil {
+		return err
+	}
+	found, err := filepath.Glob(filepath.Join(tmp, "*.gguf"))
+	if err != nil || len(found) != 1 {
+		return fmt.Errorf("the daemon sent %d GGUF files: %v", len(found), err)
+	}
+	return os.Rename(found[0], f.out)
 }
 
 // download writes a job's result into dir.

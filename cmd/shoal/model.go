@@ -10,7 +10,7 @@ import (
 )
 
 func (a *app) modelCmd() *cobra.Command {
-	cmd := group("model", "models in the node's store")
+	cmd := group("model", "models: in the node's store, and changes to them")
 	var name string
 	take := &cobra.Command{
 		Use:   "import DIR|hf:owner/name[@rev]",
@@ -35,7 +35,7 @@ func (a *app) modelCmd() *cobra.Command {
 			})
 		},
 	}
-	cmd.AddCommand(take, ls)
+	cmd.AddCommand(take, ls, a.modelShowCmd(), a.modelConvertCmd())
 	return cmd
 }
 

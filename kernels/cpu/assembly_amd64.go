@@ -12,6 +12,7 @@ func newAVX512() *family {
 		words:          packer{quads: packQuads, pair: packPair, rows: map[int]copier{6: packRows6, 12: packRows12, 16: packRows16, 32: packRows32}},
 		fetch:          fetch,
 		peak:           peakAVX512,
+		peakSize:       384,
 		pairs:          microkernel{mr: 12, nr: 32, step: 2, run: gemm12x32BF16, fewer: []variant{{1, gemm1x32BF16}, {2, gemm2x32BF16}, {4, gemm4x32BF16}, {8, gemm8x32BF16}}},
 		slimPairs:      microkernel{mr: 12, nr: 16, step: 2, run: gemm12x16BF16, fewer: []variant{{1, gemm1x16BF16}, {2, gemm2x16BF16}, {4, gemm4x16BF16}, {8, gemm8x16BF16}}},
 		zip:            packer{quads: packQuadsSwap, pair: packPairSwap, zip: packZip},
@@ -50,6 +51,7 @@ func newAVX512() *family {
 		geluBackAdd:    kernel{run: geluBackAddAVX512, outs: 1},
 		widen:          kernel{run: widenAVX512, outs: 1},
 		narrow:         kernel{run: narrowAVX512, outs: 1},
+		roundF16:       kernel{run: roundF16AVX512, outs: 1},
 		round:          kernel{run: roundAVX512, outs: 1},
 		lion:           kernel{run: lionAVX512, outs: 2},
 		sgd:            kernel{run: sgdAVX512, outs: 1},
@@ -73,6 +75,7 @@ func newAVX2() *family {
 		words:          packer{quads: packQuads, pair: packPair, rows: map[int]copier{6: packRows6, 12: packRows12, 16: packRows16, 32: packRows32}},
 		fetch:          fetch,
 		peak:           peakAVX2,
+		peakSize:       96,
 		add:            kernel{run: addAVX2, outs: 1},
 		mul:            kernel{run: mulAVX2, outs: 1},
 		mulAdd:         kernel{run: mulAddAVX2, outs: 1},
@@ -107,6 +110,7 @@ func newAVX2() *family {
 		geluBackAdd:    kernel{run: geluBackAddAVX2, outs: 1},
 		widen:          kernel{run: widenAVX2, outs: 1},
 		narrow:         kernel{run: narrowAVX2, outs: 1},
+		roundF16:       kernel{run: roundF16AVX2, outs: 1},
 		round:          kernel{run: roundAVX2, outs: 1},
 		lion:           kernel{run: lionAVX2, outs: 2},
 		sgd:            kernel{run: sgdAVX2, outs: 1},
@@ -294,6 +298,11 @@ func widenAVX512(a *args)
 //
 //go:noescape
 func narrowAVX512(a *args)
+
+// x0 = x1 rounded to binary16
+//
+//go:noescape
+func roundF16AVX512(a *args)
 
 // x0 = x1 rounded to bfloat16
 //
@@ -527,6 +536,11 @@ func widenAVX2(a *args)
 //
 //go:noescape
 func narrowAVX2(a *args)
+
+// x0 = x1 rounded to binary16
+//
+//go:noescape
+func roundF16AVX2(a *args)
 
 // x0 = x1 rounded to bfloat16
 //

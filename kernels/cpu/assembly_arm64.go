@@ -4,7 +4,7 @@ package cpu
 
 func newNEON() *family {
 	f := newGeneric()
-	f.name, f.gemm, f.peak = "neon", microkernel{mr: 8, nr: 12, step: 1, run: gemm8x12NEON, fewer: []variant{{1, gemm1x12NEON}, {2, gemm2x12NEON}, {4, gemm4x12NEON}}}, peakNEON
+	f.name, f.gemm, f.peak, f.peakSize = "neon", microkernel{mr: 8, nr: 12, step: 1, run: gemm8x12NEON, fewer: []variant{{1, gemm1x12NEON}, {2, gemm2x12NEON}, {4, gemm4x12NEON}}}, peakNEON, 96
 	f.slim = []microkernel{f.gemm}
 	return f
 }

@@ -20,7 +20,7 @@ func BenchmarkPeak(b *testing.B) {
 		}
 		b.Run(f.name, func(b *testing.B) {
 			const rounds = 100000
-			cpuTime(b, 2*rounds*f.gemm.mr*f.gemm.nr, func() { f.peak(rounds) })
+			cpuTime(b, 2*rounds*f.peakSize, func() { f.peak(rounds) })
 		})
 	}
 }

@@ -45,7 +45,7 @@ func Open(option string) (*Device, error) {
 	}
 	mem := newMemory()
 	d := newDevice(fam, mem)
-	d.pool.kept.budget = int(mem.limit / keepShare)
+	d.pool.kept.budget = mem.keepBudget()
 	d.info = kernels.Info{Name: "cpu", Model: model(), Kernel: fam.name, Workers: d.pool.workers(), MemBytes: mem.limit}
 	return d, nil
 }
@@ -54,9 +54,6 @@ func newDevice(fam *family, mem *memory) *Device {
 	p := newPool(fam, mem)
 	return &Device{fam: fam, mem: mem, pool: p, call: newCall(p)}
 }
-
-// keepShare is the share of memory that packed frozen weights take if nobody says otherwise: an eighth.
-const keepShare = 8
 
 // PackCache sets how many bytes of frozen weights may be kept packed; what is kept is dropped where it is more.
 func (d *Device) PackCache(bytes int) {

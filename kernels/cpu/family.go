@@ -1,23 +1,18 @@
 package cpu
 
-import (
-	"fmt"
-	"slices"
-	"strings"
-	"time"
-	"unsafe"
-)
+import "unsafe"
 
 // family is a complete set of kernels for one kind of processor. All families give the same bits.
 type family struct {
 	name       string
 	gemm       microkernel
-	slim       []microkernel // for fewer columns; fastest keeps one
+	slim       []microkernel // for fewer columns; settle keeps one
 	pairs      microkernel   // of words of two bfloat16; none where the processor has no instruction for it
 	slimPairs  microkernel
 	words, zip packer                             // panels of float32 and of such words
 	fetch      func(at unsafe.Pointer, lines int) // brings lines into the second-level cache; nil: no such instruction
-	peak       func(rounds int)                   // as many multiply-adds per round as a GEMM tile has elements; nil in plain Go
+	peak       func(rounds int)                   // multiply-adds on registers alone; nil in plain Go
+	peakSize   int                                // how many per round
 	peakPairs  func(rounds int)
 
 	add, mul, mulAdd          kernel // x0 = x1+x2; x1·x2; x0 + x1·x2 fused
@@ -40,7 +35,7 @@ type family struct {
 	geluBack, geluBackAdd     kernel // x0 (+)= x1·gelu'(x2)
 	sumSq                     kernel // sum += x0² in double precision
 	widen, narrow             kernel // float32 x0 = bfloat16 x1; bfloat16 x0 = float32 x1
-	round                     kernel // x0 = x1 rounded to bfloat16
+	round, roundF16           kernel // x0 = x1 rounded to bfloat16, to binary16
 	traffic                   kernel // x0, x1, x2 += x3
 	adamw                     kernel // x0 w, x1 m, x2 v, x3 g; f the hyper row
 	lion, sgd, momentum       kernel // x0 w, x1 m, x2 g; sgd has no m; f the hyper row
@@ -53,9 +48,9 @@ type family struct {
 }
 
 // microkernel multiplies packed panels: c (mr, nr) (+)= a (kc, mr)ᵀ · b (kc, nr), one fused multiply-add after the
-// other along k. c's rows are ldc elements apart. The panel of a at next and the tile
-// of c at then, which come after, are fetched into the cache on the way. Elements of panels are words of 32 bits: a
-// float32, or two bfloat16 that follow each other along k, the first in the upper half.
+// other along k. c's rows are ldc elements apart. The panel of a at next and the tile of c at then, which
+// come after, are fetched into the cache on the way. Elements of panels are words of 32 bits: a float32, or two bfloat16
+// that follow each other along k, the first in the upper half.
 type microkernel struct {
 	mr, nr int
 	step   int // elements of k in a word
@@ -77,47 +72,4 @@ func (m *microkernel) of(rows int) variant {
 		}
 	}
 	return variant{m.mr, m.run}
-}
-
-// chooseFamily finds a family by name, or the best that this processor runs.
-func chooseFamily(name string) (*family, error) {
-	have := families()
-	if name == "" {
-		return have[0].fastest(), nil
-	}
-	i := slices.IndexFunc(have, func(f *family) bool { return f.name == name })
-	if i < 0 {
-		return nil, fmt.Errorf("no kernels %q on this processor: it runs %s", name, strings.Join(names(have), ", "))
-	}
-	return have[i].fastest(), nil
-}
-
-// fastest keeps the slim microkernel that is fastest on this processor: some load wide vectors at half the rate. It takes
-// less than a millisecond, and all give the same bits.
-func (f *family) fastest() *family {
-	const depth, runs = 64, 40
-	best := time.Duration(1 << 62)
-	var keep microkernel
-	for _, m := range f.slim {
-		a, b, c := make([]float32, m.mr*depth), make([]float32, m.nr*depth), make([]float32, m.mr*m.nr)
-		for range runs {
-			start := time.Now()
-			for done := 0; done < maxTile; done += m.mr * m.nr {
-				m.run(depth, &a[0], &b[0], &c[0], m.nr, 1, &a[0], &c[0])
-			}
-			if d := time.Since(start); d < best {
-				best, keep = d, m
-			}
-		}
-	}
-	f.slim = []microkernel{keep}
-	return f
-}
-
-func names(fs []*family) []string {
-	out := make([]string, len(fs))
-	for i, f := range fs {
-		out[i] = f.name
-	}
-	return out
 }

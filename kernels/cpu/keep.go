@@ -1,6 +1,10 @@
 package cpu
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
+)
 
 // keep is the cache of packed frozen weights. It fills up to its budget and keeps what it has: weights are used in
 // turn, so that throwing out the oldest would throw out the next. The device's lock guards it.
@@ -13,7 +17,8 @@ type keep struct {
 type keepKey struct {
 	data           unsafe.Pointer
 	off, n, k, ld  int
-	stored, round  bool
+	stored         bool
+	round          dtype.Type
 	unit, step     int
 	quant          unsafe.Pointer // of the scales
 	quantized, f16 bool
@@ -23,6 +28,17 @@ type keepKey struct {
 type kept struct {
 	panels []float32
 	bytes  []byte // whose memory it is
+}
+
+// keepShare is the share of memory that packed frozen weights take if nobody says otherwise: an eighth.
+const keepShare = 8
+
+// keepBudget is what they may take. Where the process may have less than the machine every byte is for its tensors.
+func (m *memory) keepBudget() int {
+	if m.capped {
+		return 0
+	}
+	return int(m.limit / keepShare)
 }
 
 // get gives the packed panels of a side with sums of length k, packs them if there is room for them, or gives nil.

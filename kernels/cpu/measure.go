@@ -11,16 +11,16 @@ func (d *Device) Peak(t dtype.Type, rounds int) (flop int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.pool.follow()
-	run, mk := d.fam.peak, &d.fam.gemm
+	run, size := d.fam.peak, d.fam.peakSize
 	if t == dtype.BF16 {
-		run, mk = d.fam.peakPairs, &d.fam.pairs
+		run, size = d.fam.peakPairs, d.fam.pairs.mr*d.fam.pairs.nr*d.fam.pairs.step
 	}
 	if run == nil {
 		return 0
 	}
 	n := d.pool.workers()
 	d.pool.each(n, func(*worker, int) { run(rounds) })
-	return 2 * rounds * mk.mr * mk.nr * mk.step * n
+	return 2 * rounds * size * n
 }
 
 // Traffic is the plainest loop with the memory traffic of an AdamW step: it adds g to w, m and v. It is for

@@ -15,7 +15,8 @@ import (
 // memory hands out zeroed blocks. Addresses are never given back to the system: a pointer left behind then reads
 // zeros, and can never point into the Go heap, which the garbage collector would not forgive.
 type memory struct {
-	limit int64 // bytes that may be used, 0: unknown
+	limit  int64 // bytes that may be used, 0: unknown
+	capped bool  // by whoever runs the process, below what the machine has
 
 	mu    sync.Mutex       // guards the rest
 	live  map[*byte][]byte // blocks in use by their first byte; nil once closed
@@ -23,7 +24,10 @@ type memory struct {
 	used  int64            // bytes of live blocks
 }
 
-func newMemory() *memory { return &memory{limit: machineBytes(), live: map[*byte][]byte{}} }
+func newMemory() *memory {
+	limit, capped := machineBytes()
+	return &memory{limit: limit, capped: capped, live: map[*byte][]byte{}}
+}
 
 func (m *memory) alloc(n int) ([]byte, error) {
 	if n < 0 {
@@ -87,9 +91,8 @@ func (m *memory) close() error {
 	return errors.Join(errs...)
 }
 
-// machineBytes is the memory of the machine or of its control group, whichever is less; 0 where neither is known.
-func machineBytes() int64 {
-	total := int64(0)
+// machineBytes is the memory of the machine, or of its control group if that is less; 0 where neither is known.
+func machineBytes() (total int64, capped bool) {
 	if b, err := os.ReadFile("/proc/meminfo"); err == nil {
 		if f := strings.Fields(string(b)); len(f) > 1 && f[0] == "MemTotal:" {
 			kib, _ := strconv.ParseInt(f[1], 10, 64)
@@ -98,10 +101,10 @@ func machineBytes() int64 {
 	}
 	if b, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
 		if n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err == nil && (total == 0 || n < total) {
-			total = n
+			return n, true
 		}
 	}
-	return total
+	return total, false
 }
 
 // model is what the processor calls itself.

@@ -16,7 +16,7 @@ func declarations() string {
 			slim += ", " + slimTile.literal()
 		}
 		fmt.Fprintf(&out, "func new%s() *family {\n\treturn &family{\n", s.name)
-		fmt.Fprintf(&out, "name: %q,\ngemm: %s,\nslim: []microkernel{%s},\nwords: packer{quads: packQuads, pair: packPair, rows: %s},\nfetch: fetch,\npeak: peak%s,\n", strings.ToLower(s.name), t.literal(), slim, copies(), s.name)
+		fmt.Fprintf(&out, "name: %q,\ngemm: %s,\nslim: []microkernel{%s},\nwords: packer{quads: packQuads, pair: packPair, rows: %s},\nfetch: fetch,\npeak: peak%s,\npeakSize: %d,\n", strings.ToLower(s.name), t.literal(), slim, copies(), s.name, t.mr*t.nr)
 		if s == avx512 {
 			fmt.Fprintf(&out, "pairs: %s,\nslimPairs: %s,\nzip: packer{quads: packQuadsSwap, pair: packPairSwap, zip: packZip},\npeakPairs: peak%s,\n", pairTile.literal(), slimPairTile.literal(), pairTile.name)
 		}

@@ -1,10 +1,6 @@
 package kerneltest
 
-import (
-	"math"
-
-	"github.com/seed-7b27c88a/shoal/kernels"
-)
+import "github.com/seed-7b27c88a/shoal/kernels"
 
 // testInPlace: where a method allows an output to be an input, the result is the same.
 func testInPlace(b *bench) {
@@ -44,38 +40,5 @@ func testInPlace(b *bench) {
 	want := b.get(apart)
 	b.s.Rope(a, a, pos, freq, 1, kernels.Rope{HeadDim: 10, Scale: 1})
 	b.same("Rope in place", b.get(a), narrow(want.v))
-	b.done()
-}
-
-// testNaN: a NaN in a row makes that row NaN and leaves the others alone.
-func testNaN(b *bench) {
-	const rows, cols = 3, 21
-	x, one := b.rand(rows, cols), zip(func(...float64) float64 { return 1 }, zeros(1, cols))
-	x.set(1, 17, math.NaN())
-	tx, tw := b.put(x, 0), b.put(one, 0)
-	check := func(name string, got mat) {
-		b.Helper()
-		for i := range rows {
-			for j := range got.cols {
-				if math.IsNaN(got.at(i, j)) != (i == 1) {
-					b.Errorf("%s: row %d column %d is %v", name, i, j, got.at(i, j))
-				}
-			}
-		}
-	}
-	y, rstd, stat := b.arena.F32(rows, cols), b.arena.F32(rows, 1), b.arena.F32(rows, 2)
-	b.s.RMSNorm(y, rstd, tx, tw, 1e-5, 0)
-	check("rmsnorm", b.get(y))
-	b.s.LayerNorm(y, stat, tx, tw, tw, 1e-5)
-	check("layernorm", b.get(y))
-	o := kernels.Head{H: tx, W: b.put(b.rand(4, cols), 0), Target: b.ints(1, 0, 1, 2), LogP: b.arena.F32(rows, 1)}
-	b.s.Head(o)
-	check("head", b.get(o.LogP))
-
-	lse := b.arena.F32(rows, 1)
-	spec := kernels.AttnSpec{Heads: 1, KVHeads: 1, HeadDim: cols, Scale: 1}
-	spec.Seqs = &kernels.Seqs{N: rows, Count: rows, QStart: b.ints(1, 0, 1, 2, 3), KStart: b.ints(1, 0, 1, 2), KLen: b.ints(1, 1, 1, 1)}
-	b.s.Attention(y, lse, tx, tx, tx, spec)
-	check("attention", b.get(lse))
 	b.done()
 }

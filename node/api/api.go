@@ -136,7 +136,7 @@ type ImportRequest struct {
 
 // ResultRequest says how a job's weights are wanted.
 type ResultRequest struct {
-	As      string // lora, merged or full; empty: lora for a LoRA job, else full
+	As      string // a form of job.Spec.Forms; empty: what the spec lists, or the plain one
 	Partial bool   // the newest settled checkpoint of a job that is not over will do
 }
 

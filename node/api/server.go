@@ -13,9 +13,10 @@ import (
 // MaxBody bounds a request's body, bytes.
 const MaxBody = 1 << 20
 
-// Server serves the API. Node, Library and Jobs are required.
+// Server serves the API. Node, Swarm, Library and Jobs are required.
 type Server struct {
 	Node    Node
+	Swarm   Swarm
 	Library Library
 	Jobs    Jobs
 	Web     http.Handler // pages at /; nil: none
@@ -27,6 +28,7 @@ type Server struct {
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	s.nodeRoutes(mux)
+	s.swarmRoutes(mux)
 	s.libraryRoutes(mux)
 	s.jobRoutes(mux)
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {

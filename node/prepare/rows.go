@@ -33,6 +33,7 @@ func (s *Sources) Rows(ctx context.Context, spec *job.Spec, m *Model, put shard.
 	o := data.Options{
 		SequenceLen: spec.SequenceLen, ModelLimit: m.Config.MaxPos - spec.Before(), Vocab: m.Config.Vocab, SkipBadRows: spec.SkipBadRows,
 		TrainOnInputs: spec.TrainOnInputs, ValSetSize: spec.ValSetSize, Seed: spec.Seed, Name: spec.Name,
+		Pack: spec.SamplePacking,
 	}
 	if p != nil {
 		o.Progress = func(st data.Stats) { p("tokenize rows", int64(st.Rows+st.Held), 0) }

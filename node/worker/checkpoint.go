@@ -17,7 +17,7 @@ import (
 )
 
 // A checkpoint is a manifest of kind shard.KindCheckpoint with four files: weights, m and v are the whole index space
-// as little-endian float32; history is one JSON line per committed step without its time. Nothing in it depends on the
+// as little-endian float32, m and v empty where the optimizer does not use them; history is one JSON line per committed step without its time. Nothing in it depends on the
 // node that wrote it, so members that hold the same state name the same manifest, and a receipt is just its CID.
 const (
 	fileWeights = "weights"
@@ -79,12 +79,15 @@ func loadSnapshot(ctx context.Context, g shard.Getter, job, manifest cid.Cid, n 
 		name string
 		dst  *[]float32
 	}{{fileWeights, &s.State.W}, {fileM, &s.State.M}, {fileV, &s.State.V}} {
-		if *part.dst, err = readFloats(files, part.name, n); err != nil {
+		if *part.dst, err = readFloats(files, part.name, n, part.name != fileWeights); err != nil {
 			return s, fmt.Errorf("checkpoint %s: %w", manifest, err)
 		}
 	}
-	s.History, err = readHistory(files, s.State.Step)
-	return s, err
+	if s.History, err = readHistory(files, s.State.Step); err != nil {
+		return s, err
+	}
+	s.State.Scale = trainer.ScaleAfter(s.History)
+	return s, nil
 }
 
 // loadHistory reads the steps that led to a checkpoint.
@@ -116,9 +119,10 @@ func checkpointOf(m *shard.Manifest, job cid.Cid) (step uint64, commit cid.Cid, 
 	return step, commit, nil
 }
 
-func readFloats(files *shard.Files, name string, n int) ([]float32, error) {
+// readFloats reads a vector of n elements; one that may be absent is nil where its file is empty.
+func readFloats(files *shard.Files, name string, n int, optional bool) ([]float32, error) {
 	r, size, err := files.Open(name)
-	if err != nil {
+	if err != nil || size == 0 && optional {
 		return nil, err
 	}
 	if size != int64(n)*4 {

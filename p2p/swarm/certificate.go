@@ -23,6 +23,7 @@ const (
 	contextMember = "shoal/member"
 	contextInvite = "shoal/invite"
 	contextRevoke = "shoal/revoke"
+	contextProbe  = "shoal/probe" // a member signs it
 )
 
 // certificate is the body of a membership: root or an admin says that member belongs to the swarm.
@@ -92,6 +93,14 @@ func (c Chain) verify(root record.PeerID, now time.Time) ([]Member, error) {
 	return out, nil
 }
 
+// Describe tells what a chain of one's own says, whether or not it holds now.
+func (c Chain) Describe(root record.PeerID) (Member, error) {
+	if len(c) == 0 {
+		return Member{}, fmt.Errorf("%w: no membership", record.ErrBad)
+	}
+	return openCertificate(&c[len(c)-1], root)
+}
+
 func (m Member) holds(now time.Time) error {
 	switch {
 	case now.After(m.Until.Add(Skew)):
@@ -152,7 +161,7 @@ func (i Issuer) sign(context string, body any) (record.Signed, error) {
 	return *s, nil
 }
 
-// limit is until when what the issuer signs can hold.
+// limit is until when what the issuer signs can hold: no longer than its own membership.
 func (i Issuer) limit(root record.PeerID, now time.Time) (time.Time, error) {
 	if len(i.By) == 0 {
 		if i.id() != root {
@@ -168,7 +177,13 @@ func (i Issuer) limit(root record.PeerID, now time.Time) (time.Time, error) {
 	if me.ID != i.id() || me.Role != Admin {
 		return time.Time{}, fmt.Errorf("a %v cannot invite or revoke; ask an admin of the swarm", me.Role)
 	}
-	return now.Add(Validity), nil
+	until := now.Add(Validity)
+	for _, m := range ms {
+		if m.Until.Before(until) {
+			until = m.Until
+		}
+	}
+	return until, nil
 }
 
 // Issue makes id a member with role from now on for Validity.

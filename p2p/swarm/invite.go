@@ -79,14 +79,14 @@ type Token struct {
 
 // NewToken makes a token for uses nodes until the given time. addrs are where the issuer's node can be reached.
 func (i Issuer) NewToken(id Identity, role Role, uses int, until, now time.Time, addrs []string) (Token, Invite, error) {
-	if _, err := i.limit(id.Root, now); err != nil {
-		return Token{}, Invite{}, err
-	}
+	limit, err := i.limit(id.Root, now)
 	switch {
+	case err != nil:
+		return Token{}, Invite{}, err
 	case uses < 1 || uses > MaxUses:
 		return Token{}, Invite{}, fmt.Errorf("an invite for %d uses: want 1 to %d", uses, MaxUses)
-	case !until.After(now) || until.Sub(now) > Validity:
-		return Token{}, Invite{}, fmt.Errorf("an invite expires after a minute at least and %d days at most", Validity/(24*time.Hour))
+	case !until.After(now) || until.After(limit):
+		return Token{}, Invite{}, fmt.Errorf("an invite must expire in the future, and here by %s at the latest", day(limit))
 	case len(addrs) == 0:
 		return Token{}, Invite{}, fmt.Errorf("this node has no address that others could join at")
 	}

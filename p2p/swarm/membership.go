@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"sync"
@@ -22,12 +23,24 @@ type Ledger interface {
 	Use(v Invite, id record.PeerID) error
 }
 
-// credential is what the dialing side shows: one of the two.
+// credential is what the dialing side shows: a membership or an invite.
 type credential struct {
 	Chain  Chain          `cbor:"1,keyasint,omitempty"`
 	Invite *record.Signed `cbor:"2,keyasint,omitempty"`
 	By     Chain          `cbor:"3,keyasint,omitempty"` // of the invite's issuer
+	Probe  *record.Signed `cbor:"4,keyasint,omitempty"` // beside Chain, when the dialer is not that member itself
 }
+
+// probe is a member's word that another identity dials for it: a test of whether others can be reached comes from a
+// fresh one, or it would only find the connection that is there already.
+type probe struct {
+	Swarm record.PeerID `cbor:"1,keyasint"`
+	Probe record.PeerID `cbor:"2,keyasint"`
+	Until int64         `cbor:"3,keyasint"` // Unix time, seconds
+}
+
+// probeLife is how long such a word holds; it is given anew for every connection.
+const probeLife = time.Hour
 
 // answer is what the other side shows then.
 type answer struct {
@@ -40,6 +53,7 @@ type answer struct {
 type Membership struct {
 	id     Identity
 	self   record.PeerID
+	key    ed25519.PrivateKey
 	roll   *Roll
 	now    func() time.Time
 	ledger Ledger
@@ -49,20 +63,20 @@ type Membership struct {
 	issuer *Issuer // nil: this node can neither invite nor revoke
 }
 
-// NewMembership makes the place of the node whose chain is own. issuer is nil unless the node holds the root key or
-// is an admin. It fails when own does not hold now.
-func NewMembership(id Identity, own Chain, issuer *Issuer, roll *Roll, ledger Ledger, now func() time.Time) (*Membership, error) {
-	ms, err := own.verify(id.Root, now())
-	if err != nil {
-		return nil, err
-	}
-	m := &Membership{id: id, self: last(ms).ID, roll: roll, now: now, ledger: ledger, own: own, issuer: issuer}
-	_, err = roll.Check(m.self, own)
+// NewMembership makes the place of the node with identity key, whose chain is own. issuer is nil unless the node holds
+// the root key or is an admin. It fails when own is another's or does not hold now.
+func NewMembership(id Identity, key ed25519.PrivateKey, own Chain, issuer *Issuer, roll *Roll, ledger Ledger, now func() time.Time) (*Membership, error) {
+	self := record.IDOf(key.Public().(ed25519.PublicKey))
+	m := &Membership{id: id, self: self, key: key, roll: roll, now: now, ledger: ledger, own: own, issuer: issuer}
+	_, err := roll.Check(self, own)
 	return m, err
 }
 
 // Identity is the swarm's.
 func (m *Membership) Identity() Identity { return m.id }
+
+// Self is this node's peer ID.
+func (m *Membership) Self() record.PeerID { return m.self }
 
 // Roll is what this node knows of the others.
 func (m *Membership) Roll() *Roll { return m.roll }
@@ -97,8 +111,35 @@ func (m *Membership) Admit(id record.PeerID) error {
 	return err
 }
 
-// Credential is what this node shows when it dials.
-func (m *Membership) Credential() ([]byte, error) { return record.Encode(credential{Chain: m.Own()}) }
+// Credential is what this node shows when it dials as the given identity, its own or a probe's.
+func (m *Membership) Credential(as record.PeerID) ([]byte, error) {
+	c := credential{Chain: m.Own()}
+	if as != m.self {
+		body := probe{m.id.Root, as, m.now().Add(probeLife).Unix()}
+		s, err := Issuer{Key: m.key}.sign(contextProbe, body)
+		if err != nil {
+			return nil, err
+		}
+		c.Probe = &s
+	}
+	return record.Encode(c)
+}
+
+// checkMember judges a membership, or a probe of a member.
+func (m *Membership) checkMember(from record.PeerID, c credential) error {
+	if c.Probe != nil {
+		var p probe
+		if err := open(c.Probe, contextProbe, &p); err != nil {
+			return err
+		}
+		if p.Swarm != m.id.Root || p.Probe != from || m.now().After(time.Unix(p.Until, 0).Add(Skew)) {
+			return fmt.Errorf("%w: %s shows a word for %s", record.ErrBad, from, p.Probe)
+		}
+		from = c.Probe.Signer
+	}
+	_, err := m.roll.Check(from, c.Chain)
+	return err
+}
 
 // Judge decides about the credential of a peer that dialed this node, and returns what to show it. With ErrGuest the
 // answer is sent, but the peer is not admitted.
@@ -115,7 +156,7 @@ func (m *Membership) Judge(from record.PeerID, data []byte) ([]byte, error) {
 			return nil, err
 		}
 		a.Issued, guest = issued, ErrGuest
-	} else if _, err := m.roll.Check(from, c.Chain); err != nil {
+	} else if err := m.checkMember(from, c); err != nil {
 		return nil, err
 	}
 	b, err := record.Encode(a)
@@ -187,7 +228,11 @@ func (m *Membership) Renew(id record.PeerID) (Chain, error) {
 	return m.admit(issuer, id, old.Role)
 }
 
-// Take makes chain this node's membership, if it holds longer than the present one.
+// lastDays is when a node takes a renewal also from an admin farther from the root than who admitted it.
+const lastDays = 15 * 24 * time.Hour
+
+// Take makes chain this node's membership, if it holds longer than the present one, and is not also longer, which would
+// put one more admin between the root and this node.
 func (m *Membership) Take(chain Chain) error {
 	fresh, err := m.roll.Check(m.self, chain)
 	if err != nil {
@@ -196,7 +241,7 @@ func (m *Membership) Take(chain Chain) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	old, err := openCertificate(&m.own[len(m.own)-1], m.id.Root)
-	if err == nil && !fresh.Until.After(old.Until) {
+	if err == nil && (!fresh.Until.After(old.Until) || len(chain) > len(m.own) && old.Until.Sub(m.now()) > lastDays) {
 		return nil
 	}
 	m.own = chain
@@ -236,7 +281,7 @@ func (g *Guest) Secret() []byte { return g.token.Swarm.Secret }
 func (g *Guest) Admit(record.PeerID) error { return nil }
 
 // Credential is the invite.
-func (g *Guest) Credential() ([]byte, error) {
+func (g *Guest) Credential(record.PeerID) ([]byte, error) {
 	return record.Encode(credential{Invite: &g.token.Invite, By: g.token.By})
 }
 

@@ -227,8 +227,8 @@ func (o once) Use(v Invite, id record.PeerID) error {
 func TestRenew(t *testing.T) {
 	now := start
 	tick := func() time.Time { return now }
-	m := must[*Membership](t)(NewMembership(lab, issue(t, root, 1, Admin, start), &root, NewRoll(id(0), tick), once{}, tick))
-	v := must[*Membership](t)(NewMembership(lab, issue(t, root, 2, Submitter, start), nil, NewRoll(id(0), tick), once{}, tick))
+	m := must[*Membership](t)(NewMembership(lab, key(1), issue(t, root, 1, Admin, start), &root, NewRoll(id(0), tick), once{}, tick))
+	v := must[*Membership](t)(NewMembership(lab, key(2), issue(t, root, 2, Submitter, start), nil, NewRoll(id(0), tick), once{}, tick))
 	if _, err := m.Renew(id(2)); err == nil {
 		t.Error("renewed a membership nobody has seen")
 	}
@@ -282,14 +282,14 @@ func FuzzChain(f *testing.F) {
 
 func FuzzCredential(f *testing.F) {
 	admin, _ := root.Issue(id(0), id(1), Admin, start)
-	m, err := NewMembership(lab, admin, &root, NewRoll(id(0), clock(start)), once{}, clock(start))
+	m, err := NewMembership(lab, key(1), admin, &root, NewRoll(id(0), clock(start)), once{}, clock(start))
 	if err != nil {
 		f.Fatal(err)
 	}
-	b, _ := m.Credential()
+	b, _ := m.Credential(id(1))
 	f.Add(b)
 	tok, _, _ := root.NewToken(lab, Volunteer, 1, start.Add(time.Hour), start, addrs)
-	b, _ = NewGuest(tok, id(2), clock(start)).Credential()
+	b, _ = NewGuest(tok, id(2), clock(start)).Credential(id(2))
 	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m.Judge(id(2), b)

@@ -37,6 +37,9 @@ func NewRoll(root record.PeerID, now func() time.Time) *Roll {
 	return &Roll{root: root, now: now, graves: map[string]grave{}, dead: map[record.PeerID]int64{}, seen: map[record.PeerID]sighting{}}
 }
 
+// Root is the swarm's id.
+func (r *Roll) Root() record.PeerID { return r.root }
+
 // Check verifies that chain makes of a member now, and remembers it.
 func (r *Roll) Check(of record.PeerID, chain Chain) (Member, error) {
 	ms, err := chain.verify(r.root, r.now())
@@ -89,6 +92,16 @@ func (r *Roll) Member(id record.PeerID) (m Member, known bool, err error) {
 		}
 	}
 	return last(s.members), true, r.alive(s.members)
+}
+
+// Chain is the membership that id showed, if it holds; nil otherwise.
+func (r *Roll) Chain(id record.PeerID) Chain {
+	if _, known, err := r.Member(id); !known || err != nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.seen[id].chain
 }
 
 // Members lists those whose membership holds now, ordered by ID.
@@ -144,6 +157,16 @@ func (r *Roll) Bury(t Tombstone) (gone []record.PeerID, fresh bool, err error) {
 	}
 	slices.Sort(gone)
 	return gone, true, nil
+}
+
+// Vet checks tombstones without taking them in.
+func (r *Roll) Vet(ts []Tombstone) error {
+	for _, t := range ts {
+		if _, err := openTombstone(t, r.root, r.now()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // forget drops tombstones of memberships that have expired by themselves. The caller holds mu.

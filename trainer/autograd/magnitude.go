@@ -84,7 +84,8 @@ func (t *Tape) magnitudeBack(n *node, dy kernels.Tensor) {
 		}
 		dmag := t.Alloc(1, g.Cols)
 		t.overRoot(dmag, dg, squares)
-		t.S.Scale(t.sumOf(n.w), dmag, 1, kernels.Add)
+		grad, mode := t.GradOf(n.w)
+		t.S.Scale(grad, dmag, 1, mode)
 		t.arena.Release(mark)
 	}
 	if x.Wants() {

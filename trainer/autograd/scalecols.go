@@ -15,7 +15,8 @@ func (t *Tape) scaleColsBack(n *node, dy kernels.Tensor) {
 		mark := t.arena.Mark()
 		each := t.Alloc(dy.Rows, dy.Cols)
 		t.S.Mul(each, dy, x.T, kernels.Set)
-		t.S.SumRows(t.sumOf(n.w), each, kernels.Add)
+		g, mode := t.GradOf(n.w)
+		t.S.SumRows(g, each, mode)
 		t.arena.Release(mark)
 	}
 	if x.Wants() {

@@ -25,16 +25,22 @@ type Starter interface {
 type Resident struct {
 	values map[*Param]kernels.Tensor
 	grads  map[*Param]kernels.Tensor
-	blank  map[*Param]bool // gradients that nobody has written since Blank
+	blank  map[*Param]bool           // gradients that nobody has written since Blank
+	halves map[*Param]kernels.Tensor // copies for products, in a narrower type than the values
+	joined                           // weights that lie side by side
 }
 
 // NewResident makes a door without weights behind it.
 func NewResident() *Resident {
-	return &Resident{values: map[*Param]kernels.Tensor{}, grads: map[*Param]kernels.Tensor{}, blank: map[*Param]bool{}}
+	return &Resident{values: map[*Param]kernels.Tensor{}, grads: map[*Param]kernels.Tensor{}, blank: map[*Param]bool{},
+		halves: map[*Param]kernels.Tensor{}, joined: newJoined()}
 }
 
-// Freeze puts p's value there without a gradient.
-func (r *Resident) Freeze(p *Param, v kernels.Tensor) { r.values[p] = v }
+// Freeze puts p's value there without a gradient. Once a product has used v, nobody writes to it.
+func (r *Resident) Freeze(p *Param, v kernels.Tensor) {
+	v.Frozen = true
+	r.values[p] = v
+}
 
 // Train lets p be a window of the flat vectors w and g, each (1, elements of the job), at p.Off.
 func (r *Resident) Train(p *Param, w, g kernels.Tensor) {
@@ -42,9 +48,20 @@ func (r *Resident) Train(p *Param, w, g kernels.Tensor) {
 	r.grads[p] = window(g, p)
 }
 
+// Copy lets products read p from its window of half, a copy of the flat vector w in a narrower type.
+func (r *Resident) Copy(p *Param, half kernels.Tensor) { r.halves[p] = window(half, p) }
+
+// Factor is p's value as products read it.
+func (r *Resident) Factor(p *Param) kernels.Tensor {
+	if h, ok := r.halves[p]; ok {
+		return h
+	}
+	return r.Value(p)
+}
+
 // With is r with the flat vector w, without gradients, behind the weights of ps.
 func (r *Resident) With(ps []*Param, w kernels.Tensor) *Resident {
-	c := &Resident{values: maps.Clone(r.values)}
+	c := &Resident{values: maps.Clone(r.values), joined: newJoined()}
 	for _, p := range ps {
 		c.values[p] = window(w, p)
 	}
@@ -83,6 +100,9 @@ func (r *Resident) Blank() {
 
 // Start implements Starter.
 func (r *Resident) Start(p *Param) bool {
+	if parts := r.parts[p]; parts != nil {
+		return r.startAll(parts)
+	}
 	was := r.blank[p]
 	if was {
 		r.blank[p] = false

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -24,8 +26,9 @@ type Tokenizer interface {
 // formats are tried in this order; the first whose keys are all there is taken.
 //
 //	tokens      {"input_ids": [...], "labels"?: [...]}: used as they are; without labels, everything is learned
-//	messages    {"messages": [{"role", "content", "weight"?}], "tools"?}, or ShareGPT's {"conversations": [{"from",
-//	            "value"}]}: what assistants say is learned, with the token that ends their turn; weight 0 leaves one out
+//	messages    {"messages": [{"role", "content", "weight"?, "tool_calls"?}], "tools"?}: what assistants say is learned,
+//	            with the token that ends their turn; weight 0 leaves one out
+//	sharegpt    {"conversations": [{"from", "value"}], "system"?, "tools"?}: the same in ShareGPT's words
 //	alpaca      {"instruction", "input"?, "output"}: the output and EOS are learned
 //	completion  {"prompt", "completion"}, strings or lists of messages: the completion and EOS are learned
 //	text        {"text"}: everything is learned, EOS too
@@ -35,7 +38,7 @@ var formats = []struct {
 }{
 	{"tokens", "input_ids", (*rowReader).tokens},
 	{"messages", "messages", (*rowReader).messages},
-	{"messages", "conversations", (*rowReader).conversations},
+	{"sharegpt", "conversations", (*rowReader).conversations},
 	{"alpaca", "instruction output", (*rowReader).alpaca},
 	{"completion", "prompt completion", (*rowReader).completion},
 	{"text", "text", (*rowReader).text},
@@ -82,7 +85,7 @@ func (r *rowReader) detect(f row) error {
 		return errors.New("rows of preferences (chosen, rejected) are not for supervised fine-tuning")
 	}
 	for _, o := range formats {
-		if (r.typ == "" || r.typ == o.name) && f.hasAll(o.needs) {
+		if r.asks(o.name) && f.hasAll(o.needs) {
 			if r.tok == nil && o.name != "tokens" {
 				return fmt.Errorf("rows of %s need a tokenizer; the base model has none", o.name)
 			}
@@ -90,10 +93,41 @@ func (r *rowReader) detect(f row) error {
 			return nil
 		}
 	}
-	if r.typ != "" {
-		return fmt.Errorf("not a row of type %s", r.typ)
+	for _, o := range formats {
+		if r.typ == o.name {
+			return fmt.Errorf("not a row of type %s: %s; it has %s", r.typ, f.lacks(o.needs), f.keys())
+		}
 	}
-	return errors.New("no known kind of row; the keys are messages, instruction and output, prompt and completion, text, or input_ids")
+	return fmt.Errorf("no known kind of row: it has %s; a row has messages, conversations, instruction and output, prompt and completion, text, or input_ids", f.keys())
+}
+
+// asks says that rows of the format name are asked for. Those of ShareGPT are messages too.
+func (r *rowReader) asks(name string) bool {
+	return r.typ == "" || r.typ == name || r.typ == "messages" && name == "sharegpt"
+}
+
+// lacks names the first of keys that is missing.
+func (f row) lacks(keys string) string {
+	for k := range strings.FieldsSeq(keys) {
+		if _, ok := f[k]; !ok {
+			return fmt.Sprintf("the key %q is missing", k)
+		}
+	}
+	return "its keys do not fit"
+}
+
+// keys lists the keys of a row for messages.
+func (f row) keys() string {
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(f)) {
+		if out = append(out, fmt.Sprintf("%.40q", k)); len(out) == 10 {
+			break
+		}
+	}
+	if len(out) == 0 {
+		return "no keys"
+	}
+	return strings.Join(out, ", ")
 }
 
 func (f row) hasAll(keys string) bool {
@@ -111,8 +145,11 @@ func (f row) str(key string, optional bool) (string, error) {
 	if optional && (!ok || string(raw) == "null") {
 		return "", nil
 	}
+	if !ok {
+		return "", fmt.Errorf("the key %q is missing; the row has %s", key, f.keys())
+	}
 	var s *string
-	if err := json.Unmarshal(raw, &s); !ok || err != nil || s == nil {
+	if err := json.Unmarshal(raw, &s); err != nil || s == nil {
 		return "", fmt.Errorf("%q is not a string", key)
 	}
 	return *s, nil
@@ -260,68 +297,4 @@ func (r *rowReader) end(ids []int32) []int32 {
 		return ids
 	}
 	return append(ids, eos)
-}
-
-func (r *rowReader) messages(f row) (Example, error) {
-	return r.chat(f["messages"], f["tools"])
-}
-
-func (r *rowReader) chat(messages, tools json.RawMessage) (Example, error) {
-	if string(tools) == "null" {
-		tools = nil
-	}
-	ids, said, err := r.tok.Chat(messages, tools)
-	if err != nil {
-		return Example{}, err
-	}
-	labels := append([]int32(nil), ids...)
-	for t := range labels {
-		if !said[t] && !r.all {
-			labels[t] = Ignore
-		}
-	}
-	return Example{IDs: ids, Labels: labels}, nil
-}
-
-// conversations reads ShareGPT's form of messages.
-func (r *rowReader) conversations(f row) (Example, error) {
-	var turns []struct{ From, Value *string }
-	if err := json.Unmarshal(f["conversations"], &turns); err != nil {
-		return Example{}, fmt.Errorf("conversations: %w", err)
-	}
-	type message struct {
-		Role    string `json:"role"`
-		Content string `json:"content"`
-	}
-	var out []message
-	if raw, ok := f["system"]; ok && string(raw) != "null" {
-		system, err := f.str("system", false)
-		if err != nil {
-			return Example{}, err
-		}
-		out = append(out, message{"system", system})
-	}
-	for i, t := range turns {
-		if t.From == nil || t.Value == nil {
-			return Example{}, fmt.Errorf("conversations: turn %d lacks from or value", i)
-		}
-		out = append(out, message{roleOf(*t.From), *t.Value})
-	}
-	messages, err := json.Marshal(out)
-	if err != nil {
-		return Example{}, err
-	}
-	return r.chat(messages, nil)
-}
-
-func roleOf(from string) string {
-	switch from {
-	case "human", "user":
-		return "user"
-	case "gpt", "assistant", "chatgpt", "function_call":
-		return "assistant"
-	case "observation", "tool", "function_response":
-		return "tool"
-	}
-	return from
 }

@@ -54,6 +54,11 @@ func TestFormats(t *testing.T) {
 	const paired = "<s>Below is an instruction that describes a task, paired with an input that provides further context. " +
 		"Write a response that appropriately completes the request.\n\n"
 	const chat = "<s><|im_start|>user\nhi</s>\n<|im_start|>assistant\n[yo</s>]\n"
+	const call = "<s><|im_start|>user\nhi</s>\n<|im_start|>assistant\n[<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": \"<1>\"}}\n</tool_call></s>]\n" +
+		"<|im_start|>user\n<tool_response>\nr\n</tool_response></s>\n<|im_start|>assistant\n[yo</s>]\n"
+	const tools = "<s><|im_start|>system\nThese functions can be called, one per line between the tags:\n<tools>\n" +
+		"{\"type\": \"function\", \"function\": {\"name\": \"f\"}}\n</tools>\nA call is written as <tool_call>\n" +
+		"{\"name\": ..., \"arguments\": {...}}\n</tool_call></s>\n"
 	for name, tc := range map[string]struct {
 		row, want string
 		o         Options
@@ -71,6 +76,12 @@ func TestFormats(t *testing.T) {
 		"messages":           {`{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}`, chat, Options{}},
 		"messages, null":     {`{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}], "tools": null}`, chat, Options{}},
 		"sharegpt":           {`{"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yo"}]}`, chat, Options{}},
+		"sharegpt, roles":    {`{"conversations": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}`, chat, Options{}},
+		"sharegpt, as text":  {`{"conversations": "[{\"from\": \"human\", \"value\": \"hi\"}, {\"from\": \"gpt\", \"value\": \"yo\"}]"}`, chat, Options{}},
+		"sharegpt, weight":   {`{"conversations": [{"from": "gpt", "value": "a", "weight": 0}, {"from": "gpt", "value": "yo"}]}`, "<s><|im_start|>assistant\na</s>\n<|im_start|>assistant\n[yo</s>]\n", Options{}},
+		"sharegpt, call":     {`{"conversations": [{"from": "human", "value": "hi"}, {"from": "function_call", "value": "{\"name\": \"f\", \"arguments\": {\"x\": \"<1>\"}}"}, {"from": "observation", "value": "r"}, {"from": "gpt", "value": "yo"}], "tools": "[]"}`, call, Options{}},
+		"sharegpt, no call":  {`{"conversations": [{"from": "human", "value": "hi"}, {"from": "function_call", "value": "yo"}]}`, chat, Options{}},
+		"tools":              {`{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}], "tools": [{"name": "f"}]}`, tools + chat[3:], Options{}},
 		"sharegpt, system":   {`{"system": "S", "conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yo"}]}`, "<s><|im_start|>system\nS</s>\n" + chat[3:], Options{}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -97,11 +108,31 @@ func TestMalformedText(t *testing.T) {
 		`{"messages": [{"role": "user", "content": 1}], "tools": [}`: "not a JSON object",
 		`{"conversations": [{"from": "human"}]}`:                     "turn 0 lacks from or value",
 		`{"messages": [], "chosen": {}, "rejected": {}}`:             "rows of preferences",
+		`{"conversations": []}`:                                      "conversations is not a list",
+		`{"messages": [], "tools": {}}`:                              "messages is not a list",
+		`{"instruction": "a", "answer": "b"}`:                        `it has "answer", "instruction"; a row has messages`,
 		`{"conversations": {}}`:                                      "conversations: ",
 	} {
 		_, err := Build(t.Context(), []Source{text("a.jsonl", "", row)}, tok, Options{}, shard.NewMem())
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "a.jsonl:1: ") {
 			t.Errorf("%s: got %v, want %q", row, err, want)
+		}
+	}
+}
+
+// TestMissingColumn: rows that lack what the first had, or what is asked for, are refused by key and line.
+func TestMissingColumn(t *testing.T) {
+	tok := byteTokenizer(t, tokenizertest.Options{})
+	const alpaca = `{"instruction": "a", "output": "b"}`
+	for _, tc := range []struct{ typ, rows, want string }{
+		{"alpaca", `{"instruction": "a", "answer": "b"}`, `a.jsonl:1: not a row of type alpaca: the key "output" is missing; it has "answer", "instruction"`},
+		{"", alpaca + "\n" + `{"instruction": "a", "answer": "b"}`, `a.jsonl:2: the key "output" is missing; the row has "answer", "instruction"`},
+		{"", `{"messages": [{"role": "user", "content": "x"}]}` + "\n" + alpaca, `a.jsonl:2: the key "messages" is missing`},
+		{"messages", alpaca, `a.jsonl:1: not a row of type messages: the key "messages" is missing`},
+	} {
+		_, err := Build(t.Context(), []Source{text("a.jsonl", tc.typ, tc.rows)}, tok, Options{}, shard.NewMem())
+		if err == nil || !strings.HasPrefix(err.Error(), tc.want) {
+			t.Errorf("got %v, want %s", err, tc.want)
 		}
 	}
 }

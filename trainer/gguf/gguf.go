@@ -14,7 +14,6 @@ package gguf
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 
@@ -34,20 +33,10 @@ type Source struct {
 // Write writes s as one file. Matrices get type t, vectors are float32 as llama.cpp wants them; None keeps each matrix in
 // the type that it came in.
 func Write(w io.Writer, s Source, t Type) error {
-	arch, err := architecture(s.Model)
-	if err != nil {
-		return fmt.Errorf("gguf: %w", err)
-	}
-	tok, err := tokenizer.Load(model.FS(s.Files))
-	if err != nil {
-		return fmt.Errorf("gguf: %w", err)
-	}
-	h := &header{}
 	tensors := plan(s.Model, t)
-	h.general(s.Name, arch, tensors)
-	h.hyperparameters(arch, s.Model)
-	if err := h.vocabulary(tok, s.Model.Config); err != nil {
-		return fmt.Errorf("gguf: tokenizer: %w", err)
+	h, err := describe(s, tensors)
+	if err != nil {
+		return fmt.Errorf("gguf: %w", err)
 	}
 	out := bufio.NewWriterSize(w, 1<<20)
 	if _, err := out.Write(h.bytes(tensors)); err != nil {
@@ -59,6 +48,33 @@ func Write(w io.Writer, s Source, t Type) error {
 		}
 	}
 	return out.Flush()
+}
+
+// Check says why a model, with the tokenizer in files, cannot be written, or nil. No weights are read.
+func Check(m *model.Model, files model.Files) error {
+	if _, err := describe(Source{Model: m, Files: files}, nil); err != nil {
+		return fmt.Errorf("gguf: %w", err)
+	}
+	return nil
+}
+
+// describe makes the metadata.
+func describe(s Source, tensors []tensor) (*header, error) {
+	arch, err := architecture(s.Model)
+	if err != nil {
+		return nil, err
+	}
+	tok, err := tokenizer.Load(model.FS(s.Files))
+	if err != nil {
+		return nil, err
+	}
+	h := &header{}
+	h.general(s.Name, arch, tensors)
+	h.hyperparameters(arch, s.Model)
+	if err := h.vocabulary(tok, s.Model.Config); err != nil {
+		return nil, fmt.Errorf("tokenizer: %w", err)
+	}
+	return h, nil
 }
 
 // architecture is llama.cpp's name for the model's.
@@ -73,13 +89,3 @@ func architecture(m *model.Model) (string, error) {
 	}
 	return arch, nil
 }
-
-// Check says why a model with this config cannot be written, or nil; the tokenizer is not looked at.
-func Check(m *model.Model) error {
-	if _, err := architecture(m); err != nil {
-		return fmt.Errorf("gguf: %w", err)
-	}
-	return nil
-}
-
-var errTooLong = errors.New("more tokens than the model has rows for")

@@ -16,7 +16,7 @@ func (h *header) vocabulary(tok *tokenizer.Tokenizer, c *model.Config) error {
 		return err
 	}
 	if len(l.Spellings) > c.Vocab {
-		return fmt.Errorf("%d tokens for %d rows: %w", len(l.Spellings), c.Vocab, errTooLong)
+		return fmt.Errorf("it has %d tokens, the model rows for %d", len(l.Spellings), c.Vocab)
 	}
 	pre, err := preTokenizer(l)
 	if err != nil {

@@ -86,7 +86,8 @@ func decodeScalar(n *node, v reflect.Value, path string) error {
 // neverZero lists the keys whose zero cannot be meant: Validate, which cannot tell it from a key that is left out,
 // would put the default in its place.
 func neverZero() []string {
-	return []string{"lora_r", "lora_alpha", "micro_batch_size", "global_batch_size", "optimizer.eps", "swarm.min_peers", "checkpoint.every_steps"}
+	return []string{"lora_r", "lora_alpha", "micro_batch_size", "global_batch_size", "optimizer.eps", "optimizer.rho",
+		"optimizer.hessian_every", "lr_scheduler.decay_ratio", "swarm.min_peers", "checkpoint.every_steps"}
 }
 
 func setNumber(v reflect.Value, text string) error {

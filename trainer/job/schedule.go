@@ -35,7 +35,7 @@ func (s *Spec) LR(t, steps uint64) float64 {
 
 // Factor is the schedule at step t (from 1) of steps, between 0 and 1; Scheduler has the formulas.
 func (c Scheduler) Factor(t, steps uint64) float64 {
-	w, m := uint64(c.WarmupSteps), c.MinLRRatio
+	w, m := c.warmup(steps), c.MinLRRatio
 	if t <= w {
 		return float64(t) / float64(w)
 	}
@@ -46,6 +46,32 @@ func (c Scheduler) Factor(t, steps uint64) float64 {
 		return m + (1-m)*(1-float64(t-1-w)/span)
 	case Cosine:
 		return m + (1-m)*(1+math.Cos(math.Pi*float64(t-w)/span))/2
+	case WSD:
+		if d := c.decay(steps, w); t+d > steps && d > 0 {
+			return m + (1-m)*(1-float64(t+d-1-steps)/float64(d))
+		}
 	}
 	return 1
+}
+
+// warmup is the number of warm-up steps.
+func (c Scheduler) warmup(steps uint64) uint64 {
+	if c.WarmupRatio > 0 {
+		return share(c.WarmupRatio, steps)
+	}
+	return uint64(c.WarmupSteps)
+}
+
+// decay is the number of steps at the end of wsd in which the rate falls; warm-up comes first.
+func (c Scheduler) decay(steps, warmup uint64) uint64 {
+	return min(share(c.DecayRatio, steps), steps-min(warmup, steps))
+}
+
+// share is a part of so many steps, rounded up; a product that is whole but for its last bits counts as whole.
+func share(ratio float64, steps uint64) uint64 {
+	x := ratio * float64(steps)
+	if r := math.Round(x); math.Abs(x-r) <= 1e-9*r {
+		return uint64(r)
+	}
+	return uint64(math.Ceil(x))
 }

@@ -67,7 +67,8 @@ type Dataset struct {
 	Type string `yaml:"type" json:"type,omitempty" cbor:"type"` // messages | alpaca | completion | text | tokens; empty: detected by keys
 }
 
-// Optimizer is the update rule. Betas default to [0.9, 0.999], Eps to 1e-8; LR is required.
+// Optimizer is the update rule. LR is required; the other keys belong to some optimizers and have defaults of their own
+// there: betas [0.9, 0.999] (lion [0.9, 0.99], sophia [0.965, 0.99]), eps 1e-8 (sophia 1e-15, adafactor 1e-30).
 type Optimizer struct {
 	Name         string    `yaml:"name" json:"name" cbor:"name"` // adamw | adamw8bit | lion | sophia | sgd | adafactor
 	LR           float64   `yaml:"lr" json:"lr" cbor:"lr"`
@@ -75,14 +76,15 @@ type Optimizer struct {
 	Eps          float64   `yaml:"eps" json:"eps,omitempty" cbor:"eps"`
 	WeightDecay  float64   `yaml:"weight_decay" json:"weight_decay,omitempty" cbor:"weight_decay"`
 	NoDecay      *[]string `yaml:"no_decay" json:"no_decay,omitempty" cbor:"no_decay"`                // default [norm, bias]; []: decay everything
-	Momentum     float64   `yaml:"momentum" json:"momentum,omitempty" cbor:"momentum"`                // sgd
+	Momentum     float64   `yaml:"momentum" json:"momentum,omitempty" cbor:"momentum"`                // sgd; default 0: none
 	Nesterov     bool      `yaml:"nesterov" json:"nesterov,omitempty" cbor:"nesterov"`                // sgd
-	Rho          float64   `yaml:"rho" json:"rho,omitempty" cbor:"rho"`                               // sophia
-	HessianEvery int       `yaml:"hessian_every" json:"hessian_every,omitempty" cbor:"hessian_every"` // sophia: optimizer steps between estimates of the curvature
+	Rho          float64   `yaml:"rho" json:"rho,omitempty" cbor:"rho"`                               // sophia; default 0.04
+	HessianEvery int       `yaml:"hessian_every" json:"hessian_every,omitempty" cbor:"hessian_every"` // sophia: optimizer steps between estimates of the curvature; default 10
 }
 
 // Scheduler is the learning rate over steps t = 1…T with w warm-up steps and floor ratio m:
-// t/w while t ≤ w; then constant 1, linear m+(1-m)(1-(t-1-w)/(T-w)), cosine m+(1-m)(1+cos(π(t-w)/(T-w)))/2.
+// t/w while t ≤ w; then constant 1, linear m+(1-m)(1-(t-1-w)/(T-w)), cosine m+(1-m)(1+cos(π(t-w)/(T-w)))/2; wsd is
+// constant and, in its last D steps, linear: m+(1-m)(1-(t-1-(T-D))/D). Ratios are of T, rounded up to whole steps.
 type Scheduler struct {
 	Name        string  `yaml:"name" json:"name" cbor:"name"` // constant | linear | cosine | wsd
 	WarmupSteps int     `yaml:"warmup_steps" json:"warmup_steps,omitempty" cbor:"warmup_steps"`

@@ -12,15 +12,15 @@ import (
 
 // Words of the spec.
 const (
-	AdamW    = "adamw"
-	Constant = "constant"
-	Linear   = "linear"
-	Cosine   = "cosine"
-	FP32     = "fp32"
+	FP32 = "fp32"
+	BF16 = "bf16"
+	FP16 = "fp16"
 )
 
 // Types lists what Dataset.Type may say.
-func Types() []string { return []string{"messages", "alpaca", "completion", "text", "tokens"} }
+func Types() []string {
+	return []string{"messages", "sharegpt", "alpaca", "completion", "text", "tokens"}
+}
 
 const (
 	maxSequence = 1 << 20 // positions; longer than any model's window
@@ -37,7 +37,7 @@ func (s *Spec) Validate() error {
 	s.fill()
 	for _, check := range []func(*Spec) error{
 		(*Spec).checkHead, (*Spec).checkAdapter, (*Spec).checkData, (*Spec).checkBatch,
-		(*Spec).checkOptimizer, (*Spec).checkScheduler, (*Spec).checkSwarm,
+		(*Spec).checkOptimizer, (*Spec).checkScheduler, (*Spec).checkSwarm, (*Spec).checkOutput,
 	} {
 		if err := check(s); err != nil {
 			return err
@@ -61,15 +61,8 @@ func (s *Spec) fill() {
 	if s.MaxSteps == 0 {
 		or(&s.NumEpochs, 1)
 	}
-	or(&s.Optimizer.Name, AdamW)
-	if len(s.Optimizer.Betas) == 0 {
-		s.Optimizer.Betas = []float64{0.9, 0.999}
-	}
-	or(&s.Optimizer.Eps, 1e-8)
-	if s.Optimizer.NoDecay == nil {
-		s.Optimizer.NoDecay = &[]string{"norm", "bias"}
-	}
-	or(&s.LRScheduler.Name, Constant)
+	s.Optimizer.fill()
+	s.LRScheduler.fill()
 	if s.MaxGradNorm == nil {
 		s.MaxGradNorm = new(1.0)
 	}
@@ -131,7 +124,7 @@ func (s *Spec) checkHead() error {
 	if err := checkName(s.Name); err != nil {
 		return err
 	}
-	return oneOf("dtype", s.DType, FP32)
+	return oneOf("dtype", s.DType, FP32, BF16)
 }
 
 func finite(f float64) bool { return !math.IsNaN(f) && !math.IsInf(f, 0) }

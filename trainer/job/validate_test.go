@@ -49,7 +49,7 @@ func TestValidateRefuses(t *testing.T) {
 		"version=shoal/v2":            "reads shoal/v1",
 		"base_model=":                 "base_model is missing",
 		"base_model=\"a\\tb\"":        "control character",
-		"dtype=bf16":                  "choose fp32",
+		"dtype=fp8":                   "choose fp32, bf16",
 		"adapter=qlora":               "choose lora, dora, ia3, bottleneck, prefix, prompt, none",
 		"lora_r=8":                    "write adapter: lora or dora, or remove lora_r",
 		"adapter=lora lora_r=-1":      "lora_r is -1",
@@ -92,6 +92,15 @@ func TestValidateRefuses(t *testing.T) {
 		"swarm.min_peers=3 swarm.max_peers=2":                 "raise the first",
 		"checkpoint.every_steps=-1":                           "checkpoint.every_steps is -1",
 		"eval.every_steps=5":                                  "set val_set_size",
+		"output.as=[onnx]":                                    "choose lora, merged, full, gguf",
+		"output.as=[gguf:q4_k_m]":                             "gguf:q8_0",
+		"output.as=[lora]":                                    "write it as full or gguf",
+		"output.as=[full,full]":                               "output.as holds full twice",
+		"adapter=lora output.as=[full]":                       "write it as lora, merged or gguf",
+		"adapter=prompt output.as=[gguf]":                     "has no merged form",
+		"adapter=lora surgery.kv_heads=2 output.as=[lora]":    "shoal model convert-gqa",
+		"adapter=prefix surgery.kv_heads=2":                   "has no merged form",
+		"surgery.kv_heads=-1":                                 "surgery.kv_heads is -1",
 	} {
 		s, err := Parse([]byte(small))
 		if err != nil {
@@ -250,22 +259,38 @@ func TestSteps(t *testing.T) {
 	}
 }
 
+// TestLR compares with a table that is filled in the plainest way.
 func TestLR(t *testing.T) {
-	const lr, T, w, m = 1e-3, 50, 5, 0.1
-	for t64 := uint64(1); t64 <= T; t64++ {
-		x := float64(t64)
-		want := map[string]float64{
-			Constant: lr,
-			Linear:   lr * (m + (1-m)*(1-(x-1-w)/(T-w))),
-			Cosine:   lr * (m + (1-m)*(1+math.Cos(math.Pi*(x-w)/(T-w)))/2),
-		}
-		for name, v := range want {
-			if t64 <= w {
-				v = lr * x / w
+	const lr, T, m = 1e-3, 50, 0.1
+	for _, warmup := range []struct {
+		steps int
+		ratio float64
+		want  float64
+	}{{5, 0, 5}, {0, 0.1, 5}, {0, 0.09, 5}, {0, 0.14, 7}, {0, 0, 0}, {50, 0, 50}} {
+		w := warmup.want
+		for step := uint64(1); step <= T; step++ {
+			t64 := float64(step)
+			want := map[string]float64{
+				Constant: lr,
+				Linear:   lr * (m + (1-m)*(1-(t64-1-w)/(T-w))),
+				Cosine:   lr * (m + (1-m)*(1+math.Cos(math.Pi*(t64-w)/(T-w)))/2),
+				WSD:      lr,
 			}
-			s := Spec{Optimizer: Optimizer{LR: lr}, LRScheduler: Scheduler{Name: name, WarmupSteps: w, MinLRRatio: m}}
-			if got := s.LR(t64, T); math.Abs(got-v) > 1e-18 {
-				t.Errorf("%s, step %d: %v, want %v", name, t64, got, v)
+			if falling := min(10, T-w); t64 > T-falling {
+				want[WSD] = lr * (m + (1-m)*(T-t64+1)/falling)
+			}
+			for name, v := range want {
+				if t64 <= w {
+					v = lr * t64 / w
+				}
+				c := Scheduler{Name: name, WarmupSteps: warmup.steps, WarmupRatio: warmup.ratio, MinLRRatio: m}
+				if name == WSD {
+					c.DecayRatio = 0.2
+				}
+				s := Spec{Optimizer: Optimizer{LR: lr}, LRScheduler: c}
+				if got := s.LR(step, T); math.Abs(got-v) > 1e-18 {
+					t.Errorf("%s, warm-up %v, step %d: %v, want %v", name, w, step, got, v)
+				}
 			}
 		}
 	}
@@ -275,5 +300,49 @@ func TestLR(t *testing.T) {
 	}
 	if got := s.LR(11, 10); got != 0 || math.IsNaN(got) {
 		t.Errorf("past the end: %v", got)
+	}
+}
+
+// TestForms: what is asked for wins over what the spec lists, and that over the plain form.
+func TestForms(t *testing.T) {
+	for _, tc := range []struct {
+		spec Spec
+		as   string
+		want []string
+	}{
+		{Spec{Adapter: AdapterNone}, "", []string{FormFull}},
+		{Spec{Adapter: AdapterPrefix}, "", []string{FormLoRA}},
+		{Spec{Adapter: AdapterLora, Surgery: Surgery{KVHeads: 2}}, "", []string{FormMerged}},
+		{Spec{Adapter: AdapterLora, Output: Output{As: []string{"lora", "gguf:q8_0"}}}, "", []string{"lora", "gguf:q8_0"}},
+		{Spec{Adapter: AdapterLora, Output: Output{As: []string{"lora", "gguf:q8_0"}}}, FormMerged, []string{FormMerged}},
+		{Spec{Adapter: AdapterNone}, FormLoRA, nil},
+		{Spec{Adapter: AdapterNone}, "pickle", nil},
+	} {
+		got, err := tc.spec.Forms(tc.as)
+		if d := cmp.Diff(tc.want, got); d != "" || (err == nil) != (tc.want != nil) {
+			t.Errorf("%+v as %q: %v, %v", tc.spec, tc.as, got, err)
+		}
+	}
+}
+
+// TestOptimizerDefaults: each optimizer gets the defaults of its own keys and no others.
+func TestOptimizerDefaults(t *testing.T) {
+	for name, want := range optimizers() {
+		s, _ := Parse([]byte(small))
+		s.Optimizer.Name = name
+		if err := s.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		want.Name, want.LR, want.NoDecay = name, s.Optimizer.LR, &[]string{"norm", "bias"}
+		if d := cmp.Diff(want, s.Optimizer); d != "" {
+			t.Error(d)
+		}
+		bytes, err := s.Canonical()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := FromCanonical(bytes); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -15,6 +15,7 @@ type Sequence struct {
 	Target []int32 // the token that each position has to predict, -1: none; nil: none at all
 	Past   int     // rows of it that the cache holds already, from row 0: tokens, and what the overlay put before them
 	Key    int32   // which sample it is, for counter-based randomness
+	Offset int     // positions of the sample that stand before it, where several sequences are one sample
 }
 
 // Batch is the sequences of a pass on the device. Rows of all of them follow each other.
@@ -63,6 +64,7 @@ func (m *Model) CheckOver(o Overlay, q Sequence) error {
 func (m *Model) Feed(c *Ctx, step uint64, seqs []Sequence) {
 	h := &c.laidOut
 	h.before, h.rows = Before(c.Over)
+	h.step = step
 	h.layOut(seqs)
 	c.Shared = autograd.Var{}
 	n := len(h.ids)
@@ -99,6 +101,8 @@ type laidOut struct {
 	ids, pos, target, key []int32
 	qStart, kStart, kLen  []int32
 	maxQ, maxK            int
+	noise                 []float32
+	step                  uint64
 	virtual, which        []int32 // places of rows that are no tokens, and which row each is
 	before, rows          int     // of the overlay
 
@@ -125,7 +129,7 @@ func (h *laidOut) add(q Sequence) {
 	} else {
 		for i := range h.rows {
 			h.virtual, h.which = append(h.virtual, int32(len(h.ids))), append(h.which, int32(i))
-			h.row(q.Key, 0, -1, int32(shift+i))
+			h.row(q, 0, -1, int32(shift+i))
 		}
 		shift += h.rows
 	}
@@ -134,16 +138,16 @@ func (h *laidOut) add(q Sequence) {
 		if q.Target != nil {
 			target = q.Target[i]
 		}
-		h.row(q.Key, id, target, int32(shift+i))
+		h.row(q, id, target, int32(shift+i))
 	}
 	n := len(h.ids) - int(h.qStart[len(h.qStart)-1])
 	h.kStart, h.kLen = append(h.kStart, start), append(h.kLen, int32(q.Past+n))
 	h.maxQ, h.maxK = max(h.maxQ, n), max(h.maxK, q.Past+n)
 }
 
-func (h *laidOut) row(key, id, target, pos int32) {
+func (h *laidOut) row(q Sequence, id, target, pos int32) {
 	h.ids, h.pos, h.target = append(h.ids, id), append(h.pos, pos), append(h.target, target)
-	h.key = append(h.key, key, pos)
+	h.key = append(h.key, q.Key, pos+int32(q.Offset))
 }
 
 // sorted is the order that sorts ids stably, valid until the next call.

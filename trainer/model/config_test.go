@@ -213,12 +213,59 @@ func TestReferenceRope(t *testing.T) {
 	}
 }
 
+// TestFamilies: what an architecture has where its file says nothing, or says it in one of several ways.
+func TestFamilies(t *testing.T) {
+	open := func(kv ...any) *Config {
+		t.Helper()
+		c, err := ParseConfig(with(t, kv...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	g := open("model_type", "gemma2", "num_hidden_layers", 4, "sliding_window", 16)
+	if !slices.Equal(g.Windows, []int{16, 0, 16, 0}) || g.HeadDim != 256 || !g.Tied || g.AttnCap != 50 || g.LogitCap != 30 || g.Scale != 1.0/16 {
+		t.Errorf("%+v", g)
+	}
+	g = open("model_type", "gemma2", "num_hidden_layers", 4, "sliding_window_pattern", 3, "attn_logit_softcapping", nil,
+		"final_logit_softcapping", json.RawMessage("null"), "head_dim", 8, "query_pre_attn_scalar", 4)
+	if !slices.Equal(g.Windows, []int{4096, 4096, 0, 4096}) || g.AttnCap != 50 || g.LogitCap != 0 || g.Scale != 0.5 || g.HeadDim != 8 {
+		t.Errorf("%+v", g)
+	}
+	if c := open("model_type", "qwen3", "num_hidden_layers", 3, "use_sliding_window", true, "sliding_window", 9, "max_window_layers", 1); c.HeadDim != 128 || !slices.Equal(c.Windows, []int{0, 9, 9}) {
+		t.Errorf("%+v", c)
+	}
+	if c := open("model_type", "phi3", "sliding_window", 7); !slices.Equal(c.Windows, []int{7, 7}) || c.Rope.Scaling != "" || c.RopeScale != 1 {
+		t.Errorf("%+v", c)
+	}
+	long := open("model_type", "phi3", "original_max_position_embeddings", 32, "rope_scaling",
+		map[string]any{"type": "su", "short_factor": []float64{1, 1, 2, 2}, "long_factor": []float64{4, 4, 4, 4}})
+	if want := math.Sqrt(1 + math.Log(4)/math.Log(32)); long.MaxPos != 32 || math.Abs(float64(long.RopeScale)-want) > 1e-6 || long.Freq[2] != 0.005 {
+		t.Errorf("%+v, want a limit of 32 and a factor of %v", long, want)
+	}
+	yarn := map[string]any{"rope_type": "yarn", "factor": 4, "mscale": 0.707, "mscale_all_dim": 1.4}
+	if c, want := open("rope_scaling", yarn), (0.0707*math.Log(4)+1)/(0.14*math.Log(4)+1); math.Abs(float64(c.RopeScale)-want) > 1e-6 || c.Rope.Usual || c.Rope.Context != 128 {
+		t.Errorf("%+v, want a factor of %v", c, want)
+	}
+	delete(yarn, "mscale")
+	delete(yarn, "mscale_all_dim")
+	old := open("rope_scaling", yarn)
+	yarn["rope_theta"] = 10000
+	if now := open("rope_parameters", yarn); !slices.Equal(old.Freq, now.Freq) || old.RopeScale != now.RopeScale || old.Rope != now.Rope || !now.Rope.Usual {
+		t.Errorf("%+v and %+v", old, now)
+	}
+}
+
 // FuzzConfig: whatever the text, there is an error or a config whose numbers are sane.
 func FuzzConfig(f *testing.F) {
 	f.Add([]byte(llamaConfig))
 	f.Add([]byte(`{"model_type":"gpt2","n_embd":32,"n_layer":2,"n_head":4,"n_positions":64,"vocab_size":96,"eos_token_id":[1]}`))
 	f.Add(with(f, "model_type", "qwen2", "sliding_window", 4, "use_sliding_window", true, "max_window_layers", -5))
 	f.Add(with(f, "rope_scaling", map[string]any{"rope_type": "llama3", "factor": 1e-300}))
+	f.Add(with(f, "rope_scaling", map[string]any{"rope_type": "yarn", "factor": 1e29, "original_max_position_embeddings": 1e-29}))
+	f.Add(with(f, "model_type", "phi3", "original_max_position_embeddings", 2, "rope_scaling", map[string]any{"type": "longrope", "short_factor": []float64{1e-30, 1, 1, 1e29}, "factor": 1e29}))
+	f.Add(with(f, "model_type", "gemma2", "query_pre_attn_scalar", 1e-29, "sliding_window_pattern", -3, "final_logit_softcapping", 1e29))
+	f.Add(with(f, "model_type", "qwen3", "layer_types", []string{"sliding_attention", "full_attention"}, "sliding_window", 3, "use_sliding_window", true))
 	f.Add(with(f, "num_attention_heads", 0))
 	f.Add([]byte(`{"model_type":"llama","hidden_size":1e99}`))
 	f.Add([]byte(`[]`))
@@ -230,6 +277,11 @@ func FuzzConfig(f *testing.F) {
 		if c.Hidden < 1 || c.Layers < 1 || c.Heads < 1 || c.Heads%c.KVHeads != 0 || c.HeadDim < 1 || c.MaxPos < 1 ||
 			len(c.Windows) != c.Layers || c.HeadDim*c.Heads > 1<<21 {
 			t.Fatalf("%+v", c)
+		}
+		for _, x := range append(c.Freq, c.Scale, c.RopeScale, c.AttnCap, c.LogitCap) {
+			if x < 0 || x-x != 0 {
+				t.Fatalf("%v is no frequency, factor or bound: %+v", x, c)
+			}
 		}
 	})
 }

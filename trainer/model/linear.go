@@ -31,17 +31,56 @@ func (l *Linear) Forward(c *Ctx, x autograd.Var) autograd.Var {
 	if o, ok := c.Over.(InputOverlay); ok {
 		x = o.Input(c, l, x)
 	}
-	y := c.Tape.Linear(x, l.W, l.B, l.InOut)
+	return l.overlaid(c, x, c.Tape.Linear(x, l.W, l.B, l.InOut))
+}
+
+// overlaid is the layer's output y on x as the pass's overlay has it.
+func (l *Linear) overlaid(c *Ctx, x, y autograd.Var) autograd.Var {
 	if c.Over == nil {
 		return y
 	}
 	return c.Over.Linear(c, l, x, y)
 }
 
-// together runs layers that share their input x.
+// together runs layers that share their input x, as one product where their weights lie side by side.
 func together(c *Ctx, x autograd.Var, layers ...*Linear) (ys [3]autograd.Var) {
+	w, b, ok := joined(c, layers)
+	if !ok {
+		for i, l := range layers {
+			ys[i] = l.Forward(c, x)
+		}
+		return ys
+	}
+	var widths [3]int
 	for i, l := range layers {
-		ys[i] = l.Forward(c, x)
+		widths[i] = l.Out()
+	}
+	parts := c.Split(c.Tape.Linear(x, w, b, false), widths[:len(layers)]...)
+	for i, l := range layers {
+		ys[i] = l.overlaid(c, x, parts[i])
 	}
 	return ys
+}
+
+// joined are the weights and biases of layers as one, if they can be: an overlay that changes what goes into a layer may
+// give each another input.
+func joined(c *Ctx, layers []*Linear) (w, b *autograd.Param, ok bool) {
+	if _, apart := c.Over.(InputOverlay); apart {
+		return nil, nil, false
+	}
+	var ws, bs autograd.Few
+	for i, l := range layers {
+		if l.InOut || (l.B == nil) != (layers[0].B == nil) {
+			return nil, nil, false
+		}
+		ws[i], bs[i] = l.W, l.B
+	}
+	if w = c.Join(ws); w == nil {
+		return nil, nil, false
+	}
+	if layers[0].B != nil {
+		b = c.Join(bs)
+		return w, b, b != nil
+	}
+	return w, nil, true
 }

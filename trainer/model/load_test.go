@@ -205,9 +205,11 @@ func FuzzOpen(f *testing.F) {
 	f.Add(config, weights(safetensors.Tensor{Name: "wte.weight", DType: safetensors.F32, Shape: []int{2, 2}}))
 	f.Add([]byte(`{"model_type":"llama","num_hidden_layers":4096,"hidden_size":1,"num_attention_heads":1,"intermediate_size":1,"vocab_size":1}`), weights())
 	f.Fuzz(func(t *testing.T, config, weights []byte) {
-		m, err := model.Open(memory{model.ConfigFile: config, safetensors.SingleFile: weights})
-		if err == nil {
-			m.Close()
+		for heads := range 3 {
+			m, err := model.OpenWith(memory{model.ConfigFile: config, safetensors.SingleFile: weights}, model.Surgery{KVHeads: heads})
+			if err == nil {
+				m.Close()
+			}
 		}
 	})
 }

@@ -61,7 +61,7 @@ func (c *Ctx) branch(layer int, b Branch, h autograd.Var) autograd.Var {
 
 // embedTokens looks up the pass's tokens, as its overlay has them.
 func (c *Ctx) embedTokens(table *autograd.Param) autograd.Var {
-	x := c.Gather(table, c.IDs)
+	x := c.noisy(c.Gather(table, c.IDs))
 	if o, ok := c.Over.(EmbedOverlay); ok {
 		return o.Embed(c, x)
 	}

@@ -20,7 +20,7 @@ func (a *IA3) place() error {
 	if len(a.Targets) == 0 {
 		a.Targets = first(a.model, []string{"k_proj", "v_proj", "down_proj"}, []string{"qkv_proj", "down_proj"}, []string{"c_attn", "mlp.c_proj"})
 	}
-	if len(a.FeedForward) == 0 {
+	if a.FeedForward == nil { // a file may say that there are none
 		a.FeedForward = slices.DeleteFunc(slices.Clone(a.Targets), func(t string) bool { return t != "down_proj" && t != "mlp.c_proj" })
 	}
 	layers, err := chosen(a.model, "ia3.target_modules", a.Targets, false)

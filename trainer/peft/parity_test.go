@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/seed-7b27c88a/shoal/kernels"
 	"github.com/seed-7b27c88a/shoal/shard/safetensors"
 	"github.com/seed-7b27c88a/shoal/trainer/autograd"
 	"github.com/seed-7b27c88a/shoal/trainer/model"
@@ -29,6 +30,8 @@ func adapted(t *testing.T) (*model.Model, *peft.LoRA, *stage.Stage) {
 	t.Cleanup(func() { m.Close(); l.Close() })
 	return m, l.(*peft.LoRA), onCPU(t, m, l)
 }
+
+func device(t *testing.T) kernels.Device { t.Helper(); return modeltest.Device(t) }
 
 func onCPU(t *testing.T, m *model.Model, a peft.Adapter) *stage.Stage {
 	t.Helper()

@@ -65,6 +65,9 @@ func FromSpec(s *job.Spec) (Config, bool) {
 		Prefix: s.Prefix, Prompt: s.Prompt}
 	if s.Adapter == job.AdapterIA3 {
 		c.Targets, c.FeedForward = s.IA3.TargetModules, s.IA3.FeedForwardModules
+		if len(c.FeedForward) == 0 {
+			c.FeedForward = nil
+		}
 	}
 	return c, true
 }

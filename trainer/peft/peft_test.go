@@ -165,6 +165,11 @@ func FuzzConfig(f *testing.F) {
 	f.Add([]byte(`{"peft_type":"LORA","target_modules":"all-linear","r":1000000000,"lora_dropout":1e308}`))
 	f.Add([]byte(`{"peft_type":"LORA","r":null,"lora_alpha":null}`))
 	f.Add([]byte(`{"peft_type":"LORA","target_modules":[["q"]]}`))
+	f.Add([]byte(`{"peft_type":"LORA","use_dora":true,"modules_to_save":["lm_head","",".","norm"]}`))
+	f.Add([]byte(`{"peft_type":"IA3","target_modules":["k_proj","down_proj"],"feedforward_modules":[]}`))
+	f.Add([]byte(`{"peft_type":"SHOAL_BOTTLENECK","reduction":1e-308,"sites":["mlp","mlp"],"act":"relu"}`))
+	f.Add([]byte(`{"peft_type":"PREFIX_TUNING","num_virtual_tokens":9223372036854775807,"prefix_projection":true}`))
+	f.Add([]byte(`{"peft_type":"PROMPT_TUNING","num_virtual_tokens":-1,"token_dim":1}`))
 	dir := f.TempDir()
 	if err := tiny.Write(dir, tiny.Shape{}, 3); err != nil {
 		f.Fatal(err)

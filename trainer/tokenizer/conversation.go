@@ -47,7 +47,14 @@ func (t *Tokenizer) conversation(messages, tools json.RawMessage) (*conversation
 		if c.tools, err = jinja.FromJSON(tools); err != nil {
 			return nil, fmt.Errorf("tools: %w", err)
 		}
-		if list, ok := c.tools.([]any); ok && len(list) > 0 && !t.chat.writes("tools") {
+		list, ok := c.tools.([]any)
+		if !ok {
+			return nil, errors.New("tools is not a list")
+		}
+		for i, tool := range list {
+			list[i] = wrapped(tool)
+		}
+		if len(list) > 0 && !t.chat.writes("tools") {
 			return nil, errors.New("tools: the chat template does not write them, so they would be lost; choose one that does, as chat_template: chatml")
 		}
 	}
@@ -115,6 +122,22 @@ func join(parts []any) (string, error) {
 		b.WriteString(s)
 	}
 	return b.String(), nil
+}
+
+// wrapped is a tool as templates expect it, also where a row lists functions alone.
+func wrapped(tool any) any {
+	d, ok := tool.(*jinja.Dict)
+	if !ok {
+		return tool
+	}
+	_, whole := d.Get("function")
+	if name, _ := d.Get("name"); whole || name == nil {
+		return tool
+	}
+	out := jinja.NewDict()
+	out.Set("type", "function")
+	out.Set("function", d)
+	return out
 }
 
 // called is the function of a call, a mapping with a name and arguments, or nil.

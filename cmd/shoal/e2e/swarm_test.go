@@ -60,7 +60,13 @@ type daemon struct {
 // newDaemon makes a home and starts a node on it. The home's log is printed when the test fails.
 func newDaemon(t *testing.T, args ...string) *daemon {
 	t.Helper()
-	d := &daemon{t: t, bin: shoalBinary(t), home: t.TempDir(), args: args, log: newLogFile(t)}
+	return newDaemonIn(t, t.TempDir(), args...)
+}
+
+// newDaemonIn starts a node on a home that may be there already.
+func newDaemonIn(t *testing.T, home string, args ...string) *daemon {
+	t.Helper()
+	d := &daemon{t: t, bin: shoalBinary(t), home: home, args: args, log: newLogFile(t)}
 	d.start()
 	t.Cleanup(func() {
 		if t.Failed() {

@@ -1,14 +1,20 @@
 """A training step of a 15M Llama or of GPT-2 124M in PyTorch, as a fair peer: random weights, forward, backward, clipping
-and AdamW in float32, nothing recomputed, attention by whole matrices of scores as torch 1.13 does it fastest on a CPU.
+and AdamW (foreach), nothing recomputed, attention by whole matrices of scores, which is all that torch 1.13 has on a CPU.
+Query, key and value are one product, as are gate and up. With bf16 the forward pass runs under autocast; weights,
+gradients and moments stay float32.
 
-    OPENBLAS_CORETYPE=Cooperlake ATEN_CPU_CAPABILITY=avx512 OMP_NUM_THREADS=1 python3 step.py llama15m 4 256
+    OPENBLAS_CORETYPE=Cooperlake OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=avx512 \
+        python3 step.py llama15m 4 256 [steps [fp32|bf16]]
 
-Prints one JSON line: the best step's seconds (processor time with one thread, wall time with more), tokens per second,
-and the peak memory that training added to the process.
+Without OPENBLAS_CORETYPE Debian's OpenBLAS does not know newer processors and takes slower kernels. Prints one JSON line
+with the keys of trainer/trainbench: seconds and processor seconds of a step (medians, the first step left out), the
+memory of the process when the model was there, and at most.
 """
+import contextlib
 import json
 import math
-import resource
+import os
+import statistics
 import sys
 import time
 
@@ -59,7 +65,7 @@ class Block(torch.nn.Module):
         if self.c["llama"]:
             gate, up = h.chunk(2, dim=-1)
             return x + self.down(F.silu(gate) * up)
-        return x + self.down(0.5 * h * (1 + torch.tanh(math.sqrt(2 / math.pi) * (h + 0.044715 * h * h * h))))
+        return x + self.down(F.gelu(h, approximate="tanh"))
 
 
 class Model(torch.nn.Module):
@@ -85,29 +91,43 @@ class Model(torch.nn.Module):
         return F.linear(self.norm(x), self.embed.weight)
 
 
+def status(key):
+    """Bytes of memory of this process: VmRSS now, VmHWM at most."""
+    with open("/proc/self/status") as f:
+        for line in f:
+            if line.startswith(key + ":"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
 def main():
     name, batch, length = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    steps = int(sys.argv[4]) if len(sys.argv) > 4 else 5
+    steps = int(sys.argv[4]) if len(sys.argv) > 4 else 3
+    dtype = sys.argv[5] if len(sys.argv) > 5 else "fp32"
     c = MODELS[name]
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     torch.manual_seed(0)
     model = Model(c)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    cast = torch.autocast("cpu", dtype=torch.bfloat16) if dtype == "bf16" else contextlib.nullcontext()
+    before = status("VmRSS")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, foreach=True)
     ids = torch.randint(c["vocab"], (batch, length + 1))
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    best = math.inf
-    for _ in range(steps):
-        start = clock()
-        logits = model(ids[:, :-1])
-        loss = F.cross_entropy(logits.reshape(-1, c["vocab"]), ids[:, 1:].reshape(-1))
+    wall, cpu = [], []
+    for _ in range(1 + steps):
+        wall.append(time.perf_counter())
+        cpu.append(time.process_time())
+        with cast:
+            logits = model(ids[:, :-1])
+            loss = F.cross_entropy(logits.reshape(-1, c["vocab"]), ids[:, 1:].reshape(-1))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        best = min(best, clock() - start)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps(dict(name=f"{name} B{batch} T{length}", threads=torch.get_num_threads(), seconds=best,
-                          tokens_per_second=batch * length / best, added_mib=(after - before) / 1024)))
+        wall[-1] = time.perf_counter() - wall[-1]
+        cpu[-1] = time.process_time() - cpu[-1]
+    print(json.dumps(dict(name=f"{name} B{batch} T{length} {dtype}", threads=torch.get_num_threads(), tokens=batch * length,
+                          seconds=statistics.median(wall[1:]), cpu_seconds=statistics.median(cpu[1:]), loss=float(loss),
+                          rss_before=before, rss_peak=status("VmHWM"))))
 
 
 main()
