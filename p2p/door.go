@@ -19,7 +19,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/core/sec"
 	"github.com/libp2p/go-libp2p/p2p/net/upgrader"
-	tls "github.com/libp2p/go-libp2p/p2p/security/tls"
 
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 	"github.com/seed-7b27c88a/shoal/p2p/swarm"
@@ -59,6 +58,7 @@ var errShut = errors.New("the node there did not admit this node: it is in anoth
 // both nonces. So somebody who lures a member into a dial learns no name, and what was recorded cannot be shown again.
 type doorkeeper struct {
 	door   Door
+	plain  func(protocol.ID, crypto.PrivKey, []upgrader.StreamMuxer) (metered, error)
 	refuse func(id record.PeerID, why error) // tells the log
 }
 
@@ -188,7 +188,7 @@ type doorTLS struct {
 }
 
 func (d *doorkeeper) newTLS(id protocol.ID, key crypto.PrivKey, muxers []upgrader.StreamMuxer) (*doorTLS, error) {
-	t, err := pacedBy(tls.New)(id, key, muxers)
+	t, err := d.plain(id, key, muxers)
 	return &doorTLS{t, d}, err
 }
 
@@ -219,4 +219,28 @@ func (t *doorTLS) finish(c sec.SecureConn, side func(rw io.ReadWriter, self, oth
 		return nil, err
 	}
 	return c, c.SetDeadline(time.Time{})
+}
+
+// doorShut stands where the security protocol of open swarms would be, so that the log can tell of those who ask for
+// it. They get nothing.
+type doorShut struct {
+	id     protocol.ID
+	keeper *doorkeeper
+}
+
+func (d *doorkeeper) newShut(id protocol.ID) *doorShut { return &doorShut{id, d} }
+
+// ID implements sec.SecureTransport.
+func (t *doorShut) ID() protocol.ID { return t.id }
+
+// SecureInbound implements sec.SecureTransport.
+func (t *doorShut) SecureInbound(_ context.Context, c net.Conn, _ peer.ID) (sec.SecureConn, error) {
+	err := fmt.Errorf("a stranger at %s, who does not know the swarm's secret", c.RemoteAddr())
+	t.keeper.refuse("", err)
+	return nil, err
+}
+
+// SecureOutbound implements sec.SecureTransport.
+func (t *doorShut) SecureOutbound(context.Context, net.Conn, peer.ID) (sec.SecureConn, error) {
+	return nil, errors.New("the node there is not of this private swarm")
 }

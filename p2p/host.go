@@ -39,6 +39,7 @@ type Config struct {
 	Listen  []string           // multiaddrs, port 0 allowed; nil: any port of TCP and QUIC on IPv4; empty: do not listen
 	Gate    swarm.Gate         // who may connect; nil: the Door, else swarm.Open
 	Door    Door               // of a private swarm; nil: it is open
+	Caps    Caps               // of bandwidth; see SetCaps
 
 	Internet *Internet // NAT traversal, relays and DHT; nil: none of it
 
@@ -57,11 +58,14 @@ type Host struct {
 	start   time.Time
 	control *Control
 	gossip  *Gossip
-	routing *Routing // nil without Config.Internet, as reach
+	meter   *meter
+	endQUIC func() error // closes QUIC's sockets, once; nil: there are none
+	routing *Routing     // nil without Config.Internet, as reach
 	reach   *reach
 	clocks  clocks
 	nets    nets
 	search  relaySearch
+	ready   chan struct{} // closed when routing is set
 
 	ctx  context.Context // ends when Close begins
 	stop context.CancelFunc
@@ -88,11 +92,16 @@ func New(cfg Config) (*Host, error) {
 		lives:    map[record.PeerID]*life{},
 		presence: presence{peers: map[record.PeerID]*present{}},
 		cloned:   map[record.PeerID]bool{},
+		ready:    make(chan struct{}),
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	h.control = newControl(h)
+	h.meter = newMeter(cfg.Caps, h.ctx.Done())
 	if err := checkPorts(cfg.Listen); err != nil {
 		return nil, err
+	}
+	if cfg.Internet != nil {
+		h.reach = newReach(h)
 	}
 	if h.host, err = h.libp2p(); err != nil {
 		return nil, fmt.Errorf("start the network: %w", err)
@@ -155,7 +164,7 @@ func (cfg Config) complete() (Config, error) {
 	if cfg.LowConns < 0 || cfg.HighConns < cfg.LowConns {
 		return cfg, fmt.Errorf("connection limits %d/%d: low must not exceed high", cfg.LowConns, cfg.HighConns)
 	}
-	err := swarm.CheckName(cfg.Swarm)
+	err := errors.Join(swarm.CheckName(cfg.Swarm), cfg.Caps.check())
 	switch {
 	case err != nil:
 	case cfg.KeyFile != "":
@@ -172,6 +181,10 @@ func (h *Host) libp2p() (host.Host, error) {
 	if err != nil {
 		return nil, err
 	}
+	internet, err := h.internetOptions()
+	if err != nil {
+		return nil, err
+	}
 	limits, err := resources()
 	if err != nil {
 		return nil, err
@@ -180,20 +193,14 @@ func (h *Host) libp2p() (host.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	mux := *yamux.DefaultTransport
-	mux.MaxMessageSize = 256 << 10 // measured: 10 to 25 % less CPU than 64 KiB frames
 	listen := libp2p.ListenAddrStrings(h.cfg.Listen...)
 	if len(h.cfg.Listen) == 0 {
 		listen = libp2p.NoListenAddrs
 	}
-	internet, err := h.internetOptions()
-	if err != nil {
-		return nil, err
-	}
 	return libp2p.New(append(internet,
 		libp2p.Identity(key), listen,
 		h.transports(),
-		libp2p.Muxer(yamux.ID, &mux),
+		libp2p.Muxer(yamux.ID, newMuxer(h.meter)),
 		libp2p.ResourceManager(limits), libp2p.ConnectionManager(conns),
 		libp2p.ConnectionGater(&gater{gate: h.cfg.Gate, door: h.cfg.Door != nil, refuse: h.refused}),
 		libp2p.DialRanker(rankDials),
@@ -207,7 +214,7 @@ func (h *Host) openInternet() error {
 	if h.cfg.Internet == nil {
 		return nil
 	}
-	h.reach = newReach(h)
+	defer close(h.ready)
 	var err error
 	if h.routing, err = newRouting(h); err != nil {
 		return err
@@ -354,6 +361,9 @@ func (h *Host) Peers() []PeerInfo {
 
 func (h *Host) describe(p peer.ID, conns []network.Conn) PeerInfo {
 	info := PeerInfo{ID: record.PeerID(p.String()), Relayed: true, Inbound: conns[0].Stat().Direction == network.DirInbound}
+	conns = slices.SortedStableFunc(slices.Values(conns), func(a, b network.Conn) int { // direct ones first
+		return cmp.Compare(len(a.RemoteMultiaddr()), len(b.RemoteMultiaddr()))
+	})
 	for _, c := range conns {
 		info.Addrs = append(info.Addrs, c.RemoteMultiaddr().String())
 		info.Relayed = info.Relayed && relayed(c.RemoteMultiaddr())
@@ -378,7 +388,7 @@ func (h *Host) Close() error {
 	if h.routing != nil {
 		err = h.routing.dht.Close()
 	}
-	err = errors.Join(err, h.host.Close())
+	err = errors.Join(err, h.host.Close(), h.endQUIC())
 	h.wg.Wait()
 	return err
 }

@@ -4,6 +4,9 @@ import (
 	"errors"
 
 	libp2p "github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/net/upgrader"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	tls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
@@ -13,19 +16,30 @@ import (
 	"github.com/seed-7b27c88a/shoal/p2p/swarm"
 )
 
+// newTLS, newNoise and the door's TLS all pass the meter.
+func (h *Host) newTLS(id protocol.ID, key crypto.PrivKey, muxers []upgrader.StreamMuxer) (metered, error) {
+	t, err := pacedBy(tls.New)(id, key, muxers)
+	return metered{t, h.meter}, err
+}
+
+func (h *Host) newNoise(id protocol.ID, key crypto.PrivKey, muxers []upgrader.StreamMuxer) (metered, error) {
+	t, err := pacedBy(noise.New)(id, key, muxers)
+	return metered{t, h.meter}, err
+}
+
 // transports are the ways to connect. In a private swarm each begins with the exchange at its door, and there is no
 // other security protocol to fall back to.
 func (h *Host) transports() libp2p.Option {
 	if h.cfg.Door == nil {
 		return libp2p.ChainOptions(
-			libp2p.Transport(tcp.NewTCPTransport), libp2p.Transport(quic.NewTransport),
-			libp2p.Security(tls.ID, pacedBy(tls.New)), libp2p.Security(noise.ID, pacedBy(noise.New)),
+			libp2p.Transport(tcp.NewTCPTransport), libp2p.Transport(quic.NewTransport), h.quicSockets(),
+			libp2p.Security(tls.ID, h.newTLS), libp2p.Security(noise.ID, h.newNoise),
 		)
 	}
-	d := &doorkeeper{door: h.cfg.Door, refuse: h.refused}
+	d := &doorkeeper{door: h.cfg.Door, plain: h.newTLS, refuse: h.refused}
 	return libp2p.ChainOptions(
-		libp2p.Transport(tcp.NewTCPTransport), libp2p.Transport(d.newQUIC),
-		libp2p.Security(securityName(h.cfg.Door), pacedBy(d.newTLS)),
+		libp2p.Transport(tcp.NewTCPTransport), libp2p.Transport(d.newQUIC), h.quicSockets(),
+		libp2p.Security(securityName(h.cfg.Door), d.newTLS), libp2p.Security(tls.ID, d.newShut),
 	)
 }
 

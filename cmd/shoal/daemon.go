@@ -56,9 +56,18 @@ func daemonFlags(f *pflag.FlagSet) {
 	f.String("relay", "", "on: carry others' connections while this node is reachable; off")
 	f.String("profile", "", "volunteer, or lowpower for weak routers and metered lines")
 	f.String("device", "", "auto, cpu, cpu:generic, cuda:0, …")
+	limitFlags(f)
+}
+
+// limitFlags are those of "shoal limits set", too.
+func limitFlags(f *pflag.FlagSet) {
+	f.String("max-up", "", "bandwidth to send with at most, for example 10Mbit")
+	f.String("max-down", "", "bandwidth to receive with at most")
+	f.String("max-cpu", "", "share of the processors, for example 50%")
 	f.String("max-jobs", "", "jobs of others at the same time")
 	f.String("max-memory", "", "refuse jobs that need more, for example 8GiB")
 	f.String("max-disk", "", "quota of stored blocks")
+	f.String("schedule", "", "when the node works, for example 22:00-07:00")
 }
 
 func (a *app) config(f *pflag.FlagSet) (config.Config, error) {

@@ -29,7 +29,7 @@ func Run(t *testing.T, dev kernels.Device) {
 		{"Head", testHead}, {"HeadChunks", testHeadChunks}, {"Drop", testDrop}, {"SumSq", testSumSq}, {"WeightedSum", testWeightedSum},
 		{"Quotient", testQuotient}, {"AdamW", testAdamW},
 		{"Updates", testUpdates}, {"Adafactor", testAdafactor}, {"Dynamic8", testDynamic8}, {"AdamW8", testAdamW8},
-		{"InPlace", testInPlace}, {"NaN", testNaN}, {"BadRows", testBadRows},
+		{"F16", testF16}, {"F16Products", testF16Products}, {"InPlace", testInPlace}, {"NaN", testNaN}, {"BadRows", testBadRows},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(newBench(t, dev)) })
 	}

@@ -34,9 +34,7 @@ type Config struct {
 	Swarm     string   `yaml:"swarm"`     // name of the swarm; nodes of different swarms do not see each other
 	Device    string   `yaml:"device"`    // auto, cpu, cpu:generic, cpu:avx2, cuda:0, …
 	Network   `yaml:",inline"`
-	MaxJobs   int   `yaml:"max_jobs"`   // jobs of others that run at the same time; 0: none
-	MaxMemory Bytes `yaml:"max_memory"` // a job that needs more is not accepted; 0: no limit
-	MaxDisk   Bytes `yaml:"max_disk"`   // quota of the block store; 0: no limit
+	Limits    `yaml:",inline"`
 }
 
 // Default is a volunteer's node: everything on, the API on loopback only.
@@ -48,7 +46,7 @@ func Default() Config {
 		Swarm:   "public",
 		Device:  "auto",
 		Network: DefaultNetwork(),
-		MaxJobs: 1,
+		Limits:  Limits{MaxJobs: 1},
 	}
 }
 
@@ -75,6 +73,9 @@ func Load(home string, env func(string) string, flags map[string][]string) (Conf
 		return c, err
 	}
 	if err := c.readFile(filepath.Join(home, File)); err != nil {
+		return c, err
+	}
+	if err := c.readFile(filepath.Join(home, LimitsFile)); err != nil {
 		return c, err
 	}
 	for _, s := range settings {
@@ -114,9 +115,13 @@ var settings = []setting{
 	{"reachability", text(func(c *Config) *string { return &c.Reachability })},
 	{"relay", text(func(c *Config) *string { return &c.Relay })},
 	{"profile", text(func(c *Config) *string { return &c.Profile })},
+	{"max_up", parsed(func(c *Config) *Rate { return &c.MaxUp }, ParseRate)},
+	{"max_down", parsed(func(c *Config) *Rate { return &c.MaxDown }, ParseRate)},
+	{"max_cpu", parsed(func(c *Config) *Percent { return &c.MaxCPU }, ParsePercent)},
+	{"schedule", parsed(func(c *Config) *Schedule { return &c.Schedule }, ParseSchedule)},
 	{"max_jobs", func(c *Config, v []string) (err error) { c.MaxJobs, err = strconv.Atoi(last(v)); return err }},
-	{"max_memory", size(func(c *Config) *Bytes { return &c.MaxMemory })},
-	{"max_disk", size(func(c *Config) *Bytes { return &c.MaxDisk })},
+	{"max_memory", parsed(func(c *Config) *Bytes { return &c.MaxMemory }, ParseBytes)},
+	{"max_disk", parsed(func(c *Config) *Bytes { return &c.MaxDisk }, ParseBytes)},
 }
 
 func text(field func(*Config) *string) func(*Config, []string) error {
@@ -131,8 +136,8 @@ func flag(field func(*Config) *bool) func(*Config, []string) error {
 	return func(c *Config, v []string) (err error) { *field(c), err = strconv.ParseBool(last(v)); return err }
 }
 
-func size(field func(*Config) *Bytes) func(*Config, []string) error {
-	return func(c *Config, v []string) (err error) { *field(c), err = ParseBytes(last(v)); return err }
+func parsed[T any](field func(*Config) *T, parse func(string) (T, error)) func(*Config, []string) error {
+	return func(c *Config, v []string) (err error) { *field(c), err = parse(last(v)); return err }
 }
 
 func last(v []string) string {
@@ -175,10 +180,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("swarm %q: use up to 63 of a-z 0-9 . _ -, starting with a letter or digit", c.Swarm)
 	case c.Device == "":
 		return errors.New("device: want auto, cpu or cuda:0")
-	case c.MaxJobs < 0:
-		return fmt.Errorf("max_jobs %d: want 0 or more", c.MaxJobs)
 	}
-	return nil
+	return c.Limits.validate()
 }
 
 func isPort(s string) bool {

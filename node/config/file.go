@@ -84,6 +84,10 @@ func Sample() string {
 # reachability: %s           # auto (it is tested), public or private
 # relay: %-4s                  # on: carry others' connections while this node is reachable; off
 # profile: %s           # volunteer, or lowpower for weak routers and metered lines
+# max_up: 0                    # bandwidth sent, for example 10Mbit; 0: no limit
+# max_down: 0                  # bandwidth received
+# max_cpu: 0                   # share of the processors, for example 50%%; 0: all
+# schedule: ""                 # when the node works, for example 22:00-07:00
 # max_jobs: %d                  # jobs of others at the same time
 # max_memory: 0                # for example 8GiB; 0: no limit
 # max_disk: 0                  # quota of stored blocks; 0: no limit
