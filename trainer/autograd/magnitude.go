@@ -44,7 +44,7 @@ func (t *Tape) RowSquares(w, a, b *Param, f float32, inOut bool) kernels.Tensor 
 func (t *Tape) Magnitude(x Var, mag, bias *Param, squares kernels.Tensor) Var {
 	g := t.Alloc(1, x.T.Cols)
 	t.overRoot(g, t.W.Value(mag), squares)
-	y := t.Alloc(x.T.Rows, x.T.Cols)
+	y := t.result(x)
 	t.S.Mul(y, x.T, g, kernels.Set)
 	if bias != nil {
 		t.addRow(y, t.biasLeft(bias, g))
