@@ -91,7 +91,7 @@ func (n *Node) openHost(context.Context) error {
 		KeyFile:  filepath.Join(n.cfg.Home, identityFile),
 		Listen:   n.cfg.Listen,
 		Internet: net,
-		LowConns: low, HighConns: high,
+		LowConns: low, HighConns: high, Caps: caps(n.cfg.Limits),
 		Log: n.log,
 	}
 	if private != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/trainer/job"
 	"github.com/seed-7b27c88a/shoal/trainer/model"
 	"github.com/seed-7b27c88a/shoal/trainer/model/modeltest"
+	"github.com/seed-7b27c88a/shoal/trainer/model/tiny"
 )
 
 // TestBF16Curves holds 50 steps whose products are computed in bfloat16 against the same steps in float64. An operand
@@ -89,5 +90,25 @@ func TestBF16Checkpoints(t *testing.T) {
 	}
 	if hashes[0] != hashes[1] {
 		t.Error("gradient_checkpointing changes the steps")
+	}
+}
+
+// TestBF16Everywhere: every adapter takes its first steps in bfloat16, near those in float32.
+func TestBF16Everywhere(t *testing.T) {
+	for _, adapter := range []string{"none", "lora", "dora", "ia3", "bottleneck", "prefix", "prompt"} {
+		for _, shape := range []tiny.Shape{{KVHeads: 2}, {Type: "gpt2", Tied: true}} {
+			var losses [2]float64
+			for i, typ := range []string{job.FP32, job.BF16} {
+				spec := valid(t, job.Spec{MicroBatchSize: 2, GlobalBatchSize: 4, MaxSteps: 2, Optimizer: job.Optimizer{LR: 1e-3}, DType: typ,
+					Adapter: adapter})
+				tr := newTrainer(t, trainer.Config{Spec: spec, Model: base(t, shape), Rows: lesson(8)})
+				for _, r := range train(t, tr, 2) {
+					losses[i] += r.Loss / 2
+				}
+			}
+			if d := math.Abs(losses[0] - losses[1]); losses[0] == 0 || !(d < 1e-2) {
+				t.Errorf("%s on %q: mean losses %v", adapter, shape.Type, losses)
+			}
+		}
 	}
 }

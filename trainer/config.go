@@ -155,8 +155,11 @@ func Layout(spec *job.Spec, files, adapter model.Files) (*layout.Layout, error) 
 
 // computed is the type that a job's products are computed in.
 func computed(spec *job.Spec) dtype.Type {
-	if spec.DType == job.BF16 {
+	switch spec.DType {
+	case job.BF16:
 		return dtype.BF16
+	case job.FP16:
+		return dtype.F16
 	}
 	return dtype.F32
 }

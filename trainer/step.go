@@ -6,7 +6,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/seed-7b27c88a/shoal/trainer/job"
 	"github.com/seed-7b27c88a/shoal/trainer/optim"
 )
 
@@ -44,9 +43,7 @@ func (t *Trainer) take(tot Totals, place func()) (StepReport, error) {
 func (t *Trainer) report(step uint64, tot Totals) StepReport {
 	r := StepReport{Step: step, LR: t.spec.LR(step, t.steps), Tokens: tot.Tokens, Peers: tot.Peers,
 		Time: time.Since(t.started).Seconds()}
-	if t.spec.DType == job.FP16 {
-		r.LossScale = t.scale.Now()
-	}
+	r.LossScale = t.factor()
 	if tot.Tokens > 0 {
 		r.Loss = tot.Loss / float64(tot.Tokens)
 		r.GradNorm = math.Sqrt(tot.SumSq) / float64(tot.Tokens)

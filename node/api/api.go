@@ -26,6 +26,17 @@ type Node interface {
 	Info(ctx context.Context) (Info, error)
 	Peers(ctx context.Context) ([]Peer, error)
 	Doctor(ctx context.Context) ([]Check, error)
+	// Pause stops work within a second, for some time or until Resume; the schedule may still hold it back then.
+	Pause(ctx context.Context, r PauseRequest) (Info, error)
+	Resume(ctx context.Context) (Info, error)
+	// Limits are the owner's, as text under the keys of the configuration; SetLimits changes some, also for later starts.
+	Limits(ctx context.Context) (map[string]string, error)
+	SetLimits(ctx context.Context, changes map[string]string) (map[string]string, error)
+}
+
+// PauseRequest says for how long.
+type PauseRequest struct {
+	For float64 `json:"for,omitempty"` // seconds; 0: until resumed
 }
 
 // Library keeps models and data under names.

@@ -16,7 +16,7 @@
 // slices that keep their size, so that a warm pass leaves the garbage collector alone. Where memory runs out the pass goes
 // on doing nothing, and Err says so.
 //
-// Types. Compute is what products are computed in and what they and most other operations store their results as. The
+// Types. Compute is what products are computed in, and Stored what they and most other operations store their results as. The
 // residual stream, statistics and gradients of parameters stay float32: a sum whose terms differ from an F32 one takes the
 // wider type. A gradient has the type of its value.
 //
@@ -46,7 +46,7 @@ func (v Var) Wants() bool { return v.id != 0 }
 type Tape struct {
 	S       *kernels.Stream
 	W       Weights
-	Compute dtype.Type // F32 or BF16
+	Compute dtype.Type // F32, BF16 or F16
 
 	arena  *kernels.Arena
 	older  *kernels.Arena // gradients that outlive the backward pass of a unit
@@ -116,8 +116,19 @@ func (t *Tape) Begin(ctx context.Context, record bool) {
 // Alloc returns memory that lives until the next Begin. Its contents are undefined.
 func (t *Tape) Alloc(rows, cols int) kernels.Tensor { return t.arena.F32(rows, cols) }
 
+// Stored is what results are stored as where products are computed in a type: that type, but F32 for F16. Its range is
+// too short to keep gradients in, which a scaled loss brings to its upper end.
+func Stored(compute dtype.Type) dtype.Type {
+	if compute == dtype.F16 {
+		return dtype.F32
+	}
+	return compute
+}
+
 // result is memory for what an operation makes of x.
-func (t *Tape) result(x Var) kernels.Tensor { return t.arena.Tensor(t.Compute, x.T.Rows, x.T.Cols) }
+func (t *Tape) result(x Var) kernels.Tensor {
+	return t.arena.Tensor(Stored(t.Compute), x.T.Rows, x.T.Cols)
+}
 
 // sum is memory for what becomes of elements of a and b: the wider type.
 func (t *Tape) sum(a, b Var) kernels.Tensor {

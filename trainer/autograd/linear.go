@@ -6,7 +6,7 @@ import "github.com/seed-7b27c88a/shoal/kernels"
 // b may be nil.
 func (t *Tape) Linear(x Var, w, b *Param, inOut bool) Var {
 	wt := t.Factor(w)
-	y := t.arena.Tensor(t.Compute, x.T.Rows, outs(wt, inOut))
+	y := t.arena.Tensor(Stored(t.Compute), x.T.Rows, outs(wt, inOut))
 	t.S.MatMul(y, x.T, wt, kernels.MatMul{TB: !inOut, Bias: t.valueOf(b), Compute: t.Compute})
 	return t.made(y, x.Wants() || t.trained(w) || t.trained(b), (*Tape).linearBack, kept{x: [3]Var{x}, w: w, b: b, inOut: inOut})
 }

@@ -4,7 +4,7 @@ import "github.com/seed-7b27c88a/shoal/kernels"
 
 // ScaleCols is x ∘ w, row by row: w is (1, C).
 func (t *Tape) ScaleCols(x Var, w *Param) Var {
-	y := t.Alloc(x.T.Rows, x.T.Cols)
+	y := t.result(x)
 	t.S.Mul(y, x.T, t.W.Value(w), kernels.Set)
 	return t.made(y, x.Wants() || t.trained(w), (*Tape).scaleColsBack, kept{x: [3]Var{x}, w: w})
 }

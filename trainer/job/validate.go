@@ -124,7 +124,7 @@ func (s *Spec) checkHead() error {
 	if err := checkName(s.Name); err != nil {
 		return err
 	}
-	return oneOf("dtype", s.DType, FP32, BF16)
+	return oneOf("dtype", s.DType, FP32, BF16, FP16)
 }
 
 func finite(f float64) bool { return !math.IsNaN(f) && !math.IsInf(f, 0) }

@@ -38,14 +38,14 @@ type Stage struct {
 	Train []*autograd.Param // what is trained, in the order of the index space; its Off are set
 	W, G  kernels.Tensor    // (1, Elems) weights and gradient of what is trained; the zero Tensor when nothing is
 
-	compute dtype.Type     // of products
-	half    kernels.Tensor // (1, Elems) W in that type; the zero Tensor where that is F32
-	stale   bool           // half is not what W is
-
 	LossScale  float32 // gradients are of the loss times this; 0 is 1
 	Checkpoint bool    // blocks keep only their inputs for the backward pass: a third more work, far less memory
 
 	Noise model.Noise // on the embedding in training
+
+	stored dtype.Type     // of frozen matrices, and of the copy of what is trained
+	half   kernels.Tensor // (1, Elems) W in that type; the zero Tensor where that is F32
+	stale  bool           // half is not what W is
 
 	Stream  *kernels.Stream
 	weights *autograd.Resident
@@ -71,9 +71,9 @@ func New(dev kernels.Device, m *model.Model, a Adapter, trained []*autograd.Para
 	return NewIn(dtype.F32, dev, m, a, trained, elems)
 }
 
-// NewIn is New with products computed, and activations stored, in a type: F32 or BF16.
+// NewIn is New with products computed in a type: F32, BF16, in which activations are stored too, or F16.
 func NewIn(compute dtype.Type, dev kernels.Device, m *model.Model, a Adapter, trained []*autograd.Param, elems int) (*Stage, error) {
-	s := &Stage{compute: compute, Model: m, Train: trained, Stream: kernels.NewStream(dev), weights: autograd.NewResident(),
+	s := &Stage{stored: autograd.Stored(compute), Model: m, Train: trained, Stream: kernels.NewStream(dev), weights: autograd.NewResident(),
 		arena: kernels.NewArena(dev, slab)}
 	s.tape = autograd.New(s.Stream, s.weights, s.arena)
 	s.tape.Compute = compute
@@ -136,10 +136,10 @@ func (s *Stage) place(elems int) (err error) {
 
 // placeHalf takes memory for the narrow copy of what is trained, if there has to be one.
 func (s *Stage) placeHalf(elems int) (err error) {
-	if s.compute == dtype.F32 {
+	if s.stored == dtype.F32 {
 		return nil
 	}
-	if s.half, err = s.takeOf(s.compute, 1, elems); err != nil {
+	if s.half, err = s.takeOf(s.stored, 1, elems); err != nil {
 		return err
 	}
 	s.stale = true
@@ -207,7 +207,7 @@ func (s *Stage) freeze(params []*autograd.Param) error {
 		}
 		typ := dtype.F32
 		if matrix(frozen[0]) {
-			typ = s.compute
+			typ = s.stored
 		}
 		t, err := s.takeOf(typ, 1, elems)
 		if err != nil {
