@@ -9,7 +9,7 @@ import "github.com/seed-7b27c88a/shoal/kernels/dtype"
 // scales (Tensor.Q): its elements are what kernels/dtype makes of them, bit for bit. With Compute BF16 the elements of
 // a and b are rounded to it before they are multiplied. Then processors with an instruction for pairs of bfloat16 give
 // the same bits too, but for numbers below 2⁻¹²⁶: that instruction takes operands, and leaves sums, of this size as
-// zero.
+// zero. With Compute F16 they are rounded to binary16, where what is above 65504 is infinite, and multiplied as float32.
 func (s *Stream) MatMul(c, a, b Tensor, o MatMul) {
 	m, k := a.Rows, a.Cols
 	if o.TA {
@@ -29,7 +29,7 @@ func (s *Stream) MatMul(c, a, b Tensor, o MatMul) {
 }
 
 // computes reports whether products can be computed in the type.
-func computes(t dtype.Type) bool { return t == dtype.F32 || t == dtype.BF16 }
+func computes(t dtype.Type) bool { return t == dtype.F32 || t == dtype.BF16 || t == dtype.F16 }
 
 // isQuantized reports whether t is I8 or NF4 and has its scales.
 func isQuantized(t Tensor) bool {

@@ -30,7 +30,7 @@ type MatMul struct {
 	TA, TB  bool       // a is stored (K, M); b is stored (N, K)
 	Mode    Mode       // Add: c += …
 	Bias    Tensor     // F32 (1, N), optional, added to each row
-	Compute dtype.Type // what elements of a and b are multiplied as: F32, or BF16 (rounded to it first); sums are float32
+	Compute dtype.Type // what elements of a and b are multiplied as: F32, or BF16 or F16 (rounded to it first); sums are float32
 }
 
 // AttnSpec describes scaled dot-product attention over Seqs. q is (N, Heads·HeadDim), k and v are

@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-7b27c88a/shoal/node/api"
 	"github.com/seed-7b27c88a/shoal/node/config"
+	"github.com/seed-7b27c88a/shoal/p2p/discovery"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 )
 
@@ -41,6 +42,9 @@ func (n *Node) networkCheck() api.Check {
 			continue
 		}
 		c.Detail += "; tried " + t.What + ": " + t.Error
+		if t.What == string(discovery.FromDHT) && len(n.cfg.Bootstrap) > 0 {
+			continue // it follows from the others
+		}
 		if fix := remedy(t.Error); !slices.Contains(fixes, fix) {
 			fixes = append(fixes, fix)
 		}
@@ -73,7 +77,7 @@ func remedy(why string) string {
 		{"gate", "ask a member of the swarm for an invite"},
 		{"deadline exceeded", "a firewall may drop the packets, or that machine is off: open TCP and UDP of the port there"},
 		{"timeout", "a firewall may drop the packets, or that machine is off: open TCP and UDP of the port there"},
-		{"no node of it is known", "give a bootstrap address with --bootstrap, or run a second node on the local network"},
+		{"no node of the DHT", "give a bootstrap address with --bootstrap, or run a second node on the local network"},
 	} {
 		if strings.Contains(why, r.part) {
 			return r.fix

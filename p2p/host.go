@@ -66,6 +66,7 @@ type Host struct {
 	clocks  clocks
 	nets    nets
 	search  relaySearch
+	ready   chan struct{} // closed when routing is set
 
 	ctx  context.Context // ends when Close begins
 	stop context.CancelFunc
@@ -92,12 +93,16 @@ func New(cfg Config) (*Host, error) {
 		lives:    map[record.PeerID]*life{},
 		presence: presence{peers: map[record.PeerID]*present{}},
 		cloned:   map[record.PeerID]bool{},
+		ready:    make(chan struct{}),
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	h.control = newControl(h)
 	h.meter = newMeter(cfg.Caps, h.ctx.Done())
 	if err := checkPorts(cfg.Listen); err != nil {
 		return nil, err
+	}
+	if cfg.Internet != nil {
+		h.reach = newReach(h)
 	}
 	if h.host, err = h.libp2p(); err != nil {
 		return nil, fmt.Errorf("start the network: %w", err)
@@ -177,6 +182,10 @@ func (h *Host) libp2p() (host.Host, error) {
 	if err != nil {
 		return nil, err
 	}
+	internet, err := h.internetOptions()
+	if err != nil {
+		return nil, err
+	}
 	limits, err := resources()
 	if err != nil {
 		return nil, err
@@ -188,10 +197,6 @@ func (h *Host) libp2p() (host.Host, error) {
 	listen := libp2p.ListenAddrStrings(h.cfg.Listen...)
 	if len(h.cfg.Listen) == 0 {
 		listen = libp2p.NoListenAddrs
-	}
-	internet, err := h.internetOptions()
-	if err != nil {
-		return nil, err
 	}
 	return libp2p.New(append(internet,
 		libp2p.Identity(key), listen,
@@ -210,7 +215,7 @@ func (h *Host) openInternet() error {
 	if h.cfg.Internet == nil {
 		return nil
 	}
-	h.reach = newReach(h)
+	defer close(h.ready)
 	var err error
 	if h.routing, err = newRouting(h); err != nil {
 		return err
@@ -357,6 +362,9 @@ func (h *Host) Peers() []PeerInfo {
 
 func (h *Host) describe(p peer.ID, conns []network.Conn) PeerInfo {
 	info := PeerInfo{ID: record.PeerID(p.String()), Relayed: true, Inbound: conns[0].Stat().Direction == network.DirInbound}
+	conns = slices.SortedStableFunc(slices.Values(conns), func(a, b network.Conn) int { // direct ones first
+		return cmp.Compare(len(a.RemoteMultiaddr()), len(b.RemoteMultiaddr()))
+	})
 	for _, c := range conns {
 		info.Addrs = append(info.Addrs, c.RemoteMultiaddr().String())
 		info.Relayed = info.Relayed && relayed(c.RemoteMultiaddr())

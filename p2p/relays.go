@@ -11,22 +11,31 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 )
 
-// searchEvery is how often at most the DHT is asked for relays.
-const searchEvery = 30 * time.Second
+// How often at most the DHT is asked for relays: after searchFirst, then twice as long each time.
+const (
+	searchFirst = 15 * time.Second
+	searchMax   = 10 * time.Minute
+)
 
 // relaySearch remembers when the DHT was asked.
 type relaySearch struct {
-	mu sync.Mutex
-	at time.Time
+	mu   sync.Mutex // guards the rest
+	next time.Time
+	wait time.Duration
 }
 
-func (s *relaySearch) due(now time.Time) bool {
+// due reports whether to ask now. have is how many relays keep a place for this node: with none, it asks more often.
+func (s *relaySearch) due(now time.Time, have int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.at.IsZero() && now.Sub(s.at) < searchEvery {
+	if have == 0 {
+		s.wait = min(s.wait, searchFirst*4)
+	}
+	if now.Before(s.next) {
 		return false
 	}
-	s.at = now
+	s.wait = min(max(2*s.wait, searchFirst), searchMax)
+	s.next = now.Add(s.wait)
 	return true
 }
 
@@ -41,11 +50,19 @@ func (h *Host) relaySource(ctx context.Context, n int) <-chan peer.AddrInfo {
 	go func() {
 		defer h.wg.Done()
 		defer close(out)
-		if !h.needsRelay() {
+		select {
+		case <-h.ready: // AutoRelay may start before New returns
+		case <-ctx.Done():
+			return
+		case <-h.ctx.Done():
+			return
+		}
+		have, need := h.needsRelay()
+		if !need {
 			return
 		}
 		sent := h.sendRelays(ctx, out, n)
-		if sent >= wantRelays || h.routing == nil || h.routing.Size() == 0 || !h.search.due(time.Now()) {
+		if sent >= wantRelays || h.routing.Size() == 0 || !h.search.due(time.Now(), have) {
 			return
 		}
 		h.routing.Find(ctx, RendezvousKey(h.cfg.Swarm, "relay"), func(addrs []string) {
@@ -66,14 +83,13 @@ func (h *Host) relaySource(ctx context.Context, n int) <-chan peer.AddrInfo {
 	return out
 }
 
-// needsRelay: a node that has not met the internet has no use for one.
-func (h *Host) needsRelay() bool {
-	if h.reach == nil { // still starting
-		return false
-	}
+// needsRelay says how many relays this node has and whether it lacks some; one that has not met the internet has no use
+// for any.
+func (h *Host) needsRelay() (have int, need bool) {
 	h.reach.mu.Lock()
 	defer h.reach.mu.Unlock()
-	return h.reach.now == ReachPrivate
+	have = len(h.reach.relays)
+	return have, h.reach.now == ReachPrivate && have < wantRelays
 }
 
 // sendRelays offers those connected nodes of the internet that carry others.

@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -62,7 +63,7 @@ func (h *Host) dhtMode() dht.ModeOpt {
 	switch {
 	case in.Small || in.Reach == ReachPrivate:
 		return dht.ModeClient
-	case in.Reach == ReachPublic:
+	case h.knownReach() == ReachPublic:
 		return dht.ModeServer
 	case publicInterface():
 		return dht.ModeAuto // a client until AutoNAT says public
@@ -110,9 +111,15 @@ func (h *Host) connectedInfos() []peer.AddrInfo {
 	return out
 }
 
+// ErrNoTable says that no node of the DHT is known yet, so that it can neither be told nor asked.
+var ErrNoTable = errors.New("no node of the DHT is known yet")
+
 // Provide tells the DHT that this node offers key. It fails while nobody is there to tell; records last two days, so
 // whoever still offers repeats it within one.
 func (r *Routing) Provide(ctx context.Context, key cid.Cid) error {
+	if r.Size() == 0 {
+		return ErrNoTable
+	}
 	ctx, cancel := context.WithTimeout(ctx, provideTime)
 	defer cancel()
 	if err := r.dht.Provide(ctx, key, true); err != nil {
@@ -124,7 +131,7 @@ func (r *Routing) Provide(ctx context.Context, key cid.Cid) error {
 // Find asks the DHT who offers key, and calls found with the addresses, each ending in /p2p/<id>, of one node at a time.
 func (r *Routing) Find(ctx context.Context, key cid.Cid, found func(addrs []string)) error {
 	if r.Size() == 0 {
-		return fmt.Errorf("search the DHT for %s: no node of it is known yet", key)
+		return ErrNoTable
 	}
 	ctx, cancel := context.WithTimeout(ctx, findTime)
 	defer cancel()

@@ -28,11 +28,23 @@ var kinds = map[string]job.Spec{
 // TestContinue: what is exported can be trained on, with a spec that names nothing but its folder; merged into the base,
 // where that can be, it gives the same losses.
 func TestContinue(t *testing.T) {
-	files, data := base(t, tiny.Shape{Type: "gpt2", Tied: true}), lesson(12)
+	for _, shape := range []tiny.Shape{{Type: "gpt2", Tied: true}, {Type: "qwen3", KVHeads: 2}, {Type: "gemma2", Tied: true, KVHeads: 2}, {Type: "phi3", KVHeads: 2}} {
+		t.Run(shape.Type, func(t *testing.T) { checkContinue(t, shape) })
+	}
+}
+
+func checkContinue(t *testing.T, shape tiny.Shape) {
+	files, data := base(t, shape), lesson(12)
 	for name, spec := range kinds {
 		t.Run(name, func(t *testing.T) {
+			if shape.Type != "gpt2" {
+				spec.LoraModulesToSave = nil // names of gpt2's
+			}
 			spec := tinySpec(spec)
 			spec.MaxSteps, spec.Optimizer.LR = 5, 3e-2
+			if shape.Type == "gemma2" {
+				spec.Optimizer.LR = 1e-2 // it multiplies what is embedded
+			}
 			tr := newTrainer(t, trainer.Config{Spec: valid(t, spec), Model: files, Rows: data})
 			before := evalLoss(t, tr, data)
 			train(t, tr, math.MaxUint64)
@@ -163,6 +175,30 @@ func TestVirtualTokensTakeRoom(t *testing.T) {
 			tr := newTrainer(t, trainer.Config{Spec: valid(t, tinySpec(kinds[kind])), Model: files, Rows: rows{row}})
 			if _, err := tr.Eval(t.Context(), rows{row}); (err == nil) != ok {
 				t.Errorf("%s, %d tokens: %v", kind, n, err)
+			}
+		}
+	}
+}
+
+// TestMethodsInBF16: with products in bfloat16 each method takes about the steps that it takes in float32.
+func TestMethodsInBF16(t *testing.T) {
+	data := lesson(12)
+	for _, shape := range []tiny.Shape{{KVHeads: 2}, {Type: "gpt2", Tied: true}} {
+		files := base(t, shape)
+		for name, spec := range kinds {
+			if name == "dora" {
+				spec.LoraModulesToSave = []string{"lm_head"}
+			}
+			var curves [2][]trainer.StepReport
+			for i, dtype := range []string{job.FP32, job.BF16} {
+				s := tinySpec(spec)
+				s.MaxSteps, s.Optimizer.LR, s.DType = 4, 1e-2, dtype
+				curves[i] = train(t, newTrainer(t, trainer.Config{Spec: valid(t, s), Model: files, Rows: data}), math.MaxUint64)
+			}
+			for i, want := range curves[0] {
+				if got := curves[1][i]; math.Abs(got.Loss-want.Loss) > 1e-2 || math.Abs(got.GradNorm/want.GradNorm-1) > 0.05 {
+					t.Errorf("%s %s, step %d: loss %v, norm %v; in float32 %v, %v", shape.Type, name, i+1, got.Loss, got.GradNorm, want.Loss, want.GradNorm)
+				}
 			}
 		}
 	}

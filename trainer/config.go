@@ -66,6 +66,7 @@ type Trainer struct {
 	norm    kernels.Tensor // F64 (1, 1) squared norm of a gradient that stays on the device
 	squares [1]float64     // and its value on the host
 	step    uint64         // optimizer steps done
+	scale   LossScale      // of the next
 	feed    feeder
 	host    buffers
 	eval    *evaluation // under way; nil: none
@@ -152,13 +153,24 @@ func Layout(spec *job.Spec, files, adapter model.Files) (*layout.Layout, error) 
 	return p.layout, p.Close()
 }
 
+// computed is the type that a job's products are computed in.
+func computed(spec *job.Spec) dtype.Type {
+	switch spec.DType {
+	case job.BF16:
+		return dtype.BF16
+	case job.FP16:
+		return dtype.F16
+	}
+	return dtype.F32
+}
+
 // load puts everything on the device.
 func (t *Trainer) load(dev kernels.Device) (err error) {
 	var a stage.Adapter
 	if t.adapter != nil {
 		a = t.adapter
 	}
-	if t.stage, err = stage.New(dev, t.model, a, t.trained, t.elems); err != nil {
+	if t.stage, err = stage.NewIn(computed(t.spec), dev, t.model, a, t.trained, t.elems); err != nil {
 		return err
 	}
 	t.stage.Checkpoint = t.spec.GradientCheckpointing

@@ -75,6 +75,7 @@ func (t *Trainer) draw(ctx context.Context, step uint64, samples []uint64) error
 			return err
 		}
 	}
+	t.reduce(t.stage.G)
 	t.stage.Stream.Copy(t.curved.drawn, t.stage.G)
 	return nil
 }

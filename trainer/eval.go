@@ -123,6 +123,7 @@ func (t *Trainer) measure(ctx context.Context, e *evaluation, f feeder) (objecti
 
 // changing comes before every change of the weights. An evaluation that cannot keep its own fails; training does not.
 func (t *Trainer) changing() {
+	t.stage.Changed()
 	if t.eval != nil && t.eval.lost == nil {
 		t.eval.lost = t.eval.Keep()
 	}

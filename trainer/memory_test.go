@@ -77,10 +77,16 @@ func (d *tight) Free(b *kernels.Buffer) { kernels.Free(d.Device, b) }
 
 // TestMemoryRunsOut: wherever that happens, what was taken goes back.
 func TestMemoryRunsOut(t *testing.T) {
+	for name, spec := range kinds {
+		t.Run(name, func(t *testing.T) { checkRunsOut(t, spec) })
+	}
+}
+
+func checkRunsOut(t *testing.T, spec job.Spec) {
 	dev := &tight{Device: modeltest.Device(t)}
 	before := dev.Info().InUse
-	c := trainer.Config{Spec: valid(t, tinySpec(job.Spec{MaxSteps: 2, Adapter: job.AdapterLora})), Model: base(t, tiny.Shape{}),
-		Rows: lesson(4), Device: dev}
+	spec.MaxSteps = 2
+	c := trainer.Config{Spec: valid(t, tinySpec(spec)), Model: base(t, tiny.Shape{Type: "gpt2"}), Rows: lesson(4), Device: dev}
 	for room := 0; ; room++ {
 		dev.left = room
 		tr, err := trainer.New(c)

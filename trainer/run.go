@@ -104,6 +104,7 @@ func (t *Trainer) contribute(ctx context.Context, step uint64, samples []uint64,
 
 // sum leaves the summed gradient of the samples in the stage, a micro-batch after the other.
 func (t *Trainer) sum(ctx context.Context, step uint64, samples []uint64) (all objective.Sums, err error) {
+	t.enlarge()
 	if err := t.draw(ctx, step, samples); err != nil {
 		return all, err
 	}
@@ -118,6 +119,7 @@ func (t *Trainer) sum(ctx context.Context, step uint64, samples []uint64) (all o
 		}
 		all.Add(sums)
 	}
+	t.reduce(t.stage.G)
 	return all, nil
 }
 

@@ -15,6 +15,7 @@ import (
 type State struct {
 	Step    uint64    // optimizer steps done
 	W, M, V []float32 // weights and both vectors of the optimizer
+	Scale   LossScale // of the next step; a function of the steps done (ScaleAfter)
 }
 
 // Snapshot copies the state.
@@ -23,7 +24,7 @@ func (t *Trainer) Snapshot() (State, error) {
 		return State{}, err
 	}
 	defer t.mu.Unlock()
-	s := State{Step: t.step}
+	s := State{Step: t.step, Scale: t.scale}
 	for _, x := range t.state(&s) {
 		*x.vector = make([]float32, t.elems)
 		if err := x.read(0, *x.vector); err != nil {
@@ -49,7 +50,7 @@ func (t *Trainer) Restore(s State) error {
 	for _, x := range vectors {
 		x.write(*x.vector)
 	}
-	t.step = s.Step
+	t.step, t.scale = s.Step, s.Scale
 	return t.stage.Stream.Err()
 }
 

@@ -35,13 +35,15 @@ func (t *Trainer) take(tot Totals, place func()) (StepReport, error) {
 			return StepReport{}, fmt.Errorf("optimizer step: %w", err)
 		}
 	}
-	t.step = step
+	t.scale = t.scale.After(r)
+	t.step, r.Passed = step, t.scale.Skipped
 	return r, nil
 }
 
 func (t *Trainer) report(step uint64, tot Totals) StepReport {
 	r := StepReport{Step: step, LR: t.spec.LR(step, t.steps), Tokens: tot.Tokens, Peers: tot.Peers,
 		Time: time.Since(t.started).Seconds()}
+	r.LossScale = t.factor()
 	if tot.Tokens > 0 {
 		r.Loss = tot.Loss / float64(tot.Tokens)
 		r.GradNorm = math.Sqrt(tot.SumSq) / float64(tot.Tokens)

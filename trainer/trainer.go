@@ -90,4 +90,7 @@ type StepReport struct {
 	Time     float64 `json:"time"`   // seconds since the job started on this node
 	Peers    int     `json:"peers"`
 	Skipped  bool    `json:"skipped,omitempty"` // nothing to learn from, or not finite
+
+	LossScale float64 `json:"loss_scale,omitempty"`    // of fp16: what losses of tokens were multiplied by
+	Passed    int     `json:"skipped_steps,omitempty"` // steps skipped so far, this one among them
 }

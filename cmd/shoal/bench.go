@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-7b27c88a/shoal/kernels/cpu"
 	"github.com/seed-7b27c88a/shoal/kernels/cpubench"
+	"github.com/seed-7b27c88a/shoal/trainer/job"
 	"github.com/seed-7b27c88a/shoal/trainer/trainbench"
 )
 
@@ -117,7 +118,7 @@ func benchSteps(ctx context.Context, dev *cpu.Device, workers int, quick bool) (
 	if quick {
 		batch, seq, steps = 1, 16, 1
 	}
-	for _, o := range []trainbench.Options{{}, {LoRA: true}} {
+	for _, o := range []trainbench.Options{{}, {DType: job.BF16}, {LoRA: true}} {
 		if err := ctx.Err(); err != nil {
 			return out, err
 		}

@@ -36,7 +36,7 @@ func (p *progress) step(r trainer.StepReport) {
 	p.prev = r
 	line := fmt.Sprintf("step %d/%d  loss %.4f  %s tokens/s  %s", r.Step, p.steps, r.Loss, count(p.rate), plural(r.Peers, "peer"))
 	if r.Skipped {
-		line += "  (skipped)"
+		line += fmt.Sprintf("  (skipped, %d so far)", max(1, r.Passed))
 	}
 	switch {
 	case p.width > 0:

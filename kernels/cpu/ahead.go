@@ -32,9 +32,11 @@ func (a *ahead) turn(fetch func(at unsafe.Pointer, lines int)) {
 		some := min(n, a.lines-a.done)
 		fetch(unsafe.Add(a.at, a.done*cacheLine), some)
 		n -= some
-		if a.done += some; a.done == a.lines {
-			a.at, a.done = unsafe.Add(a.at, a.ld), 0
-			a.rows--
+		if a.done += some; a.done < a.lines {
+			continue
+		}
+		if a.done, a.rows = 0, a.rows-1; a.rows > 0 { // a pointer never leaves the memory it was made from
+			a.at = unsafe.Add(a.at, a.ld)
 		}
 	}
 }

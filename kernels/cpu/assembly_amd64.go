@@ -51,6 +51,7 @@ func newAVX512() *family {
 		geluBackAdd:    kernel{run: geluBackAddAVX512, outs: 1},
 		widen:          kernel{run: widenAVX512, outs: 1},
 		narrow:         kernel{run: narrowAVX512, outs: 1},
+		roundF16:       kernel{run: roundF16AVX512, outs: 1},
 		round:          kernel{run: roundAVX512, outs: 1},
 		lion:           kernel{run: lionAVX512, outs: 2},
 		sgd:            kernel{run: sgdAVX512, outs: 1},
@@ -109,6 +110,7 @@ func newAVX2() *family {
 		geluBackAdd:    kernel{run: geluBackAddAVX2, outs: 1},
 		widen:          kernel{run: widenAVX2, outs: 1},
 		narrow:         kernel{run: narrowAVX2, outs: 1},
+		roundF16:       kernel{run: roundF16AVX2, outs: 1},
 		round:          kernel{run: roundAVX2, outs: 1},
 		lion:           kernel{run: lionAVX2, outs: 2},
 		sgd:            kernel{run: sgdAVX2, outs: 1},
@@ -296,6 +298,11 @@ func widenAVX512(a *args)
 //
 //go:noescape
 func narrowAVX512(a *args)
+
+// x0 = x1 rounded to binary16
+//
+//go:noescape
+func roundF16AVX512(a *args)
 
 // x0 = x1 rounded to bfloat16
 //
@@ -529,6 +536,11 @@ func widenAVX2(a *args)
 //
 //go:noescape
 func narrowAVX2(a *args)
+
+// x0 = x1 rounded to binary16
+//
+//go:noescape
+func roundF16AVX2(a *args)
 
 // x0 = x1 rounded to bfloat16
 //

@@ -21,10 +21,10 @@ type attn struct {
 	heads, kvHeads, dim  int
 	window               int
 	scale, softcap       float32
-	prefix               int       // rows of prefixK
-	blocks               []queries // of all sequences
-	first                []int     // where those of each sequence start, and their number
-	half                 bool      // products are computed in bfloat16
+	prefix               int        // rows of prefixK
+	blocks               []queries  // of all sequences
+	first                []int      // where those of each sequence start, and their number
+	compute              dtype.Type // of products
 }
 
 // queries is a block of queries [lo, hi) of sequence s, as rows of q; first is the place of its first own key among the
@@ -39,7 +39,7 @@ func (a *attn) open(x *call, ins [5]int, tables int) error {
 	a.qstart, a.kstart, a.klen = column(a.qstart, t[tables]), column(a.kstart, t[tables+1]), column(a.klen, t[tables+2])
 	a.prefixK, a.prefixV = x.t[tables+3].mat, x.t[tables+4].mat
 	a.heads, a.kvHeads, a.dim, a.window = int(c.I[0]), int(c.I[1]), int(c.I[2]), int(c.I[3])
-	a.scale, a.softcap, a.half = c.F[0], c.F[1], dtype.Type(c.I[7]) == dtype.BF16
+	a.scale, a.softcap, a.compute = c.F[0], c.F[1], dtype.Type(c.I[7])
 	a.prefix = a.prefixK.rows
 	if err := a.check(); err != nil {
 		return err
@@ -187,7 +187,7 @@ func (a *attn) seen(row []float32, b queries, i int) []float32 {
 
 // multiply runs a product on this worker in the type that the op computes in.
 func (a *attn) multiply(w *worker, p product) {
-	p.half = a.half
+	p.compute = a.compute
 	w.gemm(p)
 }
 

@@ -3,6 +3,8 @@ package cpu
 import (
 	"runtime"
 	"sync/atomic"
+
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
 )
 
 // block is the part of a product whose panels are packed at one time: lines [lo, hi) of the long side, the whole short
@@ -34,13 +36,13 @@ type block struct {
 // side is one of the two operands as c sees it: n lines of c, each with its k numbers.
 type side struct {
 	o      operand
-	stored bool // lines are rows of the stored matrix, else columns
-	step   int  // elements in a word of a panel
-	round  bool // elements are rounded to bfloat16 on their way into float32 panels
-	n      int  // lines
-	unit   int  // lines of a panel
-	most   int  // lines of a tile at most
-	tile   int  // lines of a tile, a multiple of unit
+	stored bool       // lines are rows of the stored matrix, else columns
+	step   int        // elements in a word of a panel
+	round  dtype.Type // elements are rounded to this type on their way into float32 panels
+	n      int        // lines
+	unit   int        // lines of a panel
+	most   int        // lines of a tile at most
+	tile   int        // lines of a tile, a multiple of unit
 
 	kept   []float32 // panels, each (all words of k, unit), of all lines, if the cache has them
 	packed []float32 // panels, each (words, unit), of all lines or of those from the block's lo

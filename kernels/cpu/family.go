@@ -35,7 +35,7 @@ type family struct {
 	geluBack, geluBackAdd     kernel // x0 (+)= x1·gelu'(x2)
 	sumSq                     kernel // sum += x0² in double precision
 	widen, narrow             kernel // float32 x0 = bfloat16 x1; bfloat16 x0 = float32 x1
-	round                     kernel // x0 = x1 rounded to bfloat16
+	round, roundF16           kernel // x0 = x1 rounded to bfloat16, to binary16
 	traffic                   kernel // x0, x1, x2 += x3
 	adamw                     kernel // x0 w, x1 m, x2 v, x3 g; f the hyper row
 	lion, sgd, momentum       kernel // x0 w, x1 m, x2 g; sgd has no m; f the hyper row

@@ -155,7 +155,7 @@ func TestGemmHalfBits(t *testing.T) {
 			m, n, k := d[0], d[1], d[2]
 			a, b := newHalf(r, m, k, variant&1 != 0), newHalf(r, k, n, variant&2 != 0)
 			c := mat[float32]{make([]float32, m*n), m, n, n}
-			job := product{c: matrix{mat: c}, a: a, b: b, half: true}
+			job := product{c: matrix{mat: c}, a: a, b: b, compute: dtype.BF16}
 			want := chain(job, c)
 			if variant&4 != 0 {
 				job.a.half = nil

@@ -22,11 +22,11 @@ const (
 
 // product is c (m, n) (+)= op(a) · op(b), with bias added to every row first.
 type product struct {
-	a, b operand
-	c    matrix
-	bias []float32 // n, or nil
-	add  bool
-	half bool // operands are rounded to bfloat16
+	a, b    operand
+	c       matrix
+	bias    []float32 // n, or nil
+	add     bool
+	compute dtype.Type // what operands are rounded to
 }
 
 // operand is a matrix read as stored or transposed.
@@ -34,6 +34,14 @@ type operand struct {
 	matrix
 	trans  bool
 	frozen bool // never written again
+}
+
+// rounds is the type that elements are rounded to for a product of that type; F32: they stay as they are.
+func (o *operand) rounds(compute dtype.Type) dtype.Type {
+	if compute == dtype.BF16 && o.half != nil {
+		return dtype.F32
+	}
+	return compute
 }
 
 // plain is an operand of float32.
@@ -49,7 +57,7 @@ func matMul(d *Device, x *call) error {
 	}
 	p := product{
 		c: matrixOf(c.T[0]), a: operand{matrix: matrixOf(c.T[1]), trans: c.I[0] != 0}, b: b,
-		add: kernels.Mode(c.I[2]) == kernels.Add, half: dtype.Type(c.I[3]) == dtype.BF16,
+		add: kernels.Mode(c.I[2]) == kernels.Add, compute: dtype.Type(c.I[3]),
 	}
 	if !c.T[3].None() {
 		p.bias = f32(c.T[3]).row(0)
@@ -74,11 +82,11 @@ func (w *worker) multiply(p product, all *pool) {
 		return
 	}
 	b := &w.block
-	b.c, b.bias, b.add, b.total, b.mk = p.c, p.bias, p.add, k, w.fam.choose(n, p.half)
+	b.c, b.bias, b.add, b.total, b.mk = p.c, p.bias, p.add, k, w.fam.choose(n, p.compute == dtype.BF16)
 	b.rows = side{o: p.a, stored: !p.a.trans, n: m, unit: b.mk.mr, most: tileM, step: b.mk.step}
 	b.cols = side{o: p.b, stored: p.b.trans, n: n, unit: b.mk.nr, most: tileN, step: b.mk.step}
-	if p.half && b.mk.step == 1 {
-		b.rows.round, b.cols.round = p.a.half == nil, p.b.half == nil
+	if b.mk.step == 1 { // else words have the type
+		b.rows.round, b.cols.round = p.a.rounds(p.compute), p.b.rounds(p.compute)
 	}
 	if all != nil && p.b.frozen {
 		b.cols.kept = all.kept.get(all, &b.cols, k)

@@ -49,9 +49,10 @@ func newGeneric() *family {
 		geluBack:      map2(func(_ *args, dy, x float32) float32 { return dy * geluSlope(x) }),
 		geluBackAdd:   update2(func(_ *args, z, dy, x float32) float32 { return z + float32(dy*geluSlope(x)) }),
 
-		widen:  kernel{run: widenHalves, outs: 1},
-		narrow: kernel{run: narrowToHalves, outs: 1},
-		round:  map1(func(_ *args, x float32) float32 { return dtype.FromBF16(dtype.ToBF16(x)) }),
+		widen:    kernel{run: widenHalves, outs: 1},
+		narrow:   kernel{run: narrowToHalves, outs: 1},
+		round:    map1(func(_ *args, x float32) float32 { return dtype.FromBF16(dtype.ToBF16(x)) }),
+		roundF16: map1(func(_ *args, x float32) float32 { return dtype.FromF16(dtype.ToF16(x)) }),
 
 		sumSq:   kernel{run: sumSqLanes},
 		traffic: kernel{run: addToThree, outs: 3},

@@ -23,8 +23,9 @@ type lmHead struct {
 	best                     mat[int32]
 	dw, dbias                mat[float32]
 	cap, scale               float32
-	addH, addW, half, frozen bool
-	has                      [12]bool // which operands are given, by their place in the command
+	addH, addW, frozen       bool
+	compute                  dtype.Type // of products
+	has                      [12]bool   // which operands are given, by their place in the command
 
 	z  mat[float32] // logits of the chunk, whose first token is lo
 	lo int
@@ -48,7 +49,7 @@ func head(d *Device, x *call) error {
 	o := &x.head
 	*o = lmHead{h: matrixOf(t[0]), w: matrixOf(t[1]), bias: x.t[headBias].mat, target: i32(t[3]), logp: x.t[headLogP].mat, lse: x.t[headLSE].mat,
 		entropy: x.t[headEntropy].mat, best: i32(t[headBest]), coef: x.t[headCoef].mat, dh: matrixOf(t[headDH]), dw: x.t[headDW].mat,
-		dbias: x.t[headDBias].mat, cap: c.F[0], scale: c.F[1], addH: x.adds(0), half: dtype.Type(c.I[1]) == dtype.BF16,
+		dbias: x.t[headDBias].mat, cap: c.F[0], scale: c.F[1], addH: x.adds(0), compute: dtype.Type(c.I[1]),
 		frozen: t[1].Frozen}
 	for i := range o.has {
 		o.has[i] = x.has(i)
@@ -79,7 +80,7 @@ func (o *lmHead) chunk(d *Device, lo, hi int) {
 	v := o.w.rows
 	z := mat[float32]{d.pool.logits((hi - lo) * v), hi - lo, v, v}
 	hidden := o.h.window(lo, hi, 0, o.h.cols)
-	p := product{c: matrix{mat: z}, a: operand{matrix: hidden}, b: operand{matrix: o.w, trans: true, frozen: o.frozen}, half: o.half}
+	p := product{c: matrix{mat: z}, a: operand{matrix: hidden}, b: operand{matrix: o.w, trans: true, frozen: o.frozen}, compute: o.compute}
 	if o.has[headBias] {
 		p.bias = o.bias.row(0)
 	}
@@ -90,10 +91,10 @@ func (o *lmHead) chunk(d *Device, lo, hi int) {
 		return
 	}
 	if o.has[headDH] {
-		d.gemm(product{c: o.dh.window(lo, hi, 0, o.dh.cols), a: plain(z, false), b: operand{matrix: o.w, frozen: o.frozen}, add: o.addH, half: o.half})
+		d.gemm(product{c: o.dh.window(lo, hi, 0, o.dh.cols), a: plain(z, false), b: operand{matrix: o.w, frozen: o.frozen}, add: o.addH, compute: o.compute})
 	}
 	if o.has[headDW] {
-		d.gemm(product{c: matrix{mat: o.dw}, a: plain(z, true), b: operand{matrix: hidden}, add: o.addW, half: o.half})
+		d.gemm(product{c: matrix{mat: o.dw}, a: plain(z, true), b: operand{matrix: hidden}, add: o.addW, compute: o.compute})
 		o.addW = true
 	}
 	if o.has[headDBias] {

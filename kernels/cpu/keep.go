@@ -1,6 +1,10 @@
 package cpu
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
+)
 
 // keep is the cache of packed frozen weights. It fills up to its budget and keeps what it has: weights are used in
 // turn, so that throwing out the oldest would throw out the next. The device's lock guards it.
@@ -13,7 +17,8 @@ type keep struct {
 type keepKey struct {
 	data           unsafe.Pointer
 	off, n, k, ld  int
-	stored, round  bool
+	stored         bool
+	round          dtype.Type
 	unit, step     int
 	quant          unsafe.Pointer // of the scales
 	quantized, f16 bool

@@ -1,6 +1,10 @@
 package cpu
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
+)
 
 // packer moves panels with vector instructions; in plain Go there is none. Lines of the source are ld bytes apart, rows
 // of the panel width words. What it moves are words of 32 bits: float32, or two bfloat16 of the source that lie side
@@ -31,7 +35,7 @@ func (w *worker) pack(dst []float32, s *side, lo, k, depth int) {
 	}
 	at := row*s.o.ld + col
 	switch {
-	case s.step == 1 && !s.round && s.o.p != nil:
+	case s.step == 1 && s.round == dtype.F32 && s.o.p != nil:
 		packWords(&w.fam.words, dst, s.o.p[at:], s.o.ld, s, have, depth)
 	case s.step == 2 && s.o.half != nil:
 		packPairs(&w.fam.zip, dst, s.o.half[at:], s.o.ld, s, have, depth)
@@ -53,8 +57,11 @@ func (w *worker) convert(dst []float32, s *side, lo, have, k, depth int) {
 		buf := w.scratch(scratchStage, lines*ld)
 		for i := range lines {
 			got := w.fetch(buf[i*ld:], &s.o, row+i, col, n)
-			if s.round {
+			switch s.round {
+			case dtype.BF16:
 				w.apply(&w.fam.round, len(got), got, got)
+			case dtype.F16:
+				w.apply(&w.fam.roundF16, len(got), got, got)
 			}
 		}
 		packWords(&w.fam.words, dst, buf, ld, s, have, depth)

@@ -1383,6 +1383,29 @@ done:
 	VZEROUPPER
 	RET
 
+// func roundF16AVX512(a *args): x0 = x1 rounded to binary16
+TEXT ·roundF16AVX512(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 0(AX), CX
+	MOVQ 8(AX), R8
+	MOVQ 16(AX), R9
+	XORQ SI, SI
+
+group:
+	CMPQ CX, $16
+	JL done
+	VMOVUPS 0(R9)(SI*1), Z0
+	VCVTPS2PH $0, Z0, Y1
+	VCVTPH2PS Y1, Z0
+	VMOVUPS Z0, 0(R8)(SI*1)
+	ADDQ $64, SI
+	SUBQ $16, CX
+	JMP group
+
+done:
+	VZEROUPPER
+	RET
+
 // func roundAVX512(a *args): x0 = x1 rounded to bfloat16
 TEXT ·roundAVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
@@ -3380,6 +3403,33 @@ group:
 	VMOVUPS X0, 16(R8)(DI*1)
 	ADDQ $64, SI
 	ADDQ $32, DI
+	SUBQ $16, CX
+	JMP group
+
+done:
+	VZEROUPPER
+	RET
+
+// func roundF16AVX2(a *args): x0 = x1 rounded to binary16
+TEXT ·roundF16AVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 0(AX), CX
+	MOVQ 8(AX), R8
+	MOVQ 16(AX), R9
+	XORQ SI, SI
+
+group:
+	CMPQ CX, $16
+	JL done
+	VMOVUPS 0(R9)(SI*1), Y0
+	VCVTPS2PH $0, Y0, X1
+	VCVTPH2PS X1, Y0
+	VMOVUPS Y0, 0(R8)(SI*1)
+	VMOVUPS 32(R9)(SI*1), Y0
+	VCVTPS2PH $0, Y0, X1
+	VCVTPH2PS X1, Y0
+	VMOVUPS Y0, 32(R8)(SI*1)
+	ADDQ $64, SI
 	SUBQ $16, CX
 	JMP group
 

@@ -20,6 +20,16 @@ func conversions() []vectorKernel {
 			b.op("VPACKUSDW", xmm.v(1), xmm.v(0), xmm.v(0))
 			b.op("VMOVUPS", xmm.v(0), b.h(0))
 		}},
+		{field: "roundF16", operands: 2, outs: 1, doc: "x0 = x1 rounded to binary16", body: func(b *builder, _ []int) {
+			half := xmm // every processor with AVX2 has these conversions
+			if b.regs == 32 {
+				half = ymm
+			}
+			b.load(1, 0)
+			b.op("VCVTPS2PH", "$0", b.v(0), half.v(1))
+			b.op("VCVTPH2PS", half.v(1), b.v(0))
+			b.store(0, 0)
+		}},
 		{field: "round", operands: 2, outs: 1, doc: "x0 = x1 rounded to bfloat16", body: func(b *builder, _ []int) {
 			b.load(1, 0)
 			b.roundUpper()

@@ -150,7 +150,10 @@ func walk(out *text, body func()) {
 
 func x(n int) string { return xmm.v(n) }
 
-var xmm = isa{"AVX", "X", 16, 16}
+var (
+	xmm = isa{"AVX", "X", 16, 16}
+	ymm = isa{"AVX", "Y", 32, 16}
+)
 
 const fetchArgs = "(at unsafe.Pointer, lines int)"
 

@@ -23,13 +23,13 @@ func Run(t *testing.T, dev kernels.Device) {
 	}{
 		{"MatMul", testMatMul}, {"MatMulSpecial", testMatMulSpecial}, {"MatMulHalf", testMatMulHalf},
 		{"MatMulQuantized", testMatMulQuantized}, {"Frozen", testFrozen}, {"HalfOps", testHalfOps}, {"HalfProducts", testHalfProducts},
-		{"Elementwise", testElementwise}, {"Gated", testGated}, {"Special", testSpecial}, {"Convert", testConvert},
+		{"Elementwise", testElementwise}, {"Gated", testGated}, {"Activations", testActivations}, {"Special", testSpecial}, {"Convert", testConvert},
 		{"SumRows", testSumRows}, {"RMSNorm", testRMSNorm}, {"LayerNorm", testLayerNorm}, {"Rope", testRope},
 		{"Attention", testAttention}, {"AttentionCache", testAttentionCache}, {"Rows", testRows}, {"ArgMax", testArgMax},
 		{"Head", testHead}, {"HeadChunks", testHeadChunks}, {"Drop", testDrop}, {"SumSq", testSumSq}, {"WeightedSum", testWeightedSum},
 		{"Quotient", testQuotient}, {"AdamW", testAdamW},
 		{"Updates", testUpdates}, {"Adafactor", testAdafactor}, {"Dynamic8", testDynamic8}, {"AdamW8", testAdamW8},
-		{"InPlace", testInPlace}, {"NaN", testNaN}, {"BadRows", testBadRows},
+		{"F16", testF16}, {"F16Products", testF16Products}, {"InPlace", testInPlace}, {"NaN", testNaN}, {"BadRows", testBadRows},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(newBench(t, dev)) })
 	}

@@ -83,8 +83,11 @@ func loadSnapshot(ctx context.Context, g shard.Getter, job, manifest cid.Cid, n 
 			return s, fmt.Errorf("checkpoint %s: %w", manifest, err)
 		}
 	}
-	s.History, err = readHistory(files, s.State.Step)
-	return s, err
+	if s.History, err = readHistory(files, s.State.Step); err != nil {
+		return s, err
+	}
+	s.State.Scale = trainer.ScaleAfter(s.History)
+	return s, nil
 }
 
 // loadHistory reads the steps that led to a checkpoint.

@@ -28,8 +28,10 @@ const (
 	maxDialing    = 8
 	firstBackoff  = 500 * time.Millisecond
 	maxBackoff    = time.Minute
-	giveUp        = 8   // failed dials in a row, about two minutes, after which hearsay is forgotten
-	giveUpGood    = 500 // the same for a peer that was connected once: most of a day
+	aloneBackoff  = 10 * time.Second // of bootstraps while nobody is up: who is alone asks more often,
+	aloneTries    = 30               // for some minutes
+	giveUp        = 8                // failed dials in a row, about two minutes, after which hearsay is forgotten
+	giveUpGood    = 500              // the same for a peer that was connected once: most of a day
 	redialDelay   = 100 * time.Millisecond
 	politeness    = 300 * time.Millisecond // the peer with the larger ID waits so long for the other's dial
 	maxErrorBytes = 300
@@ -159,6 +161,13 @@ func (b *book) lost(id record.PeerID, now time.Duration) {
 		e.up, e.next = false, now+redialDelay+b.wait(FromLAN, id)
 		b.up--
 	}
+	if b.up == 0 {
+		for _, e := range b.entries {
+			if e.source == FromBootstrap {
+				e.next = min(e.next, now+jitter(e.id, 0, aloneBackoff))
+			}
+		}
+	}
 }
 
 // due takes the peers to dial now, bootstraps first, then in order of their time.
@@ -199,7 +208,11 @@ func (b *book) dialed(id record.PeerID, why string, now time.Duration) {
 		delete(b.entries, id)
 		return
 	}
-	e.next = now + jitter(id, e.fails, min(firstBackoff<<min(e.fails, 16), maxBackoff))
+	most := maxBackoff
+	if b.up == 0 && e.source == FromBootstrap && e.fails < aloneTries {
+		most = aloneBackoff
+	}
+	e.next = now + jitter(id, e.fails, min(firstBackoff<<min(e.fails, 16), most))
 	if e.up {
 		e.fails = 0
 	}

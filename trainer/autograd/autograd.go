@@ -16,6 +16,10 @@
 // slices that keep their size, so that a warm pass leaves the garbage collector alone. Where memory runs out the pass goes
 // on doing nothing, and Err says so.
 //
+// Types. Compute is what products are computed in, and Stored what they and most other operations store their results as. The
+// residual stream, statistics and gradients of parameters stay float32: a sum whose terms differ from an F32 one takes the
+// wider type. A gradient has the type of its value.
+//
 // Concurrency. A Tape, its stream and its arena belong to one goroutine.
 package autograd
 
@@ -23,6 +27,7 @@ import (
 	"context"
 
 	"github.com/seed-7b27c88a/shoal/kernels"
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
 )
 
 // Var is a value on the tape. The zero id means that no gradient is wanted.
@@ -39,8 +44,9 @@ func (v Var) Wants() bool { return v.id != 0 }
 
 // Tape records what a backward pass needs.
 type Tape struct {
-	S *kernels.Stream
-	W Weights
+	S       *kernels.Stream
+	W       Weights
+	Compute dtype.Type // F32, BF16 or F16
 
 	arena  *kernels.Arena
 	older  *kernels.Arena // gradients that outlive the backward pass of a unit
@@ -109,6 +115,29 @@ func (t *Tape) Begin(ctx context.Context, record bool) {
 
 // Alloc returns memory that lives until the next Begin. Its contents are undefined.
 func (t *Tape) Alloc(rows, cols int) kernels.Tensor { return t.arena.F32(rows, cols) }
+
+// Stored is what results are stored as where products are computed in a type: that type, but F32 for F16. Its range is
+// too short to keep gradients in, which a scaled loss brings to its upper end.
+func Stored(compute dtype.Type) dtype.Type {
+	if compute == dtype.F16 {
+		return dtype.F32
+	}
+	return compute
+}
+
+// result is memory for what an operation makes of x.
+func (t *Tape) result(x Var) kernels.Tensor {
+	return t.arena.Tensor(Stored(t.Compute), x.T.Rows, x.T.Cols)
+}
+
+// sum is memory for what becomes of elements of a and b: the wider type.
+func (t *Tape) sum(a, b Var) kernels.Tensor {
+	typ := a.T.Type
+	if b.T.Type == dtype.F32 {
+		typ = dtype.F32
+	}
+	return t.arena.Tensor(typ, a.T.Rows, a.T.Cols)
+}
 
 // Ints returns memory for row indexes, lengths and positions, until the next Begin.
 func (t *Tape) Ints(rows, cols int) kernels.Tensor { return t.arena.I32(rows, cols) }
@@ -201,9 +230,9 @@ func (t *Tape) reserve(v Var) kernels.Tensor {
 	case s.parent.Wants():
 		s.t = t.reserve(s.parent).SliceCols(s.col, s.col+v.T.Cols)
 	case v.id < t.first:
-		s.t = t.older.F32(v.T.Rows, v.T.Cols)
+		s.t = t.older.Tensor(v.T.Type, v.T.Rows, v.T.Cols)
 	default:
-		s.t = t.Alloc(v.T.Rows, v.T.Cols)
+		s.t = t.arena.Tensor(v.T.Type, v.T.Rows, v.T.Cols)
 	}
 	return s.t
 }
@@ -211,7 +240,7 @@ func (t *Tape) reserve(v Var) kernels.Tensor {
 // dstOrScratch is dst, or memory that nobody reads where v wants no gradient but the operation writes one.
 func (t *Tape) dstOrScratch(v Var) (kernels.Tensor, kernels.Mode) {
 	if v.id == 0 {
-		return t.Alloc(v.T.Rows, v.T.Cols), kernels.Set
+		return t.arena.Tensor(v.T.Type, v.T.Rows, v.T.Cols), kernels.Set
 	}
 	return t.dst(v)
 }
@@ -244,6 +273,14 @@ func (t *Tape) sumOf(p *Param) kernels.Tensor {
 		t.S.Fill(g, 0)
 	}
 	return g
+}
+
+// Factor is p's tensor as a factor of products: a copy in the type that they are computed in, where there is one.
+func (t *Tape) Factor(p *Param) kernels.Tensor {
+	if f, ok := t.W.(interface{ Factor(p *Param) kernels.Tensor }); ok {
+		return f.Factor(p)
+	}
+	return t.W.Value(p)
 }
 
 // valueOf is p's tensor, or the empty tensor.

@@ -81,6 +81,7 @@ func (t *Tape) onHost(in, out []kernels.Tensor, f func(ctx context.Context, in, 
 	}
 	hin, hout := hostCopies(in), hostCopies(out)
 	for i, x := range in {
+		x = t.wide(Const(x)).T
 		if err := t.S.Download(hin[i], x); err != nil {
 			t.Fail(err)
 			return

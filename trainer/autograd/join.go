@@ -61,6 +61,9 @@ func (r *Resident) join(ps []*Param) *Param {
 	} else {
 		r.grads[p] = g
 	}
+	if h, ok := sideBySide(r.halves, ps); ok {
+		r.halves[p] = h
+	}
 	r.values[p], r.parts[p] = v, append([]*Param(nil), ps...)
 	return p
 }

@@ -9,7 +9,7 @@ type Rows struct{ IDs, Order kernels.Tensor } // I32 (N, 1)
 // Gather looks up rows of a table: y (N, C).
 func (t *Tape) Gather(table *Param, r Rows) Var {
 	y := t.Alloc(r.IDs.Rows, table.Cols)
-	t.S.GatherRows(y, t.W.Value(table), r.IDs)
+	t.S.GatherRows(y, t.Factor(table), r.IDs)
 	return t.made(y, t.trained(table), (*Tape).gatherBack, kept{w: table, t: [2]kernels.Tensor{r.IDs, r.Order}})
 }
 
@@ -19,7 +19,7 @@ func (t *Tape) gatherBack(n *node, dy kernels.Tensor) {
 
 // Add is a + b.
 func (t *Tape) Add(a, b Var) Var {
-	y := t.Alloc(a.T.Rows, a.T.Cols)
+	y := t.sum(a, b)
 	t.S.Add(y, a.T, b.T)
 	return t.made(y, a.Wants() || b.Wants(), (*Tape).addBack, kept{x: [3]Var{a, b}})
 }
@@ -37,7 +37,7 @@ func (t *Tape) addBack(n *node, dy kernels.Tensor) {
 // handOn makes dy, which nobody reads any more, the gradient of v where v has none yet and dy lives long enough.
 func (t *Tape) handOn(v Var, dy kernels.Tensor) bool {
 	s := &t.grads[v.id]
-	if s.t.Buf != nil || s.parent.Wants() || v.id < t.first {
+	if s.t.Buf != nil || s.parent.Wants() || v.id < t.first || dy.Type != v.T.Type {
 		return false
 	}
 	s.t, s.set = dy, true
@@ -46,7 +46,7 @@ func (t *Tape) handOn(v Var, dy kernels.Tensor) bool {
 
 // Scale is f·x.
 func (t *Tape) Scale(x Var, f float32) Var {
-	y := t.Alloc(x.T.Rows, x.T.Cols)
+	y := t.sum(x, x)
 	t.S.Scale(y, x.T, f, kernels.Set)
 	return t.made(y, x.Wants(), (*Tape).scaleBack, kept{x: [3]Var{x}, f: f})
 }
@@ -58,7 +58,7 @@ func (t *Tape) scaleBack(n *node, dy kernels.Tensor) {
 
 // Mul is a·b, element by element.
 func (t *Tape) Mul(a, b Var) Var {
-	y := t.Alloc(a.T.Rows, a.T.Cols)
+	y := t.sum(a, b)
 	t.S.Mul(y, a.T, b.T, kernels.Set)
 	return t.made(y, a.Wants() || b.Wants(), (*Tape).mulBack, kept{x: [3]Var{a, b}})
 }
@@ -79,7 +79,7 @@ func (t *Tape) mulBack(n *node, dy kernels.Tensor) {
 // w-1. Where w is narrower than x, each group of columns as wide as w is normalised by itself, as the heads of queries
 // and keys are.
 func (t *Tape) RMSNorm(x Var, w *Param, eps, shift float32) Var {
-	y, rstd := t.Alloc(x.T.Rows, x.T.Cols), t.Alloc(x.T.Rows, x.T.Cols/w.Cols)
+	y, rstd := t.result(x), t.Alloc(x.T.Rows, x.T.Cols/w.Cols)
 	parts := groups(w, x.T)
 	for g := range parts {
 		t.S.RMSNorm(group(y, w.Cols, g, parts), group(rstd, 1, g, parts), group(x.T, w.Cols, g, parts), t.W.Value(w), eps, shift)
@@ -116,7 +116,7 @@ func group(x kernels.Tensor, width, g, parts int) kernels.Tensor {
 
 // LayerNorm is (x - mean) / std · w + b (Ba et al. 2016, arXiv:1607.06450).
 func (t *Tape) LayerNorm(x Var, w, b *Param, eps float32) Var {
-	y, stat := t.Alloc(x.T.Rows, x.T.Cols), t.Alloc(x.T.Rows, 2)
+	y, stat := t.result(x), t.Alloc(x.T.Rows, 2)
 	t.S.LayerNorm(y, stat, x.T, t.W.Value(w), t.valueOf(b), eps)
 	return t.made(y, x.Wants() || t.trained(w) || t.trained(b), (*Tape).layerNormBack,
 		kept{x: [3]Var{x}, w: w, b: b, t: [2]kernels.Tensor{stat}})
@@ -131,7 +131,7 @@ func (t *Tape) layerNormBack(n *node, dy kernels.Tensor) {
 // Rope rotates pairs (i, i+headDim/2) of each head by pos·freq (Su et al. 2021, arXiv:2104.09864).
 // scale is 1, or the factor that some rotations stretch the result by.
 func (t *Tape) Rope(x Var, pos, freq kernels.Tensor, heads, headDim int, scale float32) Var {
-	y := t.Alloc(x.T.Rows, x.T.Cols)
+	y := t.result(x)
 	o := kernels.Rope{HeadDim: headDim, Scale: scale}
 	t.S.Rope(y, x.T, pos, freq, heads, o)
 	return t.made(y, x.Wants(), (*Tape).ropeBack, kept{x: [3]Var{x}, t: [2]kernels.Tensor{pos, freq}, rope: o})
@@ -146,7 +146,7 @@ func (t *Tape) ropeBack(n *node, dy kernels.Tensor) {
 
 // SwiGLU is silu(gate)·up (Shazeer 2020, arXiv:2002.05202).
 func (t *Tape) SwiGLU(gate, up Var) Var {
-	y := t.Alloc(gate.T.Rows, gate.T.Cols)
+	y := t.result(gate)
 	t.S.SwiGLU(y, gate.T, up.T)
 	return t.made(y, gate.Wants() || up.Wants(), (*Tape).swiGLUBack, kept{x: [3]Var{gate, up}})
 }
@@ -158,7 +158,7 @@ func (t *Tape) swiGLUBack(n *node, dy kernels.Tensor) {
 
 // GELU is the tanh form (Hendrycks and Gimpel 2016, arXiv:1606.08415).
 func (t *Tape) GELU(x Var) Var {
-	y := t.Alloc(x.T.Rows, x.T.Cols)
+	y := t.result(x)
 	t.S.GELU(y, x.T)
 	return t.made(y, x.Wants(), (*Tape).geluBack, kept{x: [3]Var{x}})
 }
@@ -170,7 +170,8 @@ func (t *Tape) geluBack(n *node, dy kernels.Tensor) {
 
 // Attention is softmax(q·kᵀ·scale)·v per head, causal within each sequence.
 func (t *Tape) Attention(q, k, v Var, spec kernels.AttnSpec) Var {
-	o, lse := t.Alloc(q.T.Rows, q.T.Cols), t.Alloc(q.T.Rows, spec.Heads)
+	spec.Compute = t.Compute
+	o, lse := t.result(q), t.Alloc(q.T.Rows, spec.Heads)
 	t.S.Attention(o, lse, q.T, k.T, v.T, spec)
 	return t.made(o, q.Wants() || k.Wants() || v.Wants(), (*Tape).attentionBack,
 		kept{x: [3]Var{q, k, v}, t: [2]kernels.Tensor{o, lse}, attn: spec})
@@ -186,7 +187,7 @@ func (t *Tape) attentionBack(n *node, do kernels.Tensor) {
 // Drop keeps an element with probability 1-o.Rate and scales what it keeps; it draws by counters, so backward draws the
 // same mask again.
 func (t *Tape) Drop(x Var, o kernels.Dropout) Var {
-	y := t.Alloc(x.T.Rows, x.T.Cols)
+	y := t.sum(x, x)
 	t.S.Drop(y, x.T, o, kernels.Set)
 	return t.made(y, x.Wants(), (*Tape).dropBack, kept{x: [3]Var{x}, drop: o})
 }

@@ -1,12 +1,16 @@
 package autograd
 
-import "github.com/seed-7b27c88a/shoal/kernels"
+import (
+	"github.com/seed-7b27c88a/shoal/kernels"
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
+)
 
 // PrefixAttention is Attention in which every query also sees the keys pk and values pv, both (P, KVHeads·HeadDim),
 // whatever its sequence and window.
 func (t *Tape) PrefixAttention(q, k, v, pk, pv Var, spec kernels.AttnSpec) Var {
-	spec.PrefixK, spec.PrefixV = pk.T, pv.T
-	o, lse := t.Alloc(q.T.Rows, q.T.Cols), t.Alloc(q.T.Rows, spec.Heads)
+	pk, pv = t.wide(pk), t.wide(pv)
+	spec.PrefixK, spec.PrefixV, spec.Compute = pk.T, pv.T, t.Compute
+	o, lse := t.result(q), t.Alloc(q.T.Rows, spec.Heads)
 	t.S.Attention(o, lse, q.T, k.T, v.T, spec)
 	want := q.Wants() || k.Wants() || v.Wants() || pk.Wants() || pv.Wants()
 	return t.made(o, want, (*Tape).prefixAttentionBack,
@@ -27,4 +31,14 @@ func (t *Tape) cleared(v Var) kernels.Tensor {
 		t.S.Fill(d, 0)
 	}
 	return d
+}
+
+// wide is x in float32.
+func (t *Tape) wide(x Var) Var {
+	if x.T.Type == dtype.F32 {
+		return x
+	}
+	y := t.Alloc(x.T.Rows, x.T.Cols)
+	t.S.Copy(y, x.T)
+	return t.made(y, x.Wants(), (*Tape).scaleBack, kept{x: [3]Var{x}, f: 1})
 }

@@ -8,5 +8,6 @@ func (t *Tape) Value(p *Param) Var {
 }
 
 func (t *Tape) valueBack(n *node, dy kernels.Tensor) {
-	t.S.Scale(t.sumOf(n.w), dy, 1, kernels.Add)
+	g, mode := t.GradOf(n.w)
+	t.S.Scale(g, dy, 1, mode)
 }

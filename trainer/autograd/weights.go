@@ -25,13 +25,15 @@ type Starter interface {
 type Resident struct {
 	values map[*Param]kernels.Tensor
 	grads  map[*Param]kernels.Tensor
-	blank  map[*Param]bool // gradients that nobody has written since Blank
-	joined                 // weights that lie side by side
+	blank  map[*Param]bool           // gradients that nobody has written since Blank
+	halves map[*Param]kernels.Tensor // copies for products, in a narrower type than the values
+	joined                           // weights that lie side by side
 }
 
 // NewResident makes a door without weights behind it.
 func NewResident() *Resident {
-	return &Resident{values: map[*Param]kernels.Tensor{}, grads: map[*Param]kernels.Tensor{}, blank: map[*Param]bool{}, joined: newJoined()}
+	return &Resident{values: map[*Param]kernels.Tensor{}, grads: map[*Param]kernels.Tensor{}, blank: map[*Param]bool{},
+		halves: map[*Param]kernels.Tensor{}, joined: newJoined()}
 }
 
 // Freeze puts p's value there without a gradient. Once a product has used v, nobody writes to it.
@@ -44,6 +46,17 @@ func (r *Resident) Freeze(p *Param, v kernels.Tensor) {
 func (r *Resident) Train(p *Param, w, g kernels.Tensor) {
 	r.values[p] = window(w, p)
 	r.grads[p] = window(g, p)
+}
+
+// Copy lets products read p from its window of half, a copy of the flat vector w in a narrower type.
+func (r *Resident) Copy(p *Param, half kernels.Tensor) { r.halves[p] = window(half, p) }
+
+// Factor is p's value as products read it.
+func (r *Resident) Factor(p *Param) kernels.Tensor {
+	if h, ok := r.halves[p]; ok {
+		return h
+	}
+	return r.Value(p)
 }
 
 // With is r with the flat vector w, without gradients, behind the weights of ps.

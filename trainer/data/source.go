@@ -21,7 +21,8 @@ type Source struct {
 	Open func() (io.ReadCloser, error)
 }
 
-// File is the Source of a JSONL file, plain or compressed (.gz, .zst).
+// File is the Source of a file: JSON lines, plain or compressed (.gz, .zst), or a parquet table, whose rows it shows as JSON
+// lines.
 func File(path, typ string) Source {
 	return Source{Name: filepath.Base(path), Type: typ, Open: func() (io.ReadCloser, error) {
 		f, err := openRegular(path)
@@ -71,6 +72,12 @@ func (r readCloser) Close() error { return r.close() }
 
 func decompressed(f *os.File, path string) (io.ReadCloser, error) {
 	switch {
+	case strings.HasSuffix(path, ".parquet"):
+		t, err := parquetLines(f)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		return t, nil
 	case strings.HasSuffix(path, ".gz"):
 		z, err := gzip.NewReader(f)
 		if err != nil {

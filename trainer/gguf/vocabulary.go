@@ -1,7 +1,9 @@
 package gguf
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/seed-7b27c88a/shoal/trainer/model"
@@ -32,19 +34,42 @@ func (h *header) vocabulary(tok *tokenizer.Tokenizer, c *model.Config) error {
 	return nil
 }
 
-// preTokenizer is llama.cpp's word for how text is cut.
+// preTokenizer is llama.cpp's word for how text is cut. Tokenizers that are of neither of the two kinds, or that merge in
+// a way that the word does not imply, are refused: their ids would differ.
 func preTokenizer(l *tokenizer.Listing) (string, error) {
 	if !l.ByteLevel {
-		return "default", nil
+		return "default", checkPieces(l)
 	}
 	names := map[string]string{tokenizer.SplitGPT2: "gpt-2", tokenizer.SplitLlama3: "llama-bpe", tokenizer.SplitQwen2: "qwen2",
 		tokenizer.SplitDigits: "smollm"}
-	name := names[l.Splitting]
-	if name == "" {
-		return "", fmt.Errorf("it cuts text in a way that has no name in GGUF (those of GPT-2, Llama 3, Qwen2 and SmolLM have one)")
+	switch name := names[l.Splitting]; {
+	case name == "":
+		return "", errors.New("it cuts text in a way that has no name in GGUF (those of GPT-2, Llama 3, Qwen2 and SmolLM have one)")
+	case l.IgnoresMerges && l.Splitting != tokenizer.SplitLlama3:
+		return "", errors.New("it takes words that are tokens whole, which GGUF knows of Llama 3's alone")
+	case slices.ContainsFunc(l.Merges, func(m [2]string) bool { return strings.Contains(m[0]+m[1], " ") }):
+		return "", errors.New("it merges spellings with spaces in them, which GGUF cannot write")
+	default:
+		return name, nil
 	}
-	return name, nil
 }
+
+// checkPieces asks for what makes a SentencePiece vocabulary: a token for each byte, and one for the space.
+func checkPieces(l *tokenizer.Listing) error {
+	n := 0
+	for _, k := range l.Kinds {
+		if k == tokenizer.KindByte {
+			n++
+		}
+	}
+	if n != 256 || !slices.Contains(l.Spellings, spaceMark) {
+		return errors.New("it is neither byte-level nor SentencePiece's with a token for each byte")
+	}
+	return nil
+}
+
+// spaceMark is how SentencePiece writes a space.
+const spaceMark = "\u2581"
 
 // Types of tokens in ggml.
 const (
@@ -110,7 +135,7 @@ func (h *header) tokens(l *tokenizer.Listing, rows int) {
 // spelling is how GGUF writes a token: those that are looked for in a text are text, with plain spaces.
 func spelling(l *tokenizer.Listing, id int) string {
 	if l.Kinds[id] == tokenizer.KindUser {
-		return strings.ReplaceAll(l.Spellings[id], "\u2581", " ")
+		return strings.ReplaceAll(l.Spellings[id], spaceMark, " ")
 	}
 	return l.Spellings[id]
 }

@@ -11,8 +11,12 @@ import (
 	"strings"
 )
 
-// download is one call of Download.
+// download is one call of Download or Dataset.
 type download struct {
+	kind   string                                // models or datasets
+	mark   string                                // file that says that all is there
+	choose func(context.Context) ([]file, error) // which files are fetched
+
 	c        *Client
 	ref      Ref
 	repo     repo
@@ -34,8 +38,11 @@ func (d *download) run(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
-	files, err := d.files(ctx)
+	files, err := d.choose(ctx)
 	if err != nil {
+		return "", err
+	}
+	if err := d.measure(files); err != nil {
 		return "", err
 	}
 	for _, f := range files {
@@ -43,7 +50,7 @@ func (d *download) run(ctx context.Context) (string, error) {
 			return "", fmt.Errorf("%s: %w", f.name, err)
 		}
 	}
-	if err := writeFile(filepath.Join(dir, doneMark), ""); err != nil {
+	if err := writeFile(filepath.Join(dir, d.mark), ""); err != nil {
 		return "", err
 	}
 	if d.ref.Revision != commit {
@@ -56,7 +63,7 @@ func (d *download) run(ctx context.Context) (string, error) {
 
 // list asks for the files of the revision.
 func (d *download) list(ctx context.Context) error {
-	data, err := d.c.get(ctx, d.c.endpoint()+"/api/models/"+d.ref.Repo+"/revision/"+url.PathEscape(d.ref.Revision)+"?blobs=true", maxListing)
+	data, err := d.c.get(ctx, d.c.endpoint()+"/api/"+d.kind+"/"+d.ref.Repo+"/revision/"+url.PathEscape(d.ref.Revision)+"?blobs=true", maxListing)
 	if err != nil {
 		return d.explain(err)
 	}
@@ -64,8 +71,8 @@ func (d *download) list(ctx context.Context) error {
 	return err
 }
 
-// files decides what is fetched; with several files of weights their index has to be there first.
-func (d *download) files(ctx context.Context) ([]file, error) {
+// modelFiles decides what is fetched of a model; with several files of weights their index has to be there first.
+func (d *download) modelFiles(ctx context.Context) ([]file, error) {
 	var index []byte
 	if f, ok := d.listing.files[indexFile]; ok {
 		if f.size > maxIndex || !hashPattern.MatchString(f.hash) {
@@ -79,17 +86,18 @@ func (d *download) files(ctx context.Context) ([]file, error) {
 			return nil, err
 		}
 	}
-	files, err := d.listing.wanted(index)
-	if err != nil {
-		return nil, err
-	}
+	return d.listing.wanted(index)
+}
+
+// measure adds up what there is to fetch.
+func (d *download) measure(files []file) error {
 	d.done, d.total = 0, 0
 	for _, f := range files {
 		if d.total += f.size; d.total > d.c.maxBytes() || d.total < 0 {
-			return nil, fmt.Errorf("more than %d bytes; raise the limit if that is wanted", d.c.maxBytes())
+			return fmt.Errorf("more than %d bytes; raise the limit if that is wanted", d.c.maxBytes())
 		}
 	}
-	return files, nil
+	return nil
 }
 
 // file makes one file of the snapshot.
@@ -99,7 +107,7 @@ func (d *download) file(ctx context.Context, f file) error {
 		d.advance(f.name, f.size)
 		return d.repo.link(d.listing.commit, f.name, f.hash)
 	}
-	from := d.c.endpoint() + "/" + d.ref.Repo + "/resolve/" + d.listing.commit + "/" + url.PathEscape(f.name)
+	from := d.page() + "/resolve/" + d.listing.commit + "/" + strings.ReplaceAll(url.PathEscape(f.name), "%2F", "/")
 	t := &transfer{c: d.c, url: from, file: f, part: blob + ".incomplete", advance: func(n int64) { d.advance(f.name, n) }}
 	if err := t.run(ctx); err != nil {
 		return d.explain(err)
@@ -119,24 +127,32 @@ func (d *download) advance(name string, n int64) {
 	}
 }
 
+// page is where a person looks at it, and where its files lie.
+func (d *download) page() string {
+	if d.kind == "models" {
+		return d.c.endpoint() + "/" + d.ref.Repo
+	}
+	return d.c.endpoint() + "/" + d.kind + "/" + d.ref.Repo
+}
+
 // explain says what a status means for this model and what to do.
 func (d *download) explain(err error) error {
 	var s *statusError
 	if !errors.As(err, &s) {
 		return err
 	}
-	page := strings.TrimSuffix(d.c.endpoint(), "/") + "/" + d.ref.Repo
+	page, what := d.page(), strings.TrimSuffix(d.kind, "s")
 	switch {
 	case s.code == 401 && d.c.Token == "":
-		return fmt.Errorf("%w: there is no such public model; if it is private, set HF_TOKEN", err)
+		return fmt.Errorf("%w: there is no such public %s; if it is private, set HF_TOKEN", err, what)
 	case s.code == 401:
 		return fmt.Errorf("%w: HF_TOKEN is not accepted; make a new one", err)
 	case s.code == 403 && d.c.Token == "":
-		return fmt.Errorf("%w: accept the model's conditions at %s and set HF_TOKEN", err, page)
+		return fmt.Errorf("%w: accept the %s's conditions at %s and set HF_TOKEN", err, what, page)
 	case s.code == 403:
-		return fmt.Errorf("%w: accept the model's conditions at %s, or use a token that may read it", err, page)
+		return fmt.Errorf("%w: accept the %s's conditions at %s, or use a token that may read it", err, what, page)
 	case s.code == 404:
-		return fmt.Errorf("%w: no such model, revision %q or file; look at %s", err, d.ref.Revision, page)
+		return fmt.Errorf("%w: no such %s, revision %q or file; look at %s", err, what, d.ref.Revision, page)
 	}
 	return err
 }

@@ -1,8 +1,8 @@
-// Package hub downloads models and adapters from the Hugging Face hub, or a server that speaks like it.
+// Package hub downloads models, adapters and data sets from the Hugging Face hub, or a server that speaks like it.
 //
 // A model is named hf:owner/name or hf:owner/name@revision, where a revision is a branch, a tag or a commit. Of its files
 // only those are fetched that shoal, or who gets the result, can use: config, tokenizer, chat template and safetensors
-// weights at the top level. Everything is checked against the hash that the hub lists before it is used: sha256 for large
+// weights at the top level. A data set is named alike, and of its files those of one split are fetched. Everything is checked against the hash that the hub lists before it is used: sha256 for large
 // files, git's blob hash for small ones; a file without either is refused.
 //
 // The cache has the layout of the hub's own clients, so that they and shoal share it:
@@ -10,6 +10,8 @@
 //	models--owner--name/refs/<revision>            the commit that a revision named last
 //	models--owner--name/blobs/<hash>               files by content; <hash>.incomplete while one is on its way
 //	models--owner--name/snapshots/<commit>/<file>  links into blobs; a link is made when its blob is complete
+//
+// and datasets--owner--name alike for data sets.
 //
 // A download that broke off goes on where it stopped. Two processes may download the same file at once: both write the
 // same bytes to the same places. A Client is safe for concurrent use.
@@ -104,31 +106,36 @@ func Parse(s string) (Ref, error) {
 // Download fetches what is missing of a model and returns the directory of its snapshot. If the hub cannot be reached
 // and the revision was downloaded before, that snapshot is returned.
 func (c *Client) Download(ctx context.Context, r Ref, p Progress) (dir string, err error) {
-	repo := c.repo(r)
-	if commitPattern.MatchString(r.Revision) {
-		if dir, ok := repo.complete(r.Revision); ok {
+	d := &download{c: c, ref: r, repo: c.repo("models", r), progress: p, kind: "models", mark: doneMark}
+	d.choose = d.modelFiles
+	return d.finished(ctx)
+}
+
+// finished runs the download unless all is there.
+func (d *download) finished(ctx context.Context) (dir string, err error) {
+	if commitPattern.MatchString(d.ref.Revision) {
+		if dir, ok := d.repo.complete(d.ref.Revision, d.mark); ok {
 			return dir, nil // a commit never changes
 		}
 	}
-	d := &download{c: c, ref: r, repo: repo, progress: p}
 	if dir, err = d.run(ctx); err == nil {
 		return dir, nil
 	}
 	if errors.Is(err, errUnreachable) {
-		if commit, ok := repo.known(r.Revision); ok {
-			if dir, ok := repo.complete(commit); ok {
+		if commit, ok := d.repo.known(d.ref.Revision); ok {
+			if dir, ok := d.repo.complete(commit, d.mark); ok {
 				return dir, nil
 			}
 		}
 	}
-	return "", fmt.Errorf("download %s: %w", r, err)
+	return "", fmt.Errorf("download %s: %w", d.ref, err)
 }
 
-// repo is the folder of one model in the cache.
+// repo is the folder of one model or data set in the cache.
 type repo struct{ dir string }
 
-func (c *Client) repo(r Ref) repo {
-	return repo{filepath.Join(c.Dir, "models--"+strings.ReplaceAll(r.Repo, "/", "--"))}
+func (c *Client) repo(kind string, r Ref) repo {
+	return repo{filepath.Join(c.Dir, kind+"--"+strings.ReplaceAll(r.Repo, "/", "--"))}
 }
 
 func (r repo) blob(hash string) string { return filepath.Join(r.dir, "blobs", hash) }
@@ -153,16 +160,19 @@ func (r repo) known(revision string) (string, bool) {
 // some of a model's files, so its absence says only that the hub has to be asked.
 const doneMark = ".shoal-complete"
 
-func (r repo) complete(commit string) (string, bool) {
+func (r repo) complete(commit, mark string) (string, bool) {
 	dir := r.snapshot(commit)
-	_, err := os.Stat(filepath.Join(dir, doneMark))
+	_, err := os.Stat(filepath.Join(dir, mark))
 	return dir, err == nil
 }
 
 // link makes the file of a snapshot point to its blob; where links are not possible it becomes a second name of it.
 func (r repo) link(commit, file, hash string) error {
-	name := filepath.Join(r.snapshot(commit), file)
-	target := filepath.Join("..", "..", "blobs", hash)
+	name := filepath.Join(r.snapshot(commit), filepath.FromSlash(file))
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	target := filepath.Join(strings.Repeat("../", 2+strings.Count(file, "/")), "blobs", hash)
 	if have, err := os.Readlink(name); err == nil && have == target {
 		return nil
 	}

@@ -90,13 +90,13 @@ func (f *fake) serveHub(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(f.status)
 	case f.token != "" && r.Header.Get("Authorization") != "Bearer "+f.token:
 		w.WriteHeader(http.StatusUnauthorized)
-	case r.URL.Path == "/api/models/o/n/revision/main":
+	case r.URL.Path == "/api/models/o/n/revision/main", r.URL.Path == "/api/datasets/o/n/revision/main":
 		if r.URL.Query().Get("blobs") != "true" {
 			f.t.Error("the listing was asked for without hashes")
 		}
 		_ = json.NewEncoder(w).Encode(f.listing()) // the client sees a broken answer
 	default:
-		name, ok := strings.CutPrefix(r.URL.Path, "/o/n/resolve/"+commit+"/")
+		name, ok := strings.CutPrefix(strings.TrimPrefix(r.URL.Path, "/datasets"), "/o/n/resolve/"+commit+"/")
 		if _, there := f.files[name]; !ok || !there {
 			w.WriteHeader(http.StatusNotFound)
 		} else if isLarge(name) {
@@ -297,7 +297,7 @@ func TestResumeLater(t *testing.T) {
 			f := newFake(t, single())
 			c := f.client()
 			sum := sha256.Sum256([]byte(weights))
-			part := c.repo(Ref{Repo: "o/n"}).blob(hex.EncodeToString(sum[:])) + ".incomplete"
+			part := c.repo("models", Ref{Repo: "o/n"}).blob(hex.EncodeToString(sum[:])) + ".incomplete"
 			if err := writeFile(part, left); err != nil {
 				t.Fatal(err)
 			}
@@ -393,7 +393,7 @@ func TestDownloadRefuses(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.HasPrefix(err.Error(), "download hf:o/n: ") {
 				t.Errorf("got %v, want %q", err, tc.want)
 			}
-			if _, ok := c.repo(Ref{Repo: "o/n"}).complete(commit); ok {
+			if _, ok := c.repo("models", Ref{Repo: "o/n"}).complete(commit, doneMark); ok {
 				t.Error("the snapshot is marked as complete")
 			}
 		})

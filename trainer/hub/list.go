@@ -45,7 +45,7 @@ func readListing(data []byte) (*listing, error) {
 		}
 	}
 	if err := json.Unmarshal(data, &a); err != nil {
-		return nil, fmt.Errorf("the hub's answer is not a model: %w", err)
+		return nil, fmt.Errorf("the hub's answer is not a list of files: %w", err)
 	}
 	if !commitPattern.MatchString(a.SHA) {
 		return nil, errors.New("the hub's answer names no commit")
@@ -91,12 +91,17 @@ func (l *listing) wanted(index []byte) ([]file, error) {
 		}
 		out = append(out, f)
 	}
-	for _, f := range out {
+	return out, checkable(out)
+}
+
+// checkable says that each file's hash is known.
+func checkable(files []file) error {
+	for _, f := range files {
 		if !hashPattern.MatchString(f.hash) || f.size < 0 {
-			return nil, fmt.Errorf("the hub lists no hash for %s, so it cannot be checked; try another HF_ENDPOINT", f.name)
+			return fmt.Errorf("the hub lists no hash for %s, so it cannot be checked; try another HF_ENDPOINT", f.name)
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // weights lists the files with weights: the shards of the index, or the one file, or an adapter's.

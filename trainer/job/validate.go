@@ -13,6 +13,8 @@ import (
 // Words of the spec.
 const (
 	FP32 = "fp32"
+	BF16 = "bf16"
+	FP16 = "fp16"
 )
 
 // Types lists what Dataset.Type may say.
@@ -122,7 +124,7 @@ func (s *Spec) checkHead() error {
 	if err := checkName(s.Name); err != nil {
 		return err
 	}
-	return oneOf("dtype", s.DType, FP32)
+	return oneOf("dtype", s.DType, FP32, BF16, FP16)
 }
 
 func finite(f float64) bool { return !math.IsNaN(f) && !math.IsInf(f, 0) }

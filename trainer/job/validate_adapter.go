@@ -199,8 +199,6 @@ func (s *Spec) checkVirtual() error {
 		return fmt.Errorf("prompt.tokens is %d; choose 1 to %d", s.Prompt.Tokens, maxVirtual)
 	case s.SamplePacking && (s.Adapter == AdapterPrefix || s.Adapter == AdapterPrompt):
 		return fmt.Errorf("sample_packing does not go with adapter: %s, whose virtual tokens stand before a single text; remove sample_packing", s.Adapter)
-	case s.Adapter != "" && s.Adapter != AdapterNone && !s.Mergeable() && slices.Contains(s.Output.As, "merged"):
-		return fmt.Errorf("output.as holds merged, but an adapter of kind %s has no merged form; write lora, which is its PEFT directory", s.Adapter)
 	}
 	return checkStrings("prompt.init_text", strings.NewReplacer("\n", " ", "\t", " ").Replace(s.Prompt.InitText))
 }

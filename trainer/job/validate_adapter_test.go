@@ -58,7 +58,7 @@ func TestAdapterRefuses(t *testing.T) {
 		"adapter: prompt\nprompt: {tokens: 99999}":                           "prompt.tokens is 99999",
 		"adapter: prefix\nsample_packing: true":                              "remove sample_packing",
 		"adapter: prompt\nsample_packing: true":                              "remove sample_packing",
-		"adapter: bottleneck\noutput: {as: [merged]}":                        "has no merged form; write lora",
+		"adapter: bottleneck\noutput: {as: [merged]}":                        "has no merged form; write it as lora",
 	} {
 		s := parsed(t, lines+"\n")
 		if err := s.Validate(); err == nil || !strings.Contains(err.Error(), want) {

@@ -49,7 +49,7 @@ func TestValidateRefuses(t *testing.T) {
 		"version=shoal/v2":            "reads shoal/v1",
 		"base_model=":                 "base_model is missing",
 		"base_model=\"a\\tb\"":        "control character",
-		"dtype=bf16":                  "choose fp32",
+		"dtype=fp8":                   "choose fp32, bf16, fp16",
 		"adapter=qlora":               "choose lora, dora, ia3, bottleneck, prefix, prompt, none",
 		"lora_r=8":                    "write adapter: lora or dora, or remove lora_r",
 		"adapter=lora lora_r=-1":      "lora_r is -1",

@@ -121,7 +121,7 @@ func (m *Model) Score(ctx context.Context, c *Ctx, h autograd.Var, coef kernels.
 	defer c.W.Release(m.head.Unit, !coef.None())
 	n := h.T.Rows
 	s := Scores{LogP: c.Alloc(n, 1)}
-	o := kernels.Head{H: h.T, W: c.W.Value(m.head), Target: c.Target, LogP: s.LogP, Coef: coef, Softcap: m.Config.LogitCap}
+	o := kernels.Head{H: h.T, W: c.Factor(m.head), Compute: c.Compute, Target: c.Target, LogP: s.LogP, Coef: coef, Softcap: m.Config.LogitCap}
 	if coef.None() {
 		s.Best = c.Ints(n, 1)
 		o.Best = s.Best
@@ -143,9 +143,9 @@ func (m *Model) Logits(ctx context.Context, c *Ctx, h autograd.Var, rows int) ke
 		return kernels.Tensor{}
 	}
 	defer c.W.Release(m.head.Unit, false)
-	w := c.W.Value(m.head)
+	w := c.Factor(m.head)
 	y := c.Alloc(rows, w.Rows)
-	c.S.MatMul(y, h.T.SliceRows(h.T.Rows-rows, h.T.Rows), w, kernels.MatMul{TB: true})
+	c.S.MatMul(y, h.T.SliceRows(h.T.Rows-rows, h.T.Rows), w, kernels.MatMul{TB: true, Compute: c.Compute})
 	return y
 }
 

@@ -45,6 +45,9 @@ var families = map[string]tiny.Shape{
 	"qwen2":       {Type: "qwen2", KVHeads: 2, Std: 0.2, Scatter: true},
 	"gpt2":        {Type: "gpt2", Tied: true, Std: 0.2, Scatter: true},
 	"mistral":     {Type: "mistral", KVHeads: 1, Window: 3, Std: 0.2, Scatter: true},
+	"qwen3":       {Type: "qwen3", KVHeads: 2, Std: 0.2, Scatter: true},
+	"gemma2":      {Type: "gemma2", Tied: true, KVHeads: 2, Window: 4, Std: 0.2, Scatter: true},
+	"phi3":        {Type: "phi3", KVHeads: 2, Window: 5, Std: 0.2, Scatter: true},
 }
 
 // starting says whether a fresh adapter changes the model's output.

@@ -24,6 +24,7 @@ func (s *Stage) backFrom(ctx context.Context, c *model.Ctx, target []int32) erro
 	h := &s.host
 	h.coef = resize(h.coef, len(target))
 	objective.CrossEntropy{}.Grad(target, h.coef)
+	s.enlarge(h.coef)
 	up := c.Alloc(len(h.coef), 1)
 	c.S.Upload(up, h.coef)
 	c.S.UploadI32(c.Target, target)

@@ -2,7 +2,8 @@
 // gradients, and turns sequences into losses and gradients, one micro-batch at a time. Today a stage holds all units.
 //
 // What is trained lies in one flat vector in the order of the job's index space, and so does its gradient, to which
-// every backward pass adds. What is frozen lies beside it, read-only.
+// every backward pass adds; both are float32. What is frozen lies beside it, read-only. Where products are computed in a
+// narrower type, frozen matrices are stored in it, and of what is trained there is a copy in it.
 //
 // Concurrency. A Stage belongs to one goroutine at a time. Close gives its device memory back.
 package stage
@@ -37,9 +38,14 @@ type Stage struct {
 	Train []*autograd.Param // what is trained, in the order of the index space; its Off are set
 	W, G  kernels.Tensor    // (1, Elems) weights and gradient of what is trained; the zero Tensor when nothing is
 
-	Checkpoint bool // blocks keep only their inputs for the backward pass: a third more work, far less memory
+	LossScale  float32 // gradients are of the loss times this; 0 is 1
+	Checkpoint bool    // blocks keep only their inputs for the backward pass: a third more work, far less memory
 
 	Noise model.Noise // on the embedding in training
+
+	stored dtype.Type     // of frozen matrices, and of the copy of what is trained
+	half   kernels.Tensor // (1, Elems) W in that type; the zero Tensor where that is F32
+	stale  bool           // half is not what W is
 
 	Stream  *kernels.Stream
 	weights *autograd.Resident
@@ -62,9 +68,15 @@ type perToken struct {
 // New puts a model, and an adapter unless that is nil, on dev. Those of their parameters that are among trained learn;
 // each has its place in the index space of elems elements. The others are frozen.
 func New(dev kernels.Device, m *model.Model, a Adapter, trained []*autograd.Param, elems int) (*Stage, error) {
-	s := &Stage{Model: m, Train: trained, Stream: kernels.NewStream(dev), weights: autograd.NewResident(),
+	return NewIn(dtype.F32, dev, m, a, trained, elems)
+}
+
+// NewIn is New with products computed in a type: F32, BF16, in which activations are stored too, or F16.
+func NewIn(compute dtype.Type, dev kernels.Device, m *model.Model, a Adapter, trained []*autograd.Param, elems int) (*Stage, error) {
+	s := &Stage{stored: autograd.Stored(compute), Model: m, Train: trained, Stream: kernels.NewStream(dev), weights: autograd.NewResident(),
 		arena: kernels.NewArena(dev, slab)}
 	s.tape = autograd.New(s.Stream, s.weights, s.arena)
+	s.tape.Compute = compute
 	if err := s.fill(a, elems); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("load weights: %w", err)
@@ -78,7 +90,7 @@ func (s *Stage) Close() {
 	_ = s.Stream.Sync(context.Background())
 	s.tape.Free()
 	kernels.Free(s.Stream.Device(), s.held...)
-	s.held, s.W, s.G = nil, kernels.Tensor{}, kernels.Tensor{}
+	s.held, s.W, s.G, s.half = nil, kernels.Tensor{}, kernels.Tensor{}, kernels.Tensor{}
 }
 
 // fill takes memory for weights and gradients, and reads the weights.
@@ -119,8 +131,28 @@ func (s *Stage) place(elems int) (err error) {
 	for _, p := range s.Train {
 		s.weights.Train(p, s.W, s.G)
 	}
+	return s.placeHalf(elems)
+}
+
+// placeHalf takes memory for the narrow copy of what is trained, if there has to be one.
+func (s *Stage) placeHalf(elems int) (err error) {
+	if s.stored == dtype.F32 {
+		return nil
+	}
+	if s.half, err = s.takeOf(s.stored, 1, elems); err != nil {
+		return err
+	}
+	s.stale = true
+	for _, p := range s.Train {
+		if matrix(p) {
+			s.weights.Copy(p, s.half)
+		}
+	}
 	return nil
 }
+
+// Changed says that W has changed, or will before the next pass.
+func (s *Stage) Changed() { s.stale = true }
 
 // load reads weights, and takes memory for those that are not trained.
 func (s *Stage) load(params []*autograd.Param, read func(*autograd.Param, []float32) error) error {
@@ -133,9 +165,27 @@ func (s *Stage) load(params []*autograd.Param, read func(*autograd.Param, []floa
 		if err := read(p, buf); err != nil {
 			return err
 		}
-		s.Stream.Upload(s.weights.Value(p), buf)
+		if err := s.write(s.weights.Value(p), buf); err != nil {
+			return err
+		}
 	}
 	return s.Stream.Err()
+}
+
+// write puts values into a tensor of any plain type.
+func (s *Stage) write(dst kernels.Tensor, v []float32) error {
+	if dst.Type == dtype.F32 {
+		s.Stream.Upload(dst, v)
+		return nil
+	}
+	t, err := kernels.Alloc(s.Stream.Device(), dtype.F32, dst.Rows, dst.Cols)
+	if err != nil {
+		return err
+	}
+	defer kernels.Free(s.Stream.Device(), t.Buf)
+	s.Stream.Upload(t, v)
+	s.Stream.Copy(dst, t)
+	return s.Stream.Sync(context.Background())
 }
 
 // freeze takes memory for those of params that are not trained. The matrices of a unit lie side by side, so that layers
@@ -148,14 +198,18 @@ func (s *Stage) freeze(params []*autograd.Param) error {
 		}
 	}
 	slices.SortStableFunc(frozen, func(a, b *autograd.Param) int {
-		return cmp.Or(cmp.Compare(a.Unit, b.Unit), cmp.Compare(vector(a), vector(b)))
+		return cmp.Or(cmp.Compare(a.Unit, b.Unit), cmp.Compare(len(b.Shape), len(a.Shape)))
 	})
 	for len(frozen) > 0 {
 		n, elems := 0, 0
-		for ; n < len(frozen) && frozen[n].Unit == frozen[0].Unit; n++ {
+		for ; n < len(frozen) && frozen[n].Unit == frozen[0].Unit && matrix(frozen[n]) == matrix(frozen[0]); n++ {
 			elems += frozen[n].Len()
 		}
-		t, err := s.take(1, elems)
+		typ := dtype.F32
+		if matrix(frozen[0]) {
+			typ = s.stored
+		}
+		t, err := s.takeOf(typ, 1, elems)
 		if err != nil {
 			return err
 		}
@@ -168,17 +222,16 @@ func (s *Stage) freeze(params []*autograd.Param) error {
 	return nil
 }
 
-// vector is 1 for what is stored with one dimension.
-func vector(p *autograd.Param) int {
-	if len(p.Shape) == 1 {
-		return 1
-	}
-	return 0
-}
+// matrix reports whether p is a factor of products or a table; norms and biases are neither.
+func matrix(p *autograd.Param) bool { return len(p.Shape) == 2 }
 
 // take is memory until Close.
 func (s *Stage) take(rows, cols int) (kernels.Tensor, error) {
-	t, err := kernels.Alloc(s.Stream.Device(), dtype.F32, rows, cols)
+	return s.takeOf(dtype.F32, rows, cols)
+}
+
+func (s *Stage) takeOf(typ dtype.Type, rows, cols int) (kernels.Tensor, error) {
+	t, err := kernels.Alloc(s.Stream.Device(), typ, rows, cols)
 	if err == nil {
 		s.held = append(s.held, t.Buf)
 	}
@@ -187,8 +240,17 @@ func (s *Stage) take(rows, cols int) (kernels.Tensor, error) {
 
 // Value reads p's value of now from the device.
 func (s *Stage) Value(p *autograd.Param) ([]float32, error) {
-	v := make([]float32, p.Len())
-	return v, s.Stream.Download(v, s.weights.Value(p))
+	v, from := make([]float32, p.Len()), s.weights.Value(p)
+	if from.Type == dtype.F32 {
+		return v, s.Stream.Download(v, from)
+	}
+	t, err := kernels.Alloc(s.Stream.Device(), dtype.F32, p.Rows, p.Cols)
+	if err != nil {
+		return nil, err
+	}
+	defer kernels.Free(s.Stream.Device(), t.Buf)
+	s.Stream.Copy(t, from)
+	return v, s.Stream.Download(v, t)
 }
 
 // Forward runs one micro-batch of checked sequences and returns what it adds up to. Backward then adds its gradient.
@@ -199,6 +261,7 @@ func (s *Stage) Forward(ctx context.Context, step uint64, seqs []model.Sequence)
 	h := &s.host
 	h.coef = resize(h.coef, len(h.target))
 	ce.Grad(h.target, h.coef)
+	s.enlarge(h.coef)
 	up := c.Alloc(len(h.coef), 1)
 	c.S.Upload(up, h.coef)
 
@@ -246,6 +309,10 @@ func (s *Stage) Logits(ctx context.Context, seqs []model.Sequence, cache model.C
 
 func (s *Stage) begin(ctx context.Context, train bool, step uint64, seqs []model.Sequence) *model.Ctx {
 	s.tape.Begin(ctx, train)
+	if s.stale && !s.half.None() {
+		s.Stream.Copy(s.half, s.W)
+	}
+	s.stale = false
 	c := &s.pass
 	c.Tape, c.Over, c.Cache, c.Train, c.Checkpoint, c.Noise = s.tape, s.Over, nil, train, s.Checkpoint, s.Noise
 	s.Model.Feed(c, step, seqs)

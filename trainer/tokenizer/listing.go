@@ -60,10 +60,8 @@ func (t *Tokenizer) List() (*Listing, error) {
 	for id, tok := range t.tokens {
 		l.Spellings[id], l.Kinds[id], l.Ranks[id] = tok.spelling, t.kind(int32(id), added[int32(id)]), -1
 	}
-	if name, ok := t.chat.names["pad_token"].(string); ok {
-		if id, ok := t.ids[name]; ok {
-			l.Pad = id
-		}
+	if t.chat != nil {
+		l.Pad = t.padding()
 	}
 	if err := t.listMerges(l); err != nil {
 		return nil, err
@@ -75,6 +73,15 @@ func (t *Tokenizer) List() (*Listing, error) {
 		l.Splitting = t.splitting()
 	}
 	return l, nil
+}
+
+// padding is the token that fills up, -1: none.
+func (t *Tokenizer) padding() int32 {
+	name, ok := t.chat.names["pad_token"].(string)
+	if id, there := t.ids[name]; ok && there {
+		return id
+	}
+	return -1
 }
 
 func (t *Tokenizer) kind(id int32, added bool) TokenKind {

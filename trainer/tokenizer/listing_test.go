@@ -2,6 +2,7 @@ package tokenizer
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -93,5 +94,34 @@ func TestListRefusesRanks(t *testing.T) {
 	}
 	if _, err := tok.List(); err == nil || !strings.Contains(err.Error(), "ranks tokens") {
 		t.Error(err)
+	}
+}
+
+// TestSplittings: each way to cut is recognised however a file spells it, and one that only resembles it is not.
+func TestSplittings(t *testing.T) {
+	level := func(regex bool) string {
+		return fmt.Sprintf(`{"type": "ByteLevel", "add_prefix_space": false, "use_regex": %v}`, regex)
+	}
+	split := func(pattern string) string {
+		text, _ := json.Marshal(pattern)
+		return fmt.Sprintf(`{"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": {"Regex": %s}, "behavior": "Isolated"}, %s]}`, text, level(false))
+	}
+	for want, pres := range map[string][]string{
+		SplitGPT2:   {level(true), split(patternGPT2)},
+		SplitLlama3: {split(patternLlama3), split(strings.Replace(patternLlama3, `(?i:'s|'t|'re|'ve|'m|'ll|'d)`, `(?i:'s|'d|'t|'re|'ve|'m|'ll)`, 1))},
+		SplitQwen2:  {split(patternQwen2)},
+		SplitDigits: {`{"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": true}, ` + level(true) + `]}`},
+		"":          {level(false), split(strings.Replace(patternLlama3, "{1,3}", "{1,2}", 1)), split(`\w+|\W`)},
+	} {
+		for _, pre := range pres {
+			data := hfWith(t, map[string]string{"pre_tokenizer": pre, "decoder": level(true)})
+			tok, err := Load(fstest.MapFS{"tokenizer.json": {Data: data}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if l, err := tok.List(); err != nil || l.Splitting != want {
+				t.Errorf("%s is taken for %q, want %q, %v", pre, l.Splitting, want, err)
+			}
+		}
 	}
 }

@@ -169,6 +169,9 @@ func FuzzSentencePiece(f *testing.F) {
 // use encodes and decodes with a tokenizer that a fuzzer made.
 func use(t *testing.T, tok *Tokenizer) {
 	t.Helper()
+	if l, err := tok.List(); err == nil && (len(l.Spellings) != tok.Size() || len(l.Kinds) != tok.Size() || len(l.Ranks) != tok.Size()) {
+		t.Fatalf("%d tokens listed of %d", len(l.Spellings), tok.Size())
+	}
 	for _, text := range []string{"", "the cat\n 12", "é漢🙂 <s>", strings.Repeat("ab", 200)} {
 		ids, err := tok.Full(text)
 		if err != nil {

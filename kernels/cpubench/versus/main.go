@@ -7,7 +7,8 @@
 // A row divides a figure of one program by one of another. The programs take turns, round after round, and a row is the
 // median of its rounds' ratios: what else goes on in a machine then meets both. With one thread figures count processor
 // time, with more wall time. It needs Go, gcc, and the Debian packages libopenblas-dev, libdnnl-dev and python3-torch;
-// what is not there is left out, by name. Run it from the root of the repository.
+// what is not there is left out, by name. An interruption ends it with what was measured so far. Run
+// it from the root of the repository.
 package main
 
 import (
@@ -19,10 +20,12 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "versus:", err)
@@ -33,6 +36,7 @@ func main() {
 func run(ctx context.Context) error {
 	list := flag.Bool("list", false, "print the rows and end")
 	rounds := flag.Int("rounds", 3, "turns of each program at most")
+	within := flag.Duration("within", 8*time.Minute, "begin no turn that would end later")
 	threads := flag.Int("threads", 1, "of all programs, but for the rows that scale; more than one measures wall time")
 	python := flag.String("python", "/usr/bin/python3", "that has torch")
 	llmc := flag.String("llmc", os.Getenv("LLMC"), "checkout of llm.c to build, or none")
@@ -51,8 +55,8 @@ func run(ctx context.Context) error {
 	}
 	defer os.RemoveAll(dir)
 	b := bench{dir: dir, threads: max(1, *threads), python: *python, llmc: *llmc, log: os.Stderr, built: map[string]error{}}
-	got := b.measure(ctx, sidesOf(chosen), *rounds)
-	table(os.Stdout, chosen, got)
+	got := b.measure(ctx, sidesOf(chosen), *rounds, *within)
+	table(os.Stdout, chosen, got) // also of what was done before an interruption
 	return ctx.Err()
 }
 

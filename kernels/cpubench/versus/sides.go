@@ -18,7 +18,7 @@ import (
 type side struct {
 	name    string
 	build   string // of builds
-	args    string // THREADS stands for their number, PYTHON for the interpreter
+	args    string // THREADS stands for their number
 	env     string // beside what all have
 	threads int    // 0: as the command line says
 	most    int    // rounds; 0: as many as the command line says
@@ -99,48 +99,73 @@ func (r results) figures(f figure) ([]float64, error) {
 // patience bounds one turn of a program.
 const patience = 90 * time.Second
 
-// measure lets the sides take turns.
-func (b *bench) measure(ctx context.Context, sides []side, rounds int) results {
-	got := results{}
+// measure lets the sides take turns. It begins no round that would end after within, as far as the last one tells.
+func (b *bench) measure(ctx context.Context, sides []side, rounds int, within time.Duration) results {
+	got, same := results{}, map[string]*outcome{}
 	for _, s := range sides {
+		if o := same[b.line(s)]; o != nil { // two names of one program: it runs once
+			got[s.name] = o
+			continue
+		}
 		got[s.name] = &outcome{err: b.need(ctx, s.build)}
+		same[b.line(s)] = got[s.name]
 	}
+	start := time.Now()
 	for r := range rounds {
+		begin := time.Now()
 		for _, s := range sides {
 			o := got[s.name]
-			if o.err != nil || s.most > 0 && r >= s.most || ctx.Err() != nil {
-				continue
+			if o.err == nil && len(o.rounds) == r && (s.most == 0 || r < s.most) && ctx.Err() == nil {
+				b.turn(ctx, s, o)
 			}
-			start := time.Now()
-			figures, err := b.turn(ctx, s)
-			fmt.Fprintf(b.log, "round %d  %-16s %5.1f s\n", r+1, s.name, time.Since(start).Seconds())
-			if o.err = err; err == nil {
-				o.rounds = append(o.rounds, figures)
-			}
+		}
+		if time.Since(start)+time.Since(begin) > within {
+			break
 		}
 	}
 	return got
 }
 
-// turn runs a program once.
-func (b *bench) turn(ctx context.Context, s side) (map[string]float64, error) {
+// turn runs a side once and keeps its figures. What was interrupted is no failure of the program.
+func (b *bench) turn(ctx context.Context, s side, o *outcome) {
+	start := time.Now()
+	figures, err := b.start(ctx, s)
+	if ctx.Err() != nil {
+		return
+	}
+	fmt.Fprintf(b.log, "round %d  %-16s %5.1f s\n", len(o.rounds)+1, s.name, time.Since(start).Seconds())
+	if o.err = err; err == nil {
+		o.rounds = append(o.rounds, figures)
+	}
+}
+
+// threadsOf is how many threads a side has.
+func (b *bench) threadsOf(s side) int {
+	if s.threads > 0 {
+		return s.threads
+	}
+	return b.threads
+}
+
+// line is what a side runs.
+func (b *bench) line(s side) string {
+	return s.env + " " + s.build + " " + strings.ReplaceAll(s.args, "THREADS", strconv.Itoa(b.threadsOf(s)))
+}
+
+// start runs a program and reads its figures.
+func (b *bench) start(ctx context.Context, s side) (map[string]float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	n := s.threads
-	if n == 0 {
-		n = b.threads
-	}
-	threads := strconv.Itoa(n)
+	threads := strconv.Itoa(b.threadsOf(s))
 	program := filepath.Join(b.dir, s.build)
 	if s.build == "torch" {
 		program = b.python
 	}
 	cmd := exec.CommandContext(ctx, program, strings.Fields(strings.ReplaceAll(s.args, "THREADS", threads))...)
-	core := os.Getenv("OPENBLAS_CORETYPE")
-	if core == "" { // Debian's OpenBLAS does not know newer processors and takes AVX2 kernels
-		core = coreType()
+	cmd.Env = append(os.Environ(), "ATEN_CPU_CAPABILITY=avx512", "OPENBLAS_NUM_THREADS="+threads, "OMP_NUM_THREADS="+threads)
+	if os.Getenv("OPENBLAS_CORETYPE") == "" { // Debian's OpenBLAS does not know newer processors and takes AVX2 kernels
+		cmd.Env = append(cmd.Env, "OPENBLAS_CORETYPE="+coreType())
 	}
-	cmd.Env = append(os.Environ(), "OPENBLAS_CORETYPE="+core, "ATEN_CPU_CAPABILITY=avx512", "OPENBLAS_NUM_THREADS="+threads, "OMP_NUM_THREADS="+threads)
 	if s.env != "" {
 		cmd.Env = append(cmd.Env, s.env)
 	}
@@ -149,7 +174,7 @@ func (b *bench) turn(ctx context.Context, s side) (map[string]float64, error) {
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("%w: %s", errors.Join(err, ctx.Err()), lastLine(complaint.String()))
 	}
-	return parse(out.Bytes(), n)
+	return parse(out.Bytes(), b.threadsOf(s))
 }
 
 // coreType is the fastest of OpenBLAS's kernels that this processor runs.

@@ -3,8 +3,11 @@ package main
 import (
 	"errors"
 	"math"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestParse(t *testing.T) {
@@ -30,6 +33,31 @@ func TestParse(t *testing.T) {
 		if got, err := parse([]byte(out), 1); err == nil {
 			t.Errorf("%q gives %v", out, got)
 		}
+	}
+}
+
+// TestTurns: programs take turns, each as often as it may; one that fails or is not there says why, and the others go on.
+func TestTurns(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"shoal": "echo gemm 1x2x3 nt f32 $1", "openblas": "echo gemm 1x2x3 nt f32 8", "onednn": "echo out of luck >&2; exit 1"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var log strings.Builder
+	b := bench{dir: dir, threads: 1, log: &log, built: map[string]error{"shoal": nil, "openblas": nil, "onednn": nil, "torch": errors.New("no torch")}}
+	got := b.measure(t.Context(), []side{{name: "ours", build: "shoal", args: "4"}, {name: "again", build: "shoal", args: "4"},
+		{name: "peer", build: "openblas", most: 1}, {name: "broken", build: "onednn"}, {name: "missing", build: "torch"}}, 3, time.Hour)
+	for name, rounds := range map[string]int{"ours": 3, "again": 3, "peer": 1, "broken": 0, "missing": 0} {
+		if n := len(got[name].rounds); n != rounds {
+			t.Errorf("%s ran %d times, want %d: %v\n%s", name, n, rounds, got[name].err, &log)
+		}
+	}
+	if err := got["broken"].err; err == nil || !strings.Contains(err.Error(), "out of luck") {
+		t.Errorf("a program that fails gives %v", err)
+	}
+	if n := strings.Count(log.String(), "round"); n != 5 {
+		t.Errorf("%d turns, want 5:\n%s", n, &log)
 	}
 }
 
