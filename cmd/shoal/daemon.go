@@ -23,7 +23,7 @@ func (a *app) daemonCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			log := slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level}))
+			log := slog.New(node.NewLogLimit(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level})))
 			d, err := node.Open(cmd.Context(), cfg, log)
 			if err != nil {
 				return err
