@@ -54,7 +54,7 @@ func daemonFlags(f *pflag.FlagSet) {
 	f.StringArray("announce", nil, "multiaddr to tell others in place of the public ones found here; may repeat")
 	f.String("reachability", "", "auto (it is tested), public or private")
 	f.String("relay", "", "on: carry others' connections while this node is reachable; off")
-	f.String("profile", "", "volunteer, or lowpower for weak routers and metered lines")
+	f.String("profile", "", "volunteer; server for bootstraps; lowpower for weak routers and metered lines")
 	f.String("device", "", "auto, cpu, cpu:generic, cuda:0, …")
 	limitFlags(f)
 }
