@@ -88,6 +88,7 @@ type Transfer struct {
 	Service uint8
 	Meta    []byte
 	Size    int
+	Unit    int // bytes; parts are cut at multiples of it; default 8
 	// Read copies the part of the payload from off on into dst; false cancels the transfer.
 	Read func(dst []byte, off int) bool
 	// Done is called once: nil when the receiver took it, Refused, ErrCanceled or what happened to the lane.

@@ -49,6 +49,19 @@ func (c Codec) Size(n int) int {
 	return 4 * n
 }
 
+// Elements is the number of elements in size bytes; false: no vector has that size.
+func (c Codec) Elements(size int) (n int, ok bool) {
+	switch c {
+	case BF16:
+		n = size / 2
+	case Int8:
+		n = size - 4*((size+int8Block-1)/int8Block)
+	default:
+		n = size / 4
+	}
+	return n, n > 0 && c.Size(n) == size
+}
+
 // Unit is how coded bytes may be cut: pieces of bytes bytes hold elements elements each.
 func (c Codec) Unit() (elements, bytes int) {
 	switch c {
