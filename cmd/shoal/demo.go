@@ -24,10 +24,10 @@ import (
 const (
 	demoNodes    = 4
 	demoBase     = 1100 // optimizer steps of the base model
-	demoSteps    = 240 // of the swarm
-	demoKill     = 90  // step at which a node is killed
-	demoVictim   = 2   // which: neither the submitter nor the node that the others started from
-	demoQuestion = 50  // held-out questions
+	demoSteps    = 240  // of the swarm
+	demoKill     = 90   // step at which a node is killed
+	demoVictim   = 2    // which: neither the submitter nor the node that the others started from
+	demoQuestion = 50   // held-out questions
 )
 
 func (a *app) demoCmd() *cobra.Command {
