@@ -39,23 +39,24 @@ func (a *adder) sum(dst []float32, srcs []slice) float64 {
 	for lo := 0; lo < len(dst); lo += tile {
 		hi := min(lo+tile, len(dst))
 		for i, s := range srcs {
-			a.add(dst[lo:hi], s, lo, i == 0)
+			switch {
+			case a.codec != exact.FP32:
+				a.add(dst[lo:hi], s, lo, i == 0)
+			case i == 1:
+				exact.AddTo(dst[lo:hi], srcs[0].data[lo:hi], s.data[lo:hi])
+			case i > 1:
+				exact.Add(dst[lo:hi], s.data[lo:hi])
+			case len(srcs) == 1:
+				copy(dst[lo:hi], s.data[lo:hi])
+			}
 		}
 		sq.Add(dst[lo:hi])
 	}
 	return sq.Sum()
 }
 
-// add adds the elements of s from lo on to dst, or sets them there.
+// add adds the elements of s from lo on to dst, or sets them there, through the codec.
 func (a *adder) add(dst []float32, s slice, lo int, set bool) {
-	if a.codec == exact.FP32 {
-		if src := s.data[lo : lo+len(dst)]; set {
-			copy(dst, src)
-		} else {
-			exact.Add(dst, src)
-		}
-		return
-	}
 	var wire []byte
 	if s.wire != nil {
 		wire = s.wire[a.codec.Size(lo):]

@@ -10,10 +10,15 @@ import "math"
 
 // Add does dst += src, each addition rounded once to float32.
 func Add(dst, src []float32) {
-	src = src[:len(dst)]
-	n := wideAdd(dst, src)
+	AddTo(dst, dst, src)
+}
+
+// AddTo does dst = a + b, each addition rounded once to float32.
+func AddTo(dst, a, b []float32) {
+	a, b = a[:len(dst)], b[:len(dst)]
+	n := wideAdd(dst, a, b)
 	for i := n; i < len(dst); i++ {
-		dst[i] += src[i]
+		dst[i] = a[i] + b[i]
 	}
 }
 

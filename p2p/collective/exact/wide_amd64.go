@@ -11,10 +11,10 @@ var wide = cpu.X86.HasAVX2 && cpu.X86.HasFMA
 
 // Each wide function does as many elements (or blocks) as fit its width and returns how many: 0 without the instructions.
 
-func wideAdd(dst, src []float32) int {
+func wideAdd(dst, a, b []float32) int {
 	n := fit(len(dst), 8)
 	if n > 0 {
-		addAVX2(&dst[0], &src[0], n)
+		addAVX2(&dst[0], &a[0], &b[0], n)
 	}
 	return n
 }
@@ -67,7 +67,7 @@ func fit(n, width int) int {
 }
 
 //go:noescape
-func addAVX2(dst, src *float32, n int)
+func addAVX2(dst, a, b *float32, n int)
 
 //go:noescape
 func squaresAVX2(lane *[16]float64, x *float32, n int)

@@ -2,11 +2,12 @@
 
 // Operands stand in the assembler's order: sources from right to left, then the destination.
 
-// func addAVX2(dst, src *float32, n int): n is a multiple of 8
-TEXT ·addAVX2(SB), NOSPLIT, $0-24
+// func addAVX2(dst, a, b *float32, n int): n is a multiple of 8
+TEXT ·addAVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), DI
-	MOVQ src+8(FP), SI
-	MOVQ n+16(FP), CX
+	MOVQ a+8(FP), BX
+	MOVQ b+16(FP), SI
+	MOVQ n+24(FP), CX
 	SHLQ $2, CX // bytes
 	XORQ AX, AX
 	MOVQ CX, DX
@@ -14,10 +15,10 @@ TEXT ·addAVX2(SB), NOSPLIT, $0-24
 	JMP  wideTest
 
 wideLoop:
-	VMOVUPS (DI)(AX*1), Y0
-	VMOVUPS 32(DI)(AX*1), Y1
-	VMOVUPS 64(DI)(AX*1), Y2
-	VMOVUPS 96(DI)(AX*1), Y3
+	VMOVUPS (BX)(AX*1), Y0
+	VMOVUPS 32(BX)(AX*1), Y1
+	VMOVUPS 64(BX)(AX*1), Y2
+	VMOVUPS 96(BX)(AX*1), Y3
 	VADDPS  (SI)(AX*1), Y0, Y0
 	VADDPS  32(SI)(AX*1), Y1, Y1
 	VADDPS  64(SI)(AX*1), Y2, Y2
@@ -34,7 +35,7 @@ wideTest:
 	JMP  test
 
 loop:
-	VMOVUPS (DI)(AX*1), Y0
+	VMOVUPS (BX)(AX*1), Y0
 	VADDPS  (SI)(AX*1), Y0, Y0
 	VMOVUPS Y0, (DI)(AX*1)
 	ADDQ    $32, AX
