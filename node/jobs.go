@@ -44,7 +44,8 @@ type jobs struct {
 
 	mu    sync.Mutex // guards the rest and every entry's mutable fields
 	table map[cid.Cid]*entry
-	ready bool // resume was called
+	ready bool   // resume was called
+	held  string // why nothing may run now; empty: it may
 }
 
 // entry is one job in the table.
@@ -54,11 +55,12 @@ type entry struct {
 	created time.Time
 	base    string // the model as the submitter typed it, for exports; empty: not submitted here
 
-	state, why string
-	settled    uint64
-	ended      time.Time
-	bits       string             // hash of weights and moments as of the last step seen here
-	stop       context.CancelFunc // while it runs
+	state, why  string
+	settled     uint64
+	ended       time.Time
+	bits        string             // hash of weights and moments as of the last step seen here
+	stop        context.CancelFunc // while it runs
+	interrupted bool               // it was stopped to be held, and runs again later
 }
 
 // stored is an entry as it lies in the table.
@@ -190,7 +192,7 @@ func (js *jobs) makeRoom() error {
 
 // schedule starts waiting jobs, own ones always, others while there is room, oldest first. The caller holds mu.
 func (js *jobs) schedule() {
-	if js.ctx.Err() != nil || !js.ready {
+	if js.ctx == nil || js.ctx.Err() != nil || !js.ready || js.held != "" {
 		return
 	}
 	running := 0 // of others
@@ -230,11 +232,14 @@ func (js *jobs) start(e *entry) {
 func (js *jobs) finish(e *entry, err error) {
 	js.mu.Lock()
 	defer js.mu.Unlock()
+	defer func() { e.interrupted = false }()
 	e.stop = nil
 	switch {
 	case js.ctx.Err() != nil: // the node stops: the job runs again when it is back
 		return
 	case api.Final(e.state):
+	case js.held != "" || e.interrupted:
+		js.become(e, api.Waiting, "")
 	case errors.Is(err, shard.ErrFull):
 		js.become(e, api.Waiting, "the disk or the node's quota is full; free some space or raise max_disk")
 		time.AfterFunc(retryFull, func() { js.retry(e) })
@@ -247,6 +252,35 @@ func (js *jobs) finish(e *entry, err error) {
 	if !js.busy() {
 		js.wg.Go(func() { js.idle(js.ctx) })
 	}
+}
+
+// hold stops what runs, and lets nothing start, while why is not empty.
+func (js *jobs) hold(why string) {
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	if js.held == why {
+		return
+	}
+	js.log.Info("work", "paused", why)
+	js.held = why
+	if why == "" {
+		js.schedule()
+		return
+	}
+	for _, e := range js.table {
+		if e.stop != nil {
+			e.interrupted = true
+			e.stop()
+		}
+	}
+}
+
+// allow changes which jobs of others are taken; those that run go on.
+func (js *jobs) allow(p policy) {
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	js.policy = p
+	js.schedule()
 }
 
 // busy tells that a job runs. The caller holds mu.
@@ -350,6 +384,11 @@ func (js *jobs) active() []task.Task {
 func (js *jobs) paused() (why string, running int) {
 	js.mu.Lock()
 	defer js.mu.Unlock()
+	defer func() {
+		if js.held != "" {
+			why = js.held
+		}
+	}()
 	for _, e := range js.table {
 		if e.stop != nil {
 			running++

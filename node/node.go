@@ -40,6 +40,7 @@ type Node struct {
 	lib     *Library
 	jobs    *jobs
 	offers  *offers
+	limits  *limits
 
 	listener net.Listener
 	server   *http.Server

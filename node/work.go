@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 )
 
@@ -20,6 +21,14 @@ func (n *Node) openJobs(context.Context) error {
 		policy: policy{maxJobs: n.cfg.MaxJobs, maxMemory: uint64(n.cfg.MaxMemory)},
 		idle:   n.collect,
 	}
+	var err error
+	if n.limits, err = newLimits(n); err != nil {
+		return err
+	}
+	if n.cfg.MaxCPU != 0 {
+		runtime.GOMAXPROCS(share(n.limits.cpus, n.cfg.MaxCPU))
+	}
+	n.jobs.hold(n.limits.why())
 	n.offers = &offers{host: n.host, jobs: n.jobs, log: n.log, may: n.maySubmit, proof: n.proof}
 	return nil
 }
@@ -40,6 +49,7 @@ func (n *Node) work(ctx context.Context) (stopped func(context.Context) error, e
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { n.offers.repeat(ctx) })
+	wg.Go(func() { n.limits.run(ctx) })
 	wg.Go(func() { n.collectHourly(ctx) })
 	wg.Go(func() { n.seekMembers(ctx) })
 	if n.members != nil {

@@ -82,22 +82,32 @@ func (h *Host) internetOptions() ([]libp2p.Option, error) {
 	if !in.NoMap {
 		opts = append(opts, libp2p.NATPortMap())
 	}
-	if !in.Small {
+	if !in.Small && h.cfg.Door == nil {
 		opts = append(opts, libp2p.EnableAutoNATv2())
 	}
-	if !in.Small && in.Reach != ReachPrivate { // a private node could not test others, and libp2p would leak the dialer for it
+	if !in.Small && h.cfg.Door == nil && in.Reach != ReachPrivate { // a private node could not test others, and libp2p would leak the dialer for it
 		opts = append(opts, libp2p.EnableNATService(), libp2p.AutoNATServiceRateLimit(60, 6, time.Minute))
 	}
 	if !in.NoRelay && !in.Small {
 		opts = append(opts, libp2p.EnableRelayService(relay.WithResources(relayResources())))
 	}
-	switch in.Reach {
+	switch h.knownReach() {
 	case ReachPublic:
 		opts = append(opts, libp2p.ForceReachabilityPublic())
 	case ReachPrivate:
 		opts = append(opts, libp2p.ForceReachabilityPrivate())
 	}
 	return opts, nil
+}
+
+// knownReach is what is known without a test: the owner's word; and in a private swarm, whose door refuses the dials of
+// AutoNAT's throw-away identities, what the addresses of this machine say.
+func (h *Host) knownReach() Reach {
+	in := h.cfg.Internet
+	if in.Reach == ReachAuto && h.cfg.Door != nil && publicInterface() {
+		return ReachPublic
+	}
+	return in.Reach
 }
 
 func relayResources() relay.Resources {

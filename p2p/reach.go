@@ -47,7 +47,7 @@ type reach struct {
 }
 
 func newReach(h *Host) *reach {
-	return &reach{h: h, public: publicInterface(), now: h.cfg.Internet.Reach, seen: make(chan struct{}), moved: make(chan struct{}, 1)}
+	return &reach{h: h, public: publicInterface(), now: h.knownReach(), seen: make(chan struct{}), moved: make(chan struct{}, 1)}
 }
 
 // start subscribes before the first connection, so that nothing is missed.

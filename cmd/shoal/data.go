@@ -16,7 +16,7 @@ func (a *app) dataAddCmd() *cobra.Command {
 	var name, kind string
 	cmd := &cobra.Command{
 		Use:   "add FILE…",
-		Short: "take JSONL files into the node's store after checking every row",
+		Short: "take files of rows into the node's store after checking every row",
 		Args:  usage(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if name != "" && len(args) > 1 {
@@ -36,7 +36,7 @@ func (a *app) dataAddCmd() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&name, "name", "", "name in the store (default: the file's)")
-	cmd.Flags().StringVar(&kind, "type", "", "messages, alpaca, completion, text or tokens (default: detected by the rows' keys)")
+	cmd.Flags().StringVar(&kind, "type", "", "messages, sharegpt, alpaca, completion, text or tokens (default: detected by the rows' keys)")
 	return cmd
 }
 

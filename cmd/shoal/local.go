@@ -135,7 +135,11 @@ func (a *app) loadLocal(ctx context.Context, src *prepare.Sources, spec job.Spec
 
 // sayRows tells what became of the rows: first those trained on.
 func (a *app) sayRows(s data.Stats) {
-	a.say("%s, %s tokens, %s of them targets%s", plural(s.Rows, "row"), count(float64(s.Tokens-s.HeldTokens)), count(float64(s.Targets-s.HeldTargets)), heldOut(s))
+	rows := plural(s.Rows, "row")
+	if s.Packed > 0 {
+		rows = fmt.Sprintf("%s packed into %s", plural(s.Packed, "row"), plural(s.Rows, "position"))
+	}
+	a.say("%s, %s tokens, %s of them targets%s", rows, count(float64(s.Tokens-s.HeldTokens)), count(float64(s.Targets-s.HeldTargets)), heldOut(s))
 	if s.Truncated > 0 {
 		a.say("%s cut, %s dropped: raise sequence_len to keep them", plural(s.Truncated, "row"), plural(int(s.CutTokens), "token"))
 	}

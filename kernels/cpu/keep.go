@@ -30,15 +30,20 @@ type kept struct {
 	bytes  []byte // whose memory it is
 }
 
-// keepShare is the share of memory that packed frozen weights take if nobody says otherwise: an eighth.
-const keepShare = 8
+// What packed frozen weights take if nobody says otherwise: an eighth of memory, and at most what a model of some 15
+// million weights needs. Packing is a twentieth of a product of 256 rows and less of one with more, so that a large model,
+// which would double its memory, gains little.
+const (
+	keepShare = 8
+	keepMem   = 128 << 20 // bytes
+)
 
 // keepBudget is what they may take. Where the process may have less than the machine every byte is for its tensors.
 func (m *memory) keepBudget() int {
 	if m.capped {
 		return 0
 	}
-	return int(m.limit / keepShare)
+	return int(min(m.limit/keepShare, keepMem))
 }
 
 // get gives the packed panels of a side with sums of length k, packs them if there is room for them, or gives nil.

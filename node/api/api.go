@@ -26,6 +26,17 @@ type Node interface {
 	Info(ctx context.Context) (Info, error)
 	Peers(ctx context.Context) ([]Peer, error)
 	Doctor(ctx context.Context) ([]Check, error)
+	// Pause stops work within a second, for some time or until Resume; the schedule may still hold it back then.
+	Pause(ctx context.Context, r PauseRequest) (Info, error)
+	Resume(ctx context.Context) (Info, error)
+	// Limits are the owner's, as text under the keys of the configuration; SetLimits changes some, also for later starts.
+	Limits(ctx context.Context) (map[string]string, error)
+	SetLimits(ctx context.Context, changes map[string]string) (map[string]string, error)
+}
+
+// PauseRequest says for how long.
+type PauseRequest struct {
+	For float64 `json:"for,omitempty"` // seconds; 0: until resumed
 }
 
 // Library keeps models and data under names.
@@ -63,6 +74,7 @@ type Info struct {
 	Addresses []string `json:"addresses"` // multiaddrs with /p2p/
 	Swarm     string   `json:"swarm"`
 	Peers     int      `json:"peers"`
+	Relayed   int      `json:"relayed"`            // of those, reached through a relay alone
 	Device    string   `json:"device"`             // cpu, cuda:0
 	Hardware  string   `json:"hardware,omitempty"` // as the device names itself
 	Kernel    string   `json:"kernel,omitempty"`   // microkernel family: avx512, avx2, generic

@@ -62,6 +62,26 @@ func (c *Client) Doctor(ctx context.Context) (v []Check, err error) {
 	return v, c.get(ctx, "doctor", &v)
 }
 
+// Pause stops the daemon's work, for some seconds or until Resume.
+func (c *Client) Pause(ctx context.Context, r PauseRequest) (v Info, err error) {
+	return v, c.call(ctx, http.MethodPost, "node/pause", r, &v)
+}
+
+// Resume lets the daemon work again.
+func (c *Client) Resume(ctx context.Context) (v Info, err error) {
+	return v, c.call(ctx, http.MethodPost, "node/resume", nil, &v)
+}
+
+// Limits are what the daemon may take of its machine.
+func (c *Client) Limits(ctx context.Context) (v map[string]string, err error) {
+	return v, c.get(ctx, "node/limits", &v)
+}
+
+// SetLimits changes some of them and returns all.
+func (c *Client) SetLimits(ctx context.Context, changes map[string]string) (v map[string]string, err error) {
+	return v, c.call(ctx, http.MethodPatch, "node/limits", changes, &v)
+}
+
 // Models lists stored models.
 func (c *Client) Models(ctx context.Context) (v []Item, err error) {
 	return v, c.get(ctx, "models", &v)

@@ -39,7 +39,7 @@ type Sources struct {
 type Model struct {
 	Name   string
 	Files  model.Files
-	Config *model.Config
+	Config *model.Config // nil: only its tokenizer counts
 
 	dir      string          // where it is a directory
 	manifest *shard.Manifest // where it is stored
@@ -56,6 +56,11 @@ func (s *Sources) Model(ctx context.Context, ref string, p Progress) (*Model, er
 		return nil, fmt.Errorf("model %s: %w", ref, err)
 	}
 	return m, nil
+}
+
+// Vocabulary opens a directory, or what else ref names, of which the tokenizer alone counts: it need not be a whole model.
+func (s *Sources) Vocabulary(ctx context.Context, ref string, p Progress) (*Model, error) {
+	return s.open(ctx, shard.KindModel, ref, p)
 }
 
 // Adapter opens the PEFT directory that ref names.

@@ -159,6 +159,32 @@ func TestHub(t *testing.T) {
 	}
 }
 
+// Rows of a split on the hub are trained on as those of a file are.
+func TestHubRows(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "train-0.jsonl"), `{"text": "a"}`+"\n")
+	write(t, filepath.Join(dir, "train-1.jsonl"), `{"text": "b"}`+"\n"+`{"text": "c"}`+"\n")
+	write(t, filepath.Join(dir, "test.jsonl"), `{"text": "d"}`+"\n")
+	t.Setenv("HF_ENDPOINT", hubServer(t, dir))
+	t.Setenv("HF_HUB_CACHE", t.TempDir())
+	src := &Sources{}
+	m, err := src.Model(t.Context(), tinyModel(t), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for split, rows := range map[string]int{"": 3, "test": 1} {
+		spec := &job.Spec{Datasets: []job.Dataset{{Path: "hf:sea/tides", Split: split}}}
+		built, err := src.Rows(t.Context(), spec, m, shard.NewMem(), nil)
+		if err != nil || built.Stats.Rows != rows {
+			t.Errorf("split %q: %+v, %v", split, built.Stats, err)
+		}
+	}
+	spec := &job.Spec{Datasets: []job.Dataset{{Path: "hf:sea/tides", Split: "spring"}}}
+	if _, err := src.Rows(t.Context(), spec, m, shard.NewMem(), nil); err == nil || !strings.Contains(err.Error(), "it has test, train") {
+		t.Error(err)
+	}
+}
+
 func hubServer(t *testing.T, dir string) string {
 	t.Helper()
 	const commit = "0123456789012345678901234567890123456789"
@@ -191,14 +217,18 @@ func hubServer(t *testing.T, dir string) string {
 		files = append(files, sibling{e.Name(), e.Name(), "file", h[:40], h[:40], len(b), lfs{h, h, len(b)}})
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("/api/models/", func(w http.ResponseWriter, r *http.Request) {
+	list := func(w http.ResponseWriter, r *http.Request) {
 		if strings.Contains(r.URL.Path, "/tree/") {
 			json.NewEncoder(w).Encode(files)
 			return
 		}
 		json.NewEncoder(w).Encode(map[string]any{"sha": commit, "siblings": files})
-	})
-	mux.Handle("/sea/tides/resolve/"+commit+"/", http.StripPrefix("/sea/tides/resolve/"+commit+"/", http.FileServer(http.Dir(dir))))
+	}
+	mux.HandleFunc("/api/models/", list)
+	mux.HandleFunc("/api/datasets/", list)
+	for _, at := range []string{"/sea/tides/resolve/", "/datasets/sea/tides/resolve/"} {
+		mux.Handle(at+commit+"/", http.StripPrefix(at+commit+"/", http.FileServer(http.Dir(dir))))
+	}
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return s.URL

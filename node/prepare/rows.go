@@ -24,16 +24,19 @@ const rowsFile = "rows.jsonl"
 func (s *Sources) Rows(ctx context.Context, spec *job.Spec, m *Model, put shard.Putter, p Progress) (data.Built, error) {
 	var sources []data.Source
 	for _, d := range spec.Datasets {
-		src, err := s.source(ctx, d.Path, d.Type)
+		found, err := s.dataset(ctx, d, p)
 		if err != nil {
 			return data.Built{}, err
 		}
-		sources = append(sources, src)
+		sources = append(sources, found...)
 	}
 	o := data.Options{
-		SequenceLen: spec.SequenceLen, ModelLimit: m.Config.MaxPos - spec.Before(), Vocab: m.Config.Vocab, SkipBadRows: spec.SkipBadRows,
+		SequenceLen: spec.SequenceLen, SkipBadRows: spec.SkipBadRows,
 		TrainOnInputs: spec.TrainOnInputs, ValSetSize: spec.ValSetSize, Seed: spec.Seed, Name: spec.Name,
 		Pack: spec.SamplePacking,
+	}
+	if m.Config != nil {
+		o.ModelLimit, o.Vocab = m.Config.MaxPos-spec.Before(), m.Config.Vocab
 	}
 	if p != nil {
 		o.Progress = func(st data.Stats) { p("tokenize rows", int64(st.Rows+st.Held), 0) }
@@ -50,6 +53,23 @@ func (s *Sources) Rows(ctx context.Context, spec *job.Spec, m *Model, put shard.
 	return data.Build(ctx, sources, tok, o, put)
 }
 
+// dataset finds the files of rows that d names.
+func (s *Sources) dataset(ctx context.Context, d job.Dataset, p Progress) ([]data.Source, error) {
+	if !strings.HasPrefix(d.Path, "hf:") {
+		src, err := s.source(ctx, d.Path, d.Type)
+		return []data.Source{src}, err
+	}
+	names, err := s.downloadRows(ctx, d, p)
+	if err != nil {
+		return nil, fmt.Errorf("datasets: %w", err)
+	}
+	var out []data.Source
+	for _, name := range names {
+		out = append(out, data.File(name, d.Type))
+	}
+	return out, nil
+}
+
 // source opens a file, or rows stored under a name.
 func (s *Sources) source(ctx context.Context, ref, kind string) (data.Source, error) {
 	if st, err := os.Stat(ref); err == nil {
@@ -60,7 +80,7 @@ func (s *Sources) source(ctx context.Context, ref, kind string) (data.Source, er
 	}
 	c, err := s.lookUp(shard.KindData, ref)
 	if errors.Is(err, ErrUnknown) {
-		return data.Source{}, fmt.Errorf("datasets: %q %w: name a JSONL file or rows stored with \"shoal data add\"", ref, ErrUnknown)
+		return data.Source{}, fmt.Errorf("datasets: %q %w: name a file of rows, rows stored with \"shoal data add\", or hf:owner/name", ref, ErrUnknown)
 	} else if err != nil {
 		return data.Source{}, err
 	}

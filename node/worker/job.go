@@ -163,6 +163,7 @@ func (j *Job) wait(ctx context.Context) (_ *task.Ended, err error) {
 		return &e, nil
 	case err = <-j.hindered:
 	case <-ctx.Done():
+		j.state.interrupt() // a pause acts at once, in the middle of a batch; others do the work again
 	}
 	go j.post(coord.Leave{})
 	select {

@@ -183,6 +183,7 @@ type status struct {
 	ID           string   `json:"id"`
 	Addresses    []string `json:"addresses"`
 	Peers        int      `json:"peers"`
+	Relayed      int      `json:"relayed"`
 	Reachability struct {
 		State   string   `json:"state"`
 		NAT     string   `json:"nat"`

@@ -199,6 +199,9 @@ func FuzzRow(f *testing.F) {
 		`{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}`,
 		`{"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yo"}]}`,
 		`{"input_ids": [1, 2], "labels": [-100, 2]}`,
+		`{"conversations": "[{\"role\": \"user\", \"content\": \"hi\"}]", "tools": "[{\"name\": \"f\"}]"}`,
+		`{"conversations": [{"from": "function_call", "value": "{\"name\": \"f\", \"arguments\": {}}"}], "system": "S"}`,
+		`{"messages": [{"role": "assistant", "content": [{"type": "text", "text": "a"}], "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}], "tools": [{}]}`,
 	} {
 		f.Add([]byte(s))
 	}

@@ -49,16 +49,15 @@ type table struct {
 
 func openTable(r io.ReaderAt, size int64) (_ *table, err error) {
 	defer caught(&err)
+	if err := checkFooter(r, size); err != nil {
+		return nil, err
+	}
 	f, err := parquet.OpenFile(r, size, parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
 	if err != nil {
 		return nil, err
 	}
-	for _, g := range f.Metadata().RowGroups {
-		for _, c := range g.Columns {
-			if n := c.MetaData.TotalUncompressedSize; n < 0 || n > maxChunk {
-				return nil, fmt.Errorf("a column of %d bytes in one group of rows; at most %d", n, maxChunk)
-			}
-		}
+	if err := checkPages(r, size, f.Metadata().RowGroups); err != nil {
+		return nil, err
 	}
 	t := &table{groups: f.RowGroups(), buf: make([]parquet.Row, readRows)}
 	if t.shape, err = shapeOf(f.Root(), &t.leaves, 0); err != nil {

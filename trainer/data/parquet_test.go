@@ -71,7 +71,8 @@ func TestParquetLines(t *testing.T) {
 		`{"messages":[],"tools":null,"scores":[],"id":-3,"nested":{"flags":[],"plain":[]}}`,
 	}
 	for name, o := range map[string][]parquet.WriterOption{
-		"plain": nil, "zstd": {parquet.Compression(&parquet.Zstd)}, "small pages": {parquet.PageBufferSize(16), parquet.DataPageVersion(1)},
+		"plain": nil, "zstd": {parquet.Compression(&parquet.Zstd)}, "gzip": {parquet.Compression(&parquet.Gzip)},
+		"snappy": {parquet.Compression(&parquet.Snappy)}, "snappy, version 1": {parquet.Compression(&parquet.Snappy), parquet.DataPageVersion(1)}, "small pages": {parquet.PageBufferSize(16), parquet.DataPageVersion(1)},
 		"groups": {parquet.MaxRowsPerRowGroup(1)},
 	} {
 		f, err := File(parquetFile(t, writeParquet(t, conversationRows(), o...)), "").Open()

@@ -50,7 +50,7 @@ func fullSpec() Spec {
 	return Spec{
 		Version: Version, Name: "support-bot", BaseModel: "hf:owner/name@main", Seed: 42, DType: "fp32",
 		Adapter: "lora", LoraR: 4, LoraAlpha: 32, LoraDropout: 0.05, LoraTargetModules: []string{"q_proj", "v_proj"}, LoraRSLora: true,
-		Datasets: []Dataset{{"a.jsonl", "messages"}, {Path: "b.jsonl"}}, ValSetSize: 0.02, SequenceLen: 256,
+		Datasets: []Dataset{{Path: "a.jsonl", Type: "messages"}, {Path: "b.jsonl"}}, ValSetSize: 0.02, SequenceLen: 256,
 		Shuffle: new(false), SkipBadRows: true, TrainOnInputs: true,
 		MicroBatchSize: 2, GlobalBatchSize: 8, MaxSteps: 50,
 		Optimizer: Optimizer{

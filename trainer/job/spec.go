@@ -61,10 +61,12 @@ type Spec struct {
 	Eval       Eval       `yaml:"eval" json:"eval" cbor:"eval"`
 }
 
-// Dataset is one source of rows.
+// Dataset is one source of rows. Several are read one after the other.
 type Dataset struct {
-	Path string `yaml:"path" json:"path" cbor:"path"`
-	Type string `yaml:"type" json:"type,omitempty" cbor:"type"` // messages | alpaca | completion | text | tokens; empty: detected by keys
+	Path  string `yaml:"path" json:"path" cbor:"path"`                        // file, stored name, or hf:owner/name[@rev]
+	Type  string `yaml:"type" json:"type,omitempty" cbor:"type"`              // one of Types; empty: detected by keys
+	Split string `yaml:"split" json:"split,omitempty" cbor:"split,omitempty"` // of hf: paths; default train
+	Name  string `yaml:"name" json:"name,omitempty" cbor:"name,omitempty"`    // of hf: paths, the part of a data set that has several
 }
 
 // Optimizer is the update rule. LR is required; the other keys belong to some optimizers and have defaults of their own

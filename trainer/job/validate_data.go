@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 )
 
 func (s *Spec) checkData() error {
@@ -15,10 +16,13 @@ func (s *Spec) checkData() error {
 	}
 	for i, d := range s.Datasets {
 		if d.Path == "" {
-			return fmt.Errorf("datasets.%d.path is missing; name a JSONL file", i)
+			return fmt.Errorf("datasets.%d.path is missing; name a file of rows", i)
 		}
 		if err := checkStrings(fmt.Sprintf("datasets.%d.path", i), d.Path); err != nil {
 			return err
+		}
+		if err := d.checkSplit(); err != nil {
+			return fmt.Errorf("datasets.%d.%w", i, err)
 		}
 		if d.Type != "" {
 			if err := oneOf(fmt.Sprintf("datasets.%d.type", i), d.Type, Types()...); err != nil {
@@ -40,6 +44,20 @@ func (s *Spec) checkData() error {
 		return fmt.Errorf("val_set_size is %v; choose a fraction below 1 or a whole number of rows", v)
 	case s.SequenceLen < 0 || s.SequenceLen == 1 || s.SequenceLen > maxSequence:
 		return fmt.Errorf("sequence_len is %d; choose 2 to %d, or 0 for the longest row", s.SequenceLen, maxSequence)
+	}
+	return nil
+}
+
+// checkSplit bounds what says which rows of a data set on the hub are meant.
+func (d Dataset) checkSplit() error {
+	for _, k := range []struct{ key, v string }{{"split", d.Split}, {"name", d.Name}} {
+		bad := func(r rune) bool { return !nameRune(r) }
+		switch {
+		case k.v != "" && !strings.HasPrefix(d.Path, "hf:"):
+			return fmt.Errorf("%s is %q, but %.80q is not on the hub; name the file that is meant", k.key, clip(k.v, 40), d.Path)
+		case len(k.v) > 96 || strings.ContainsFunc(k.v, bad):
+			return fmt.Errorf("%s is %q; use letters, digits, . _ and -", k.key, clip(k.v, 40))
+		}
 	}
 	return nil
 }
