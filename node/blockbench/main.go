@@ -3,8 +3,8 @@
 //
 //	go run ./node/blockbench [-mib 256] [-rounds 3]
 //
-// Three rows: plain TLS 1.3 whose receiver drops the bytes; blocks with both stores in memory, so the exchange alone
-// with its verification; and blocks from one Pebble store into another, durable when it ends. The rows take turns and the
+// Three rows: plain TLS 1.3 whose receiver drops the bytes; blocks whose receiver verifies and drops them, so the exchange
+// alone; and blocks from one Pebble store into another, durable when it ends. The rows take turns and the
 // best of each counts, because other work on the machine only ever slows one down. CPU is user and system time of both
 // processes.
 //go:build unix
@@ -73,8 +73,8 @@ type sample struct{ wall, cpu time.Duration }
 func compare(ctx context.Context, p params, rounds int) error {
 	rows := []*row{
 		{name: "crypto/tls", transport: "tls"},
-		{name: "blocks, in memory", transport: "blocks", store: "memory"},
-		{name: "blocks, disk to disk", transport: "blocks", store: "disk"},
+		{name: "blocks, verified", transport: "blocks", store: "memory"},
+		{name: "blocks, store to store", transport: "blocks", store: "disk"},
 	}
 	for range rounds {
 		for _, r := range rows {
