@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"net"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -85,6 +86,7 @@ func BenchmarkAllReduce(b *testing.B) {
 		}
 		round := uint64(0)
 		b.SetBytes(4 * elements)
+		defer reportCPU(b, 4*elements)()
 		for b.Loop() {
 			for i, d := range c.round(round, vs) {
 				c.members[i].g.Recycle(d.V)
@@ -95,11 +97,27 @@ func BenchmarkAllReduce(b *testing.B) {
 	b.Run("tls", func(b *testing.B) {
 		mesh := newTLSMesh(b, peers)
 		b.SetBytes(4 * elements)
+		defer reportCPU(b, 4*elements)()
 		for b.Loop() {
 			mesh.exchange(4*elements/peers, 0)
 			mesh.exchange(4*elements/peers, 1)
 		}
 	})
+}
+
+// reportCPU reports the processor time of all peers per GB of one member's vector.
+func reportCPU(b *testing.B, size int) func() {
+	b.ResetTimer()
+	began := cpuTime(b)
+	return func() { b.ReportMetric((cpuTime(b)-began).Seconds()/float64(b.N)/float64(size)*1e9, "cpu-s/GB") }
+}
+
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // BenchmarkSmall is the latency of a round of 1 KB between two peers whose lanes are open.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 	"github.com/seed-7b27c88a/shoal/p2p/xfer"
 )
@@ -175,9 +176,9 @@ func (c *cluster) check(vs [][]float32, weight int64, dones []Done) {
 	c.t.Helper()
 	want := slices.Clone(vs[0])
 	for _, v := range vs[1:] {
-		addTo(want, v)
+		exact.Add(want, v)
 	}
-	divide(want, want, weight)
+	exact.Divide(want, want, weight)
 	for _, d := range dones {
 		if !slices.Equal(d.V, want) || !slices.Equal(d.Units, dones[0].Units) {
 			c.t.Fatal("results differ")

@@ -155,7 +155,11 @@ func (s *testSwarm) survives(id PieceID) bool {
 	}
 	for c, ids := range s.heirs() {
 		m := s.node(ids[0]).m
-		if p := m.pieces[id]; p == nil || m.slice(p, c) == nil {
+		p := m.pieces[id]
+		if p == nil {
+			return false
+		}
+		if _, here := m.slice(p, c); !here {
 			return false
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 )
 
@@ -83,7 +84,7 @@ func (s *testSwarm) grad(pos int) []float32 {
 func (s *testSwarm) piece(id PieceID) (Mark, []float32) {
 	v := make([]float32, s.chunks[len(s.chunks)-1].Hi)
 	for _, p := range s.posns[id] {
-		addTo(v, s.grad(p))
+		exact.Add(v, s.grad(p))
 	}
 	return Mark{PieceID: id, Weight: int64(len(s.posns[id])), Loss: float64(len(s.posns[id])) / 3}, v
 }
@@ -314,14 +315,14 @@ func (s *testSwarm) want() []float32 {
 				if first {
 					copy(sum, v)
 				} else {
-					addTo(sum, v)
+					exact.Add(sum, v)
 				}
 				first = false
 				weight += k.Weight
 			}
 		}
 	}
-	divide(sum, sum, weight)
+	exact.Divide(sum, sum, weight)
 	return sum
 }
 
