@@ -27,7 +27,11 @@ func (h *Host) listenUDP(network string, addr *net.UDPAddr) (net.PacketConn, err
 	if err != nil {
 		return nil, fmt.Errorf("listen on UDP %s: %w", addr, err)
 	}
-	return &pacedUDP{UDPConn: c, batch: ipv4.NewPacketConn(c), meter: h.meter, done: make(chan struct{})}, nil
+	paced := &pacedUDP{UDPConn: c, batch: ipv4.NewPacketConn(c), meter: h.meter, done: make(chan struct{})}
+	if h.cfg.Door != nil {
+		return &knockUDP{paced, newKnocks(h.cfg.Door.Secret()), h.unknocked}, nil
+	}
+	return paced, nil
 }
 
 // pacedUDP is QUIC's socket under a meter. It keeps the methods by which quic-go sends and receives many packets at

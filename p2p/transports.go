@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"errors"
+	"net/netip"
 
 	libp2p "github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -53,4 +54,10 @@ func (h *Host) refused(id record.PeerID, why error) {
 	default:
 		h.cfg.Log.Debug("connection refused by the swarm's gate", "peer", id, "why", why)
 	}
+}
+
+// unknocked tells the log of a dial over QUIC that was not answered.
+func (h *Host) unknocked(from netip.AddrPort) {
+	h.cfg.Log.Warn("connection refused at the swarm's door", "address", from.String(),
+		"why", "a stranger, who does not know the swarm's secret, or whose clock is off by more than ten minutes")
 }
