@@ -73,7 +73,7 @@ var built atomic.Bool // binary was called
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if os.Getenv("SHOAL_NETLAB") != "" && built.Load() {
+	if built.Load() {
 		if bin, err := binary(); err == nil {
 			os.RemoveAll(filepath.Dir(bin))
 		}
@@ -113,7 +113,11 @@ func bareLab(t *testing.T, n int, options ...string) *lab {
 	return l
 }
 
+// command is one of netlab; without netlab, as on loopback, "exec N" runs the program itself.
 func (l *lab) command(ctx context.Context, args ...string) *exec.Cmd {
+	if l.tool == "" {
+		return exec.CommandContext(ctx, args[2], args[3:]...)
+	}
 	c := exec.CommandContext(ctx, l.tool, args...)
 	c.Env = append(os.Environ(), "NETLAB_NAME="+l.name)
 	return c
