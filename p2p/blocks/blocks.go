@@ -14,8 +14,8 @@
 //	has     4 ←   body: one bit per CID asked, lowest first
 //	block   5 ←   status 0: body is the block, at most 1 MiB, less its first bytes if asked so; else empty: 1 not here, 2 not for you, 3 cancelled
 //
-// At most 8 gets are under way on a stream. They are the credit: a donor sends nothing that was not asked for, so a node that
-// fetches holds at most 12 MiB per donor, and a donor one block per stream. A donor resets a stream with more than 64 unanswered requests, with a malformed frame,
+// At most 4 gets are under way on a stream, and 2 streams between two nodes for one fetch. They are the credit: a donor sends
+// nothing that was not asked for, so a node that fetches holds at most 16 MiB per donor, and a donor one block per stream. A donor resets a stream with more than 64 unanswered requests, with a malformed frame,
 // or idle for a minute. CIDs are version 1, sha2-256, raw or dag-cbor; anything else is malformed.
 //
 // Blocks are given out in order, each to one donor that has it. A donor that runs out of work takes over what a slower one has

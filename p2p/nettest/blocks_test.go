@@ -182,7 +182,7 @@ func (r *receiver) read(out io.Reader) {
 		r.mu.Lock()
 		r.last = s.Text()
 		if n, err := strconv.Atoi(r.last); err == nil {
-			if n%16 == 0 { r.t.Logf("%v %d", time.Now().Format("05.000"), n) }
+
 			r.done = n
 		}
 		r.moved.Broadcast()
