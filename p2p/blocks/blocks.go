@@ -74,7 +74,8 @@ type Exchange struct {
 	allow func(peer record.PeerID, c cid.Cid) bool
 	log   *slog.Logger
 	parts partials
-	bufs  sync.Pool // of *[]byte with room for a block
+	bufs  sync.Pool  // of *[]byte with room for a block
+	heal  sync.Mutex // held by Heal: two readers of one bad block heal it once
 
 	mu      sync.Mutex // guards serving
 	serving map[record.PeerID]int
@@ -109,6 +110,11 @@ func (x *Exchange) Heal(ctx context.Context, c cid.Cid, from []record.PeerID) ([
 	d, ok := x.store.(Dropper)
 	if !ok {
 		return nil, fmt.Errorf("heal block %s: the store cannot drop it", c)
+	}
+	x.heal.Lock()
+	defer x.heal.Unlock()
+	if data, err := x.store.Get(ctx, c); err == nil {
+		return data, nil // somebody else healed it meanwhile
 	}
 	if err := d.Drop(ctx, c); err != nil {
 		return nil, fmt.Errorf("heal block %s: %w", c, err)
