@@ -22,7 +22,7 @@
 // not begun to send (plan.go). A donor that sends wrong bytes is not asked again by the same fetch.
 //
 // A block is verified in one place, by the store that it is put in. What is there is durable when a fetch returns; before, a
-// machine that loses power may have to fetch the latest blocks again, a process that ends only what was on the wire (Resume).
+// machine that loses power may have to fetch those of the last 50 ms again, a process that ends only what was on the wire (Resume).
 //
 // An Exchange is safe for concurrent use. Donors are served without a lock: the store's own reads are all there is.
 package blocks
@@ -32,6 +32,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ipfs/go-cid"
 
@@ -49,8 +50,8 @@ type Store interface {
 
 // Later is what a Store may have besides, to take blocks faster. Exchange looks for it.
 type Later interface {
-	// PutLater is Put of a block that need not survive a crash before the next Sync. data belongs to the caller again
-	// when it returned.
+	// PutLater is Put of a block that need not survive a crash before the next Sync or Put. data belongs to the caller
+	// again when it returned, as it does after Put.
 	PutLater(ctx context.Context, c cid.Cid, data []byte) error
 	// Sync makes all of them durable.
 	Sync(ctx context.Context) error
@@ -69,13 +70,14 @@ type Dropper interface {
 
 // Exchange serves this node's blocks and fetches others.
 type Exchange struct {
-	h     *p2p.Host
-	store Store
-	allow func(peer record.PeerID, c cid.Cid) bool
-	log   *slog.Logger
-	parts partials
-	bufs  sync.Pool  // of *[]byte with room for a block
-	heal  sync.Mutex // held by Heal: two readers of one bad block heal it once
+	h      *p2p.Host
+	store  Store
+	allow  func(peer record.PeerID, c cid.Cid) bool
+	log    *slog.Logger
+	parts  partials
+	bufs   sync.Pool    // of *[]byte with room for a block
+	synced atomic.Int64 // unix nanoseconds of the latest Put that waited for the disk
+	heal   sync.Mutex   // held by Heal: two readers of one bad block heal it once
 
 	mu      sync.Mutex // guards serving
 	serving map[record.PeerID]int

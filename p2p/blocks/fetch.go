@@ -23,6 +23,7 @@ const (
 	streams   = 2           // to each that delivers: one stream's window leaves a tenth of a lossy line unused (measured)
 	poll      = time.Second // how often from is asked, and donors for what they lacked
 	patience  = time.Minute // without any block, before a fetch fails
+	syncEvery = 50 * time.Millisecond
 )
 
 // fetch is one call of Fetch.
@@ -266,12 +267,15 @@ func (f *fetch) keep(ctx context.Context, d *donor, block int, t *part, data []b
 	return err
 }
 
-// put stores a block that arrived in a buffer.
+// put stores a block that arrived in a buffer. On a slow link each is durable at once; on a fast one those of every
+// syncEvery wait for one write to the disk.
 func (x *Exchange) put(ctx context.Context, c cid.Cid, data []byte) error {
-	if l, ok := x.store.(Later); ok {
-		return l.PutLater(ctx, c, data)
+	l, ok := x.store.(Later)
+	now, last := time.Now().UnixNano(), x.synced.Load()
+	if !ok || now-last > int64(syncEvery) && x.synced.CompareAndSwap(last, now) {
+		return x.store.Put(ctx, c, data)
 	}
-	return x.store.Put(ctx, c, data)
+	return l.PutLater(ctx, c, data)
 }
 
 func matches(c cid.Cid, data []byte) bool {
