@@ -40,6 +40,9 @@ func (t *Trainer) Eval(ctx context.Context, rows Rows) (EvalReport, error) {
 // StartEval is the first half of Eval: it takes hold of the weights as they are. finish measures them, from any
 // goroutine; it must be called exactly once.
 func (t *Trainer) StartEval(ctx context.Context, rows Rows) (finish func(context.Context) (EvalReport, error), err error) {
+	if t.idle {
+		return nil, errIdle
+	}
 	select {
 	case t.evals <- struct{}{}:
 	case <-ctx.Done():
