@@ -46,25 +46,17 @@ func (w *worker) pack(dst []float32, s *side, lo, k, depth int) {
 	}
 }
 
-// packSteps is how many steps of columns are packed for one panel after the other: a row of memory then is in the
-// first-level cache for all of them.
-const packSteps = 32
+// convertSteps is how many steps of columns are converted at a time: even, and little enough for the first-level cache.
+const convertSteps = 64
 
-// packLines packs the panels of lines [lo, hi), which start size words apart.
+// packLines packs the panels of lines [lo, hi), which start size words apart. Columns that need converting are converted
+// for all panels at once: a vector kernel for the dozen elements of a panel's row would mostly be calls.
 func (w *worker) packLines(dst []float32, s *side, lo, hi, k, depth, size int) {
-	each := depth
-	if !s.stored {
-		each = packSteps
-	}
 	hi = min(hi, s.n)
-	for x := 0; x < depth; x += each {
-		w.packSome(dst[x/s.step*s.unit:], s, lo, hi, k+x, min(each, depth-x), size)
-	}
-}
-
-func (w *worker) packSome(dst []float32, s *side, lo, hi, k, depth, size int) {
 	if !s.stored && s.converts() {
-		w.convert(dst, s, lo, hi-lo, k, depth, size)
+		for x := 0; x < depth; x += convertSteps {
+			w.convert(dst[x/s.step*s.unit:], s, lo, hi-lo, k+x, min(convertSteps, depth-x), size)
+		}
 		return
 	}
 	for at := lo; at < hi; at += s.unit {
