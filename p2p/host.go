@@ -112,7 +112,7 @@ func New(cfg Config) (*Host, error) {
 	}
 	if err != nil {
 		h.stop()
-		err = errors.Join(fmt.Errorf("start the network: %w", err), h.host.Close())
+		err = errors.Join(fmt.Errorf("start the network: %w", err), h.host.Close(), h.endQUIC())
 		h.wg.Wait()
 		return nil, err
 	}

@@ -211,26 +211,44 @@ func (f *fetch) report() {
 
 var errWrong = errors.New("sent bytes that do not match their content identifier")
 
-// keep puts a block into the store.
-func (f *fetch) keep(ctx context.Context, d *donor, block int, data []byte) error {
+// keep puts a block into the store. t is its part, whose beginning another donor may have sent.
+func (f *fetch) keep(ctx context.Context, d *donor, block int, t *part, data []byte) error {
 	c := f.cids[block]
-	err := f.x.store.Put(ctx, c, data)
+	err := f.x.put(ctx, c, data)
 	if err == nil {
+		t.drop()
 		f.have(block)
 		return nil
 	}
 	// Only now is the block hashed a second time: to know whose fault it was.
-	if !matches(c, data) {
-		err = errWrong
+	wrong := !matches(c, data)
+	if wrong {
+		t.drop()
+	} else {
+		t.save(data)
+		t.close()
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.plan.failed(d, block)
-	if err != errWrong && ctx.Err() == nil && f.fatal == nil {
+	switch {
+	case wrong && len(t.begin) > 0:
+		return nil // fetched whole next time; then it is clear who lies
+	case wrong:
+		return errWrong
+	case ctx.Err() == nil && f.fatal == nil:
 		f.fatal = fmt.Errorf("store block %s: %w", c, err)
 		f.end()
 	}
 	return err
+}
+
+// put stores a block that arrived in a buffer.
+func (x *Exchange) put(ctx context.Context, c cid.Cid, data []byte) error {
+	if l, ok := x.store.(Later); ok {
+		return l.PutLater(ctx, c, data)
+	}
+	return x.store.Put(ctx, c, data)
 }
 
 func matches(c cid.Cid, data []byte) bool {

@@ -33,6 +33,7 @@ package collective
 import (
 	"github.com/ipfs/go-cid"
 
+	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 )
 
@@ -73,6 +74,7 @@ type Key struct {
 // Plan is what the machine needs of a coord plan.
 type Plan struct {
 	Key
+	Codec   exact.Codec // in which pieces and the result travel
 	Members []Member
 	Chunks  []Chunk
 	Owners  [][]int   // per chunk: indexes into Members, owner first, then its successors
@@ -95,7 +97,8 @@ type Totals struct {
 	NonFinite bool
 }
 
-// Hash of a chunk's bytes (little-endian float32) or of a unit: sha2-256 over its chunks' hashes.
+// Hash of a chunk's bytes as they travel (in codec fp32 little-endian float32) or of a unit: sha2-256 over its chunks'
+// hashes.
 type Hash [32]byte
 
 // Effect is something the machine wants done. Exactly one field is set.
@@ -159,13 +162,25 @@ const (
 	FrameResult       FrameKind = 2 // a chunk of the reduced vector, from its owner to everyone
 )
 
-// Frame is one chunk on its way. Data must not be changed by anybody after it was handed over.
+// Frame is one chunk on its way. Data and Wire must not be changed by anybody after they were handed over. In a codec
+// other than fp32 Wire is what travels; where it is nil, it is Data encoded.
 type Frame struct {
 	Kind  FrameKind
 	Key   Key
 	Mark  Mark // contributions: of which piece
 	Chunk int  // index into Plan.Chunks
+	Codec exact.Codec
 	Data  []float32
+	Wire  []byte
 
 	hash *Hash // of a result's Data, when the receiving side has made it already
+}
+
+// elements is the number of elements of the chunk.
+func (f *Frame) elements() int {
+	if f.Codec != exact.FP32 && f.Wire != nil {
+		n, _ := f.Codec.Elements(len(f.Wire))
+		return n
+	}
+	return len(f.Data)
 }

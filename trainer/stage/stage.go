@@ -101,12 +101,12 @@ func (s *Stage) fill(a Adapter, elems int) error {
 	base := s.Model.Params
 	if a != nil {
 		s.Over = a
-		if err := s.load(a.Weights(), a.Read); err != nil {
+		if err := s.load(a.Weights(), whole(a.Read)); err != nil {
 			return err
 		}
 		base = without(base, a.Weights())
 	}
-	if err := s.load(base, s.Model.Read); err != nil {
+	if err := s.load(base, s.Model.ReadPieces); err != nil {
 		return err
 	}
 	return s.Stream.Sync(context.Background())
@@ -153,40 +153,6 @@ func (s *Stage) placeHalf(elems int) (err error) {
 
 // Changed says that W has changed, or will before the next pass.
 func (s *Stage) Changed() { s.stale = true }
-
-// load reads weights, and takes memory for those that are not trained.
-func (s *Stage) load(params []*autograd.Param, read func(*autograd.Param, []float32) error) error {
-	var buf []float32
-	if err := s.freeze(params); err != nil {
-		return err
-	}
-	for _, p := range params {
-		buf = resize(buf, p.Len())
-		if err := read(p, buf); err != nil {
-			return err
-		}
-		if err := s.write(s.weights.Value(p), buf); err != nil {
-			return err
-		}
-	}
-	return s.Stream.Err()
-}
-
-// write puts values into a tensor of any plain type.
-func (s *Stage) write(dst kernels.Tensor, v []float32) error {
-	if dst.Type == dtype.F32 {
-		s.Stream.Upload(dst, v)
-		return nil
-	}
-	t, err := kernels.Alloc(s.Stream.Device(), dtype.F32, dst.Rows, dst.Cols)
-	if err != nil {
-		return err
-	}
-	defer kernels.Free(s.Stream.Device(), t.Buf)
-	s.Stream.Upload(t, v)
-	s.Stream.Copy(dst, t)
-	return s.Stream.Sync(context.Background())
-}
 
 // freeze takes memory for those of params that are not trained. The matrices of a unit lie side by side, so that layers
 // with one input are one product, and behind them its vectors.
