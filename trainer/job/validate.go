@@ -38,6 +38,7 @@ func (s *Spec) Validate() error {
 	for _, check := range []func(*Spec) error{
 		(*Spec).checkHead, (*Spec).checkAdapter, (*Spec).checkData, (*Spec).checkBatch,
 		(*Spec).checkOptimizer, (*Spec).checkScheduler, (*Spec).checkSwarm, (*Spec).checkOutput,
+		(*Spec).checkUnbuilt,
 	} {
 		if err := check(s); err != nil {
 			return err
