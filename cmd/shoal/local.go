@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/seed-7b27c88a/shoal/node"
@@ -49,12 +47,8 @@ func (a *app) runLocal(ctx context.Context, src *prepare.Sources, spec job.Spec,
 		return v, err
 	}
 	defer func() { err = errors.Join(err, l.close()) }()
-	m, err := newMetrics(dir)
+	m, err := newMetrics(dir, spec.Name)
 	if err != nil {
-		return v, err
-	}
-	// Lines of an earlier run in the same folder are not this one's.
-	if err := os.Remove(filepath.Join(dir, api.EvalFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return v, err
 	}
 	v = trained{Dir: dir, Steps: l.trainer.Steps()}

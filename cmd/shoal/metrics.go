@@ -14,21 +14,44 @@ import (
 
 // metricsFile is DIR/metrics.jsonl: one line per committed step, in step order, each step once, written at once.
 // What cannot be appended (a job that went back, a step that arrives late) replaces the file atomically.
+//
+// An earlier result in DIR stays until the first step of the new one is there, so that a job that never starts costs
+// nobody a result; then it goes as a whole.
 type metricsFile struct {
 	path  string
+	name  string // of the job
+	begun bool
 	steps []trainer.StepReport
 }
 
-func newMetrics(dir string) (*metricsFile, error) {
+func newMetrics(dir, name string) (*metricsFile, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	m := &metricsFile{path: filepath.Join(dir, api.MetricsFile)}
+	m := &metricsFile{path: filepath.Join(dir, api.MetricsFile), name: name}
+	if ours(m.path) {
+		return m, nil
+	}
 	return m, m.rewrite()
+}
+
+// begin makes room for the first step.
+func (m *metricsFile) begin() error {
+	if m.begun {
+		return nil
+	}
+	m.begun = true
+	if err := clearResult(filepath.Dir(m.path), m.name); err != nil {
+		return err
+	}
+	return m.rewrite()
 }
 
 // add records a step; one that is there already is replaced.
 func (m *metricsFile) add(r trainer.StepReport) error {
+	if err := m.begin(); err != nil {
+		return err
+	}
 	i := len(m.steps)
 	for i > 0 && m.steps[i-1].Step >= r.Step {
 		i--

@@ -12,7 +12,7 @@ import (
 
 // Whatever comes, the file has each step once, in order, and what a reader has open is never half written.
 func TestMetricsFile(t *testing.T) {
-	m, err := newMetrics(t.TempDir())
+	m, err := newMetrics(t.TempDir(), "a")
 	if err != nil {
 		t.Fatal(err)
 	}
