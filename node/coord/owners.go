@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/seed-7b27c88a/shoal/p2p/collective"
+	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 	"github.com/seed-7b27c88a/shoal/shard/layout"
 )
@@ -14,6 +15,7 @@ const successors = 2
 // parts is the plan as the collective needs it: with the owners that follow from its members.
 func (m *Machine) parts(b *PlanEntry, key collective.Key) *collective.Plan {
 	p := &collective.Plan{Key: key, Chunks: m.g.Chunks}
+	p.Codec, _ = exact.Parse(b.Codec) // entries are checked when they come in
 	for _, r := range b.Members {
 		p.Members = append(p.Members, collective.Member{ID: r.ID, Boot: r.Boot, Syncing: r.Syncing})
 	}
