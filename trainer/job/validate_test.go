@@ -20,7 +20,7 @@ func TestDefaults(t *testing.T) {
 		Version: Version, Name: "tiny", BaseModel: "models/tiny", DType: "fp32", Adapter: "lora", LoraR: 8, LoraAlpha: 16,
 		Datasets: []Dataset{{Path: "a.jsonl"}}, Shuffle: new(true), MicroBatchSize: 1, GlobalBatchSize: 1, NumEpochs: 1,
 		Optimizer:   Optimizer{Name: "adamw", LR: 1e-3, Betas: []float64{0.9, 0.999}, Eps: 1e-8, NoDecay: &[]string{"norm", "bias"}},
-		LRScheduler: Scheduler{Name: "constant"}, MaxGradNorm: new(1.0), Swarm: Swarm{MinPeers: 1}, Checkpoint: Checkpoint{10},
+		LRScheduler: Scheduler{Name: "constant"}, MaxGradNorm: new(1.0), Swarm: Swarm{MinPeers: 1}, Wire: Wire{"fp32"}, Checkpoint: Checkpoint{10},
 	}
 	if d := cmp.Diff(want, s); d != "" {
 		t.Error(d)
@@ -90,6 +90,7 @@ func TestValidateRefuses(t *testing.T) {
 		"lr_scheduler.min_lr_ratio=2":                         "min_lr_ratio is 2",
 		"swarm.min_peers=-1":                                  "min_peers is -1",
 		"swarm.min_peers=3 swarm.max_peers=2":                 "raise the first",
+		"wire.gradients=int4":                                 "choose fp32, bf16 or int8",
 		"checkpoint.every_steps=-1":                           "checkpoint.every_steps is -1",
 		"eval.every_steps=5":                                  "set val_set_size",
 		"output.as=[onnx]":                                    "choose lora, merged, full, gguf",

@@ -25,6 +25,21 @@ func Step(r trainer.StepReport, start time.Time) Event {
 	return e
 }
 
+// Measured is the event of a measurement, seconds after the run's start.
+func Measured(r trainer.EvalReport, start time.Time, seconds float64) Event {
+	e := Event{At: after(start, seconds), Step: r.Step}
+	if r.Tokens > 0 {
+		e.Scalars = append(e.Scalars, Scalar{"eval/loss", r.Loss}, Scalar{"eval/perplexity", r.Perplexity}, Scalar{"eval/accuracy", r.Accuracy})
+	}
+	if r.BaseLoss != 0 {
+		e.Scalars = append(e.Scalars, Scalar{"eval/base_loss", r.BaseLoss})
+	}
+	for _, t := range r.Tasks {
+		e.Scalars = append(e.Scalars, Scalar{"eval/" + t.Name, t.Accuracy})
+	}
+	return e
+}
+
 // after is a moment of a run, seconds from its start; nonsense is the start itself.
 func after(start time.Time, seconds float64) time.Time {
 	if !(seconds >= 0 && seconds < math.MaxInt32) {

@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -95,6 +97,9 @@ func TestCookbook(t *testing.T) {
 			case !(last < first):
 				t.Errorf("the loss is %.3f at the end and was %.3f at the beginning", last, first)
 			}
+			if name == "evaluate" && real {
+				checkStopped(t, out)
+			}
 			if write && real {
 				picture(t, back, spec, out)
 				fmt.Fprintf(&table, "| [%s](cookbook/%s) | %s | %.2f → %.2f | ![loss](cookbook/%s.svg) |\n", name, spec, learns(t, spec), first, last, name)
@@ -117,6 +122,44 @@ func ends(t *testing.T, out string) (first, last float64) {
 		last += m.Loss / 4
 	}
 	return ms[0].Loss, last
+}
+
+// checkStopped: a job that overfits ends early, its result is the best one measured, and the text of before is seen to
+// be forgotten.
+func checkStopped(t *testing.T, out string) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(out, "eval.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []trainer.EvalReport
+	for line := range strings.Lines(string(b)) {
+		var r trainer.EvalReport
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, r)
+	}
+	last := all[len(all)-1]
+	best := slices.MinFunc(all, func(a, b trainer.EvalReport) int { return cmp.Compare(a.Loss, b.Loss) })
+	t.Logf("%d measurements up to step %d, the best at step %d", len(all), last.Step, best.Step)
+	if last.Step >= 120 || best.Step+20 != last.Step || all[0].Step != 0 {
+		t.Errorf("measured from step %d to %d, best at %d", all[0].Step, last.Step, best.Step)
+	}
+	if !(last.BaseLoss > all[0].BaseLoss) || !(best.Tasks[0].Accuracy > all[0].Tasks[0].Accuracy) || len(last.Samples) != 1 {
+		t.Errorf("before %+v, at best %+v", all[0], best)
+	}
+	got, err := run(time.Minute, shoalBinary(t), "--home", t.TempDir(), "--json", "eval", "--model", "base", "--adapter", out, "--tasks", "quiz.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again trainer.EvalReport
+	if err := json.Unmarshal([]byte(got), &again); err != nil || again.Tasks[0].Accuracy != best.Tasks[0].Accuracy {
+		t.Errorf("the result answers %+v, %v; the best measured %+v", again.Tasks, err, best.Tasks[0])
+	}
+	if files, _ := filepath.Glob(filepath.Join(out, "events.out.tfevents.*")); len(files) != 1 {
+		t.Errorf("event files %v", files)
+	}
 }
 
 // learns is how many weights a spec trains.
