@@ -42,7 +42,9 @@ func (j *Job) run(ctx context.Context) (lingers bool, err error) {
 	}
 	defer j.trainer.Close()
 	if j.task.Mine { // the one who wants to know
-		j.held = m.held
+		if err := j.findMeasure(ctx, m); err != nil {
+			return false, j.startFailed(ctx, err)
+		}
 	}
 	machine, err := j.join()
 	if err != nil {
@@ -134,6 +136,7 @@ func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err
 	}
 	hangUp := j.receive()
 	j.loops.Go(func() { j.loop(m) })
+	j.evaluate(0)
 	j.work.Go(j.runTrainer)
 	ended, err := j.wait(ctx)
 	if ended == nil {

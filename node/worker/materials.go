@@ -26,7 +26,7 @@ type materials struct {
 // the submitter may be away and another member not known yet.
 func (j *Job) materials(ctx context.Context) (*materials, error) {
 	t := &j.task.Terms
-	for _, c := range []cid.Cid{t.Model, t.Data, t.Held, t.Adapter} {
+	for _, c := range []cid.Cid{t.Model, t.Data, t.Held, t.Adapter, t.Exam} {
 		if !c.Defined() {
 			continue
 		}
