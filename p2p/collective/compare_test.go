@@ -12,7 +12,10 @@ import (
 	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 )
 
-var turns = flag.Int("turns", 5, "BenchmarkCompare: how often the contestants run in turn")
+var (
+	turns  = flag.Int("turns", 5, "BenchmarkCompare: how often the contestants run in turn")
+	length = flag.Int("elements", 25_000_000, "BenchmarkCompare: float32 of a member's vector")
+)
 
 // took is what one round of a contestant took: time, and processor time of all its peers.
 type took struct{ wall, cpu time.Duration }
@@ -28,7 +31,8 @@ type contestant struct {
 // the same pattern over crypto/tls, and then gloo, which does not encrypt, where python3 has torch. It prints medians and
 // ratios; run it with -benchtime 1x.
 func BenchmarkCompare(b *testing.B) {
-	const peers, elements = 4, 25_000_000
+	const peers = 4
+	elements := *length
 	var all []*contestant
 	vs := vectors(peers, elements)
 	for _, codec := range []exact.Codec{exact.FP32, exact.Int8} {
