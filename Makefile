@@ -3,7 +3,7 @@ GO ?= go
 export CGO_ENABLED ?= 0
 SHELL := bash
 
-.PHONY: build demo test test-net race lint bench bench-cpu generate clean
+.PHONY: build demo test test-net soak race lint bench bench-cpu generate clean
 
 build: ## the one binary
 	$(GO) build -trimpath -o bin/shoal ./cmd/shoal
@@ -25,6 +25,9 @@ test: ## everything; tests that cannot run here say why
 
 test-net: ## real daemons behind NATs, on a laboratory network of this machine; needs root and netlab (set NETLAB to its path)
 	SHOAL_NETLAB=1 $(GO) test -count=1 -timeout 9m -v ./p2p/nettest
+
+soak: ## the simulated faults at length, an hour or so
+	$(GO) test -timeout 5h -count=1 ./node/coord -args -matrix 1000 -seeds 10000 -failing 1000
 
 race: ## the protocol rooms under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race -timeout 9m ./p2p/... ./node/... ./shard/...

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -142,7 +143,7 @@ func TestNEFTune(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if evals[0] != evals[1] {
+	if !reflect.DeepEqual(evals[0], evals[1]) {
 		t.Errorf("noise in an evaluation: %+v, %+v", evals[0], evals[1])
 	}
 }

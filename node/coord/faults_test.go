@@ -1,7 +1,9 @@
 package coord
 
 import (
+	"flag"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 )
@@ -49,12 +51,20 @@ func (s *swarm) victim(role string) *run {
 	return nil
 }
 
+var (
+	matrix = flag.Uint64("matrix", 20, "seeds per cell of the fault matrix; two with -short or -race")
+	cell   = flag.Uint64("cell", 0, "run cells of the fault matrix with this seed alone")
+)
+
 // TestFaultMatrix: whatever happens to whom in which phase, the job ends with the right weights, and while a majority
 // of the keepers is connected the round commits within the slots of dead leaders and two attempts (I5).
 func TestFaultMatrix(t *testing.T) {
-	swarms, each := []int{4, 9}, uint64(2)
-	if raceEnabled {
-		swarms, each = swarms[:1], 1
+	swarms, first, last := []int{4, 9}, uint64(1), *matrix
+	if raceEnabled || testing.Short() {
+		swarms, last = swarms[:1], min(last, 2)
+	}
+	if *cell > 0 {
+		first, last = *cell, *cell
 	}
 	for _, nodes := range swarms {
 		for _, phase := range []string{"work", "send", "reduce", "gather"} {
@@ -62,8 +72,8 @@ func TestFaultMatrix(t *testing.T) {
 				for _, role := range []string{"member", "owner", "leader"} {
 					t.Run(fmt.Sprintf("%d/%s/%s/%s", nodes, phase, fault, role), func(t *testing.T) {
 						t.Parallel()
-						for seed := range each {
-							faultCell(t, seed+1, nodes, phase, fault, role)
+						for seed := first; seed <= last; seed++ {
+							faultCell(t, seed, nodes, phase, fault, role)
 						}
 					})
 				}
@@ -73,37 +83,49 @@ func TestFaultMatrix(t *testing.T) {
 }
 
 func faultCell(t *testing.T, seed uint64, nodes int, phase, fault, role string) {
-	s := newSwarm(t, seed, options{nodes: nodes, steps: 8, batch: 7, min: nodes, every: 3})
+	o := options{nodes: nodes, steps: 6, batch: 7, min: nodes, every: 3}
+	if role == "member" {
+		o.chunks = nodes / 2 // so that some own none
+	}
+	s := newSwarm(t, seed, o)
+	defer func() {
+		if t.Failed() {
+			t.Logf("again: go test ./node/coord -run '%s' -cell %d", t.Name(), seed)
+		}
+	}()
 	s.startAll()
 	s.until("round 3 is in "+phase, time.Minute, func() bool { return s.round() == 2 && s.phase() == phase })
 	v := s.victim(role)
 	if v == nil {
-		return // all members own chunks here
+		s.fail("nobody is " + role)
 	}
 	began := s.net.Now()
-	s.hit(v, fault)
+	undo := s.hit(v, fault)
 	s.until("round 3 commits", 40*time.Second, func() bool { return s.done[3] })
 	if took := s.net.Now() - began; took > limitOf(fault, role) {
 		s.fail(fmt.Sprintf("round 3 took %v after the fault", took))
 	}
+	undo()
 	s.until("the job ends", 3*time.Minute, s.allEnded)
 }
 
-func (s *swarm) hit(v *run, fault string) {
+// hit does the fault and returns what ends it.
+func (s *swarm) hit(v *run, fault string) (undo func()) {
 	switch fault {
 	case "dead":
 		s.net.Kill(v.id)
 	case "frozen":
 		s.net.Freeze(v.id)
-		s.net.After(30*time.Second, func() { s.net.Thaw(v.id) })
+		return func() { s.net.Thaw(v.id) }
 	case "slow":
 		v.rate = 0.01
 		s.net.SetDelay(v.id, 300*time.Millisecond)
-		s.net.After(30*time.Second, func() { v.rate = 1; s.net.SetDelay(v.id, 0) })
+		return func() { v.rate = 1; s.net.SetDelay(v.id, 0) }
 	case "garbage":
 		v.garble = true
-		s.net.After(30*time.Second, func() { v.garble = false })
+		return func() { v.garble = false }
 	}
+	return func() {}
 }
 
 // limitOf is one slot for a leader that is gone, and two attempts with their deadlines: the first deadlines are 7 s for
@@ -251,12 +273,17 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// TestLeaderKilledEveryRound: with three keepers or more a round with a dead leader is longer by about one slot.
+// TestLeaderKilledEveryRound: with three keepers or more a round with a dead leader is longer by about one slot, and no
+// example is lost: the weights after each round are those of its whole batch.
 func TestLeaderKilledEveryRound(t *testing.T) {
-	s := newSwarm(t, 12, options{nodes: 5, steps: 14, batch: 5, min: 5, every: 100})
+	rounds := uint64(50)
+	if raceEnabled || testing.Short() {
+		rounds = 8
+	}
+	s := newSwarm(t, 12, options{nodes: 5, steps: rounds + 6, batch: 5, min: 5, every: 100})
 	s.startAll()
 	var took []time.Duration
-	for round := uint64(2); round < 10; round++ {
+	for round := uint64(2); round < 2+rounds; round++ {
 		s.until("a leader is in the round", time.Minute, func() bool { return s.round() == round && s.leader() != nil && len(s.living()) == 5 })
 		l := s.leader()
 		began := s.net.Now()
@@ -270,10 +297,10 @@ func TestLeaderKilledEveryRound(t *testing.T) {
 		}
 		s.until("the keepers are complete", 2*time.Minute, func() bool { return s.keepersLive() })
 	}
-	med := median(took)
-	t.Logf("leader killed: median %v, all %v", med, took)
-	if med > slot+time.Second {
-		t.Errorf("median %v, one slot is %v", med, slot)
+	med, worst := median(took), slices.Max(took)
+	t.Logf("leader killed in %d rounds: median %v, worst %v; a slot is %v", rounds, med, worst, slot)
+	if med > slot || worst > 2*slot {
+		t.Errorf("median %v, worst %v: want at most one and two slots of %v; all %v", med, worst, slot, took)
 	}
 	s.until("the job ends", 2*time.Minute, s.allEnded)
 }

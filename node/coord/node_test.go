@@ -1,6 +1,7 @@
 package coord
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"time"
@@ -133,6 +134,7 @@ func (r *run) perform(ef Effect) {
 	}
 	switch e := ef.(type) {
 	case Send:
+		r.acknowledges(e.Msg)
 		if r.s.tap != nil {
 			r.s.tap(e.Msg)
 		}
@@ -338,4 +340,25 @@ func (r *run) keep(e KeepCheckpoint) {
 			}
 		}
 	}
+}
+
+// acknowledges checks I4: whoever acknowledges a result holds bytes with its hashes.
+func (r *run) acknowledges(msg *record.Signed) {
+	if !bytes.Contains(msg.Record, []byte(contextAck)) {
+		return
+	}
+	o, err := openMessage(plainKeys{}, msg)
+	if err != nil {
+		return
+	}
+	a, ok := o.body.(*ackMsg)
+	if !ok {
+		return
+	}
+	for k, v := range r.results {
+		if k.Plan == a.Plan && slices.Equal(r.s.unitsOf(v), a.Units) {
+			return
+		}
+	}
+	r.s.violate("I4: %s acknowledges round %d and does not hold it", r.id, o.header.Round)
 }

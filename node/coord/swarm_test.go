@@ -154,6 +154,7 @@ type options struct {
 	perRow  time.Duration
 	lazy    bool
 	members []float64 // rates; missing: 1
+	chunks  int       // at most 5, which 0 is
 }
 
 func newSwarm(t testing.TB, seed uint64, o options) *swarm {
@@ -169,6 +170,9 @@ func newSwarm(t testing.TB, seed uint64, o options) *swarm {
 		Job: record.CID([]byte("job")), Submitter: s.name(0, o.keys), Rows: 17,
 		Batch: o.batch, MicroBatch: 1, Steps: o.steps, Samples: o.steps*o.batch - o.batch/2, MinPeers: o.min, CheckpointEvery: o.every,
 		Chunks: []collective.Chunk{{Lo: 0, Hi: 3}, {Lo: 3, Hi: 5}, {Lo: 5, Hi: 8, Unit: 1}, {Lo: 8, Hi: 9, Unit: 1}, {Lo: 9, Hi: 12, Unit: 2}},
+	}
+	if o.chunks > 0 {
+		s.g.Chunks = s.g.Chunks[:o.chunks]
 	}
 	s.expect()
 	for i := range o.nodes {
@@ -353,4 +357,17 @@ func (s *swarm) dump() string {
 	var b bytes.Buffer
 	s.net.Dump(&b)
 	return b.String()
+}
+
+// unitsOf is the hash per unit of a reduced vector.
+func (s *swarm) unitsOf(v []float32) (units []collective.Hash) {
+	for lo := 0; lo < len(s.g.Chunks); {
+		h, hi := sha256.New(), lo
+		for ; hi < len(s.g.Chunks) && s.g.Chunks[hi].Unit == s.g.Chunks[lo].Unit; hi++ {
+			sum := hashState(v[s.g.Chunks[hi].Lo:s.g.Chunks[hi].Hi])
+			h.Write(sum[:])
+		}
+		units, lo = append(units, collective.Hash(h.Sum(nil))), hi
+	}
+	return units
 }
