@@ -1,10 +1,7 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,7 +28,7 @@ func (a *app) simCmd() *cobra.Command {
 				a.say("%s of %s, %s", done.Round(time.Second), cfg.For, plural(rounds, "round"))
 			})
 			if picture != "" {
-				if err := writePicture(picture, res); err != nil {
+				if err := writePicture(picture, res.SVG); err != nil {
 					return err
 				}
 			}
@@ -55,15 +52,4 @@ func (a *app) simCmd() *cobra.Command {
 	f.BoolVar(&cfg.Perfect, "perfect", false, "fast connections and members of one speed in place of a mixture of homes")
 	f.StringVar(&picture, "svg", "", "file for a picture of the run")
 	return cmd
-}
-
-func writePicture(path string, res *sim.Result) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(res.SVG(f), f.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
 }

@@ -67,7 +67,7 @@ func (r *Run) join() *node {
 		r.net.SetRate(n.id, n.class.up, n.class.down)
 		r.net.SetDelay(n.id, n.class.delay)
 	}
-	c := coord.Capability{RowsPerSec: n.rate, BytesPerSec: n.class.up, Versions: []int{record.Version}}
+	c := coord.Capability{RowsPerSec: n.rate, BytesPerSec: n.class.up * float64(4*r.check.dim) / float64(r.cfg.Bytes), Versions: []int{record.Version}}
 	self := coord.Self{ID: n.id, Boot: n.sim.Boot(), Signer: keys{n.id, r.cache}}
 	m, err := coord.New(r.g, self, c, nil)
 	if err != nil {

@@ -159,6 +159,8 @@ type RoundReport struct {
 	Commit     string        `json:"commit"` // CID of the commit entry
 	Tokens     int64         `json:"tokens"`
 	Seconds    float64       `json:"seconds"`
+	Collect    float64       `json:"collect"` // seconds of it from the plan to the cut, at the leader; the rest: to the commit
+	Leader     record.PeerID `json:"leader"`
 	Members    []RoundMember `json:"members"`
 	Notes      []string      `json:"notes,omitempty"`
 }
