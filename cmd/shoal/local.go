@@ -5,12 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 
 	"github.com/seed-7b27c88a/shoal/node"
-	"github.com/seed-7b27c88a/shoal/node/api"
 	"github.com/seed-7b27c88a/shoal/node/prepare"
 	"github.com/seed-7b27c88a/shoal/shard"
 	"github.com/seed-7b27c88a/shoal/trainer"
@@ -48,12 +44,11 @@ func (a *app) runLocal(ctx context.Context, src *prepare.Sources, spec job.Spec,
 		return v, err
 	}
 	defer func() { err = errors.Join(err, l.close()) }()
-	m, err := newMetrics(dir, spec.Report)
+	m, err := newMetrics(dir, spec.Name, spec.Report)
 	if err != nil {
 		return v, err
 	}
-	// Lines of an earlier run in the same folder are not this one's.
-	if err := os.Remove(filepath.Join(dir, api.EvalFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := m.begin(); err != nil {
 		return v, err
 	}
 	v = trained{Dir: dir, Steps: l.trainer.Steps()}

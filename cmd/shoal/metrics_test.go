@@ -13,7 +13,7 @@ import (
 
 // Whatever comes, the file has each step once, in order, and what a reader has open is never half written.
 func TestMetricsFile(t *testing.T) {
-	m, err := newMetrics(t.TempDir(), job.Report{TensorBoard: true})
+	m, err := newMetrics(t.TempDir(), "a", job.Report{TensorBoard: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ func (r *Runtime) Export(ctx context.Context, t task.Task, as, dir string) error
 	if err != nil {
 		return fmt.Errorf("the job's model and data are not complete on this node: %w", err)
 	}
-	tr, err := j.newTrainer(m)
+	tr, err := j.idleTrainer(m)
 	if err != nil {
 		return err
 	}

@@ -51,10 +51,17 @@ func (j *Job) run(ctx context.Context) (lingers bool, err error) {
 	return j.takePart(ctx, machine)
 }
 
-func (j *Job) newTrainer(m *materials) (*trainer.Trainer, error) {
-	return trainer.New(trainer.Config{
-		Spec: &j.task.Spec, Model: m.model, Adapter: m.adapter, Rows: m.rows, Device: j.Device,
-	})
+func (j *Job) newTrainer(m *materials) (*trainer.Trainer, error) { return trainer.New(j.config(m)) }
+
+// idleTrainer is a trainer beside the one that works: it has no second copy of the frozen weights.
+func (j *Job) idleTrainer(m *materials) (*trainer.Trainer, error) {
+	c := j.config(m)
+	c.Idle = true
+	return trainer.New(c)
+}
+
+func (j *Job) config(m *materials) trainer.Config {
+	return trainer.Config{Spec: &j.task.Spec, Model: m.model, Adapter: m.adapter, Rows: m.rows, Device: j.Device}
 }
 
 // startFailed ends a job that could not begin here.
