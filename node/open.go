@@ -58,6 +58,7 @@ func (n *Node) openDevice(context.Context) error {
 		return err
 	}
 	n.onClose(dev.Close)
+	spare(dev, n.cfg.Limits)
 	n.dev = dev
 	return nil
 }

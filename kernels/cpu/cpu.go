@@ -59,7 +59,7 @@ func newDevice(fam *family, mem *memory) *Device {
 func (d *Device) PackCache(bytes int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.pool.kept.budget = max(0, bytes)
+	d.pool.kept.budget, d.pool.kept.over = max(0, bytes), false
 	if d.pool.kept.used > bytes {
 		d.pool.kept.drop(d.mem, nil)
 	}

@@ -1,14 +1,16 @@
+//go:build unix
+
 // Blockbench measures how fast blocks move between two nodes on loopback, beside the same bytes over one connection of
 // crypto/tls, each end a process of its own, and prints the ratio.
 //
 //	go run ./node/blockbench [-mib 256] [-rounds 3]
 //
-// Three rows: plain TLS 1.3 whose receiver drops the bytes; blocks with both stores in memory, so the exchange alone
-// with its verification; and blocks from one Pebble store into another, durable when it ends. The rows take turns and the
+// Three rows: plain TLS 1.3 whose receiver drops the bytes; blocks whose receiver verifies and drops them, so the exchange
+// alone; and blocks from one Pebble store into another, durable when it ends. The rows take turns and the
 // best of each counts, because other work on the machine only ever slows one down. CPU is user and system time of both
 // processes.
-//go:build unix
-
+//
+// The tests of p2p/nettest start its senders and receivers, by -role, on a laboratory network.
 package main
 
 import (
@@ -36,7 +38,11 @@ var roles = map[string]func(ctx context.Context, p params) error{
 type params struct {
 	mib   int
 	store string // memory or disk
-	peer  string // address of the sender, for receivers
+	peer  string // addresses of the senders, for receivers; between commas
+
+	listen string // IP address of a sender
+	home   string // of a receiver's store, which then stays
+	steps  bool   // a receiver prints how many blocks it has, a line each time, before its times
 }
 
 func main() {
@@ -46,6 +52,9 @@ func main() {
 	flag.IntVar(&p.mib, "mib", 256, "MiB to move")
 	flag.StringVar(&p.store, "store", "memory", "memory or disk; for the benchmark itself")
 	flag.StringVar(&p.peer, "peer", "", "address of the sender; for the benchmark itself")
+	flag.StringVar(&p.listen, "listen", "127.0.0.1", "IP address of a sender; for tests")
+	flag.StringVar(&p.home, "home", "", "folder of a receiver's store, which then stays; for tests")
+	flag.BoolVar(&p.steps, "steps", false, "a receiver prints how many blocks it has; for tests")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -73,8 +82,8 @@ type sample struct{ wall, cpu time.Duration }
 func compare(ctx context.Context, p params, rounds int) error {
 	rows := []*row{
 		{name: "crypto/tls", transport: "tls"},
-		{name: "blocks, in memory", transport: "blocks", store: "memory"},
-		{name: "blocks, disk to disk", transport: "blocks", store: "disk"},
+		{name: "blocks, verified", transport: "blocks", store: "memory"},
+		{name: "blocks, store to store", transport: "blocks", store: "disk"},
 	}
 	for range rounds {
 		for _, r := range rows {

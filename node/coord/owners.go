@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/seed-7b27c88a/shoal/p2p/collective"
+	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 	"github.com/seed-7b27c88a/shoal/shard/layout"
 )
@@ -13,7 +14,15 @@ const successors = 2
 
 // parts is the plan as the collective needs it: with the owners that follow from its members.
 func (m *Machine) parts(b *PlanEntry, key collective.Key) *collective.Plan {
+	if b.made == nil || b.made.Key != key {
+		b.made = m.makeParts(b, key)
+	}
+	return b.made
+}
+
+func (m *Machine) makeParts(b *PlanEntry, key collective.Key) *collective.Plan {
 	p := &collective.Plan{Key: key, Chunks: m.g.Chunks}
+	p.Codec, _ = exact.Parse(b.Codec) // entries are checked when they come in
 	for _, r := range b.Members {
 		p.Members = append(p.Members, collective.Member{ID: r.ID, Boot: r.Boot, Syncing: r.Syncing})
 	}

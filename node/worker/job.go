@@ -8,6 +8,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/node/coord"
 	"github.com/seed-7b27c88a/shoal/node/task"
 	"github.com/seed-7b27c88a/shoal/p2p/collective"
+	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 	"github.com/seed-7b27c88a/shoal/trainer"
 )
@@ -98,6 +99,9 @@ func (j *Job) genesis() (coord.Genesis, error) {
 		MinPeers:        s.Swarm.MinPeers,
 		MaxPeers:        s.Swarm.MaxPeers,
 		CheckpointEvery: uint64(s.Checkpoint.EverySteps),
+	}
+	if g.Codec, err = exact.Parse(s.Wire.Gradients); err != nil {
+		return coord.Genesis{}, err
 	}
 	_, g.Samples = s.Batch(g.Rows, g.Steps)
 	for _, c := range l.Chunks {

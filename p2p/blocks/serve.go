@@ -17,10 +17,11 @@ import (
 
 const (
 	maxServed     = 128 // streams served at once
-	maxServedPeer = 4   // of them for one peer; each holds at most one block in memory
+	maxServedPeer = 8   // of them for one peer; each holds at most one block in memory
 	idleLimit     = time.Minute
-	pieceSize     = 64 << 10         // bytes that must move within pieceTime
-	pieceTime     = 20 * time.Second // so the slowest useful link carries 3 KB/s
+	pieceSize     = 64 << 10         // bytes that must arrive within pieceTime
+	writeSize     = 256 << 10        // bytes that must leave within pieceTime: few frames of the muxer
+	pieceTime     = 30 * time.Second // so the slowest useful link carries 9 KB/s
 )
 
 // serve answers one stream.
@@ -217,15 +218,15 @@ func (d *donation) which(ctx context.Context, cids []cid.Cid) []byte {
 	return bits
 }
 
-// writeAll writes header and body in pieces, each with a deadline of its own.
+// writeAll writes header and body in pieces, each with a deadline of its own. The first is small, because it is copied.
 func writeAll(s *p2p.Stream, h header, body []byte) error {
 	first := body[:min(len(body), pieceSize)]
 	buf := append(h.append(make([]byte, 0, headSize+len(first))), first...)
-	for body = body[len(first):]; ; body = body[min(len(body), pieceSize):] {
+	for body = body[len(first):]; ; body = body[min(len(body), writeSize):] {
 		s.SetWriteDeadline(time.Now().Add(pieceTime))
 		if _, err := s.Write(buf); err != nil || len(body) == 0 {
 			return err
 		}
-		buf = body[:min(len(body), pieceSize)]
+		buf = body[:min(len(body), writeSize)]
 	}
 }

@@ -28,6 +28,7 @@ type cluster struct {
 	t       testing.TB
 	job     cid.Cid
 	chunks  []Chunk
+	codec   exact.Codec
 	members []*member
 	haves   chan told[Have]
 	dones   chan told[Done]
@@ -89,7 +90,7 @@ func (c *cluster) close() {
 
 // plan gives chunk i to member i and every member of ms a piece; keep are pieces of earlier attempts.
 func (c *cluster) plan(round uint64, attempt uint32, ms []*member, keep ...PieceID) *Plan {
-	p := &Plan{Key: Key{Job: c.job, Round: round, Attempt: attempt, Plan: testCID("plan", round, attempt)}, Chunks: c.chunks, Pieces: keep}
+	p := &Plan{Key: Key{Job: c.job, Round: round, Attempt: attempt, Plan: testCID("plan", round, attempt)}, Codec: c.codec, Chunks: c.chunks, Pieces: keep}
 	for i, m := range ms {
 		p.Members = append(p.Members, m.Member)
 		if len(keep) == 0 {

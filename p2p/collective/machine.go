@@ -36,6 +36,7 @@ type Machine struct {
 	add  adder
 
 	residual map[int][]float32 // by owned chunk: what the codec dropped of the last committed result
+	outworn  map[int][]float32 // memory of the one before
 
 	returned [][]float32     // vectors of results that nobody reads any more
 	spare    [][]float32     // those given back before the last commit
@@ -161,14 +162,23 @@ func (m *Machine) Commit(k Key) []Effect {
 	m.last, m.closed = nil, true
 	if m.plan.me >= 0 {
 		m.last = m.result()
-		if m.last.reduced {
-			m.residual = m.last.residual
-		}
 	}
+	m.keepResidual()
 	m.res, m.cut = nil, nil
 	m.spare, m.returned = m.returned, nil
 	m.drop(func(PieceID) bool { return true })
 	return nil
+}
+
+// keepResidual takes over what the codec dropped of the committed result. A skipped round dropped nothing; a round without
+// this member ends what it kept.
+func (m *Machine) keepResidual() {
+	switch {
+	case m.last == nil:
+		m.residual, m.outworn = nil, nil
+	case m.last.reduced:
+		m.residual, m.outworn = m.last.residual, m.residual
+	}
 }
 
 // drop forgets pieces and what was sent of them.
@@ -192,7 +202,7 @@ func (m *Machine) Reset() []Effect {
 		out = append(out, receipt(f.from, f.frame, RefusedStale))
 	}
 	m.clear()
-	m.plan, m.last, m.sums, m.residual = nil, nil, map[int]*sum{}, nil
+	m.plan, m.last, m.sums, m.residual, m.outworn = nil, nil, map[int]*sum{}, nil, nil
 	return out
 }
 

@@ -57,10 +57,11 @@ func (r *result) put(f *Frame) {
 			f.Codec.Decode(dst, f.slice().wire)
 		}
 	}
-	if f.hash == nil {
-		f.hash = f.sum()
+	h := f.hash
+	if h == nil {
+		h = f.sum()
 	}
-	r.stage(f.Chunk, *f.hash)
+	r.stage(f.Chunk, *h)
 }
 
 // sum is the hash of the chunk.
@@ -248,7 +249,7 @@ func (m *Machine) reduceOwned(out []Effect, r *result) []Effect {
 		v := r.v[ch.Lo:ch.Hi]
 		exact.Divide(v, m.sumChunk(c, key, ids).v, m.totals.Weight)
 		if r.plan.Codec != exact.FP32 {
-			r.encode(c, v, m.residual[c])
+			r.encode(c, v, m.residual[c], m.outworn[c])
 			r.stage(c, sha256.Sum256(r.wire[c]))
 		} else {
 			r.stage(c, r.hashOf(c))
@@ -260,16 +261,20 @@ func (m *Machine) reduceOwned(out []Effect, r *result) []Effect {
 
 // encode puts v, with what was dropped before, into the codec, and sets v to what everybody decodes. What the codec drops
 // now is kept for the next round (error feedback; Seide et al. 2014, Karimireddy et al. 2019, arXiv:1901.09847).
-func (r *result) encode(c int, v, before []float32) {
+// mem is used again if it fits.
+func (r *result) encode(c int, v, before, mem []float32) {
+	dropped := mem
+	if len(dropped) != len(v) {
+		dropped = make([]float32, len(v))
+	}
 	if len(before) == len(v) {
-		exact.Add(v, before)
+		exact.AddTo(dropped, v, before)
+	} else {
+		copy(dropped, v)
 	}
-	dropped := append([]float32(nil), v...)
-	r.wire[c] = coded(r.plan.Codec, v)
+	r.wire[c] = coded(r.plan.Codec, dropped)
 	r.plan.Codec.Decode(v, r.wire[c])
-	for i := range v {
-		dropped[i] -= v[i]
-	}
+	exact.Subtract(dropped, v)
 	r.residual[c] = dropped
 }
 

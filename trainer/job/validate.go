@@ -15,6 +15,7 @@ const (
 	FP32 = "fp32"
 	BF16 = "bf16"
 	FP16 = "fp16"
+	Int8 = "int8"
 )
 
 // Types lists what Dataset.Type may say.
@@ -67,6 +68,7 @@ func (s *Spec) fill() {
 		s.MaxGradNorm = new(1.0)
 	}
 	or(&s.Swarm.MinPeers, 1)
+	or(&s.Wire.Gradients, FP32)
 	or(&s.Checkpoint.EverySteps, 10)
 	if s.Eval.Patience > 0 { // who waits for a better one wants the best
 		s.Eval.KeepBest = true

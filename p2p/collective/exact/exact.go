@@ -22,6 +22,15 @@ func AddTo(dst, a, b []float32) {
 	}
 }
 
+// Subtract does dst -= src, each difference rounded once to float32.
+func Subtract(dst, src []float32) {
+	src = src[:len(dst)]
+	n := wideSubtract(dst, src)
+	for i := n; i < len(dst); i++ {
+		dst[i] -= src[i]
+	}
+}
+
 // Squares is a sum of squares in float64 in an order that every backend keeps: element i of all that was added goes to
 // lane i mod 16, each lane adds the exact squares of its elements in ascending order, and the lanes fold as a tree. A
 // square of a float32 is exact in float64, so a fused multiply-add gives the same bits. The zero value is empty.

@@ -45,6 +45,12 @@ func TestArithmeticIsExact(t *testing.T) {
 		if Add(a, b); !slices.Equal(a, sum) {
 			t.Errorf("sums of %d elements differ", n)
 		}
+		for i := range sum {
+			sum[i] -= b[i]
+		}
+		if Subtract(a, b); !slices.Equal(a, sum) {
+			t.Errorf("differences of %d elements differ", n)
+		}
 	}
 }
 

@@ -19,6 +19,14 @@ func wideAdd(dst, a, b []float32) int {
 	return n
 }
 
+func wideSubtract(dst, src []float32) int {
+	n := fit(len(dst), 8)
+	if n > 0 {
+		subtractAVX2(&dst[0], &src[0], n)
+	}
+	return n
+}
+
 func wideSquares(lane *[16]float64, x []float32) int {
 	n := fit(len(x), 16)
 	if n > 0 {
@@ -68,6 +76,9 @@ func fit(n, width int) int {
 
 //go:noescape
 func addAVX2(dst, a, b *float32, n int)
+
+//go:noescape
+func subtractAVX2(dst, src *float32, n int)
 
 //go:noescape
 func squaresAVX2(lane *[16]float64, x *float32, n int)

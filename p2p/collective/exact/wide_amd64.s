@@ -46,6 +46,27 @@ test:
 	VZEROUPPER
 	RET
 
+// func subtractAVX2(dst, src *float32, n int): n is a multiple of 8
+TEXT ·subtractAVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	JMP  test
+
+loop:
+	VMOVUPS (DI), Y0
+	VSUBPS  (SI), Y0, Y0
+	VMOVUPS Y0, (DI)
+	ADDQ    $32, DI
+	ADDQ    $32, SI
+	SUBQ    $8, CX
+
+test:
+	TESTQ CX, CX
+	JGT   loop
+	VZEROUPPER
+	RET
+
 // func squaresAVX2(lane *[16]float64, x *float32, n int): n is a multiple of 16
 TEXT ·squaresAVX2(SB), NOSPLIT, $0-24
 	MOVQ    lane+0(FP), DI
