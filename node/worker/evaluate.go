@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"sync"
-
-	"github.com/ipfs/go-cid"
 
 	"github.com/seed-7b27c88a/shoal/node/coord"
 	"github.com/seed-7b27c88a/shoal/node/prepare"
@@ -122,11 +122,24 @@ func (j *Job) follow(r trainer.EvalReport, weights snapshot) error {
 	return err
 }
 
-// keepBest stores weights as the result; a pin of the same name gives the one before free.
+// keepBest stores weights as the result. Those before stay until these are safe.
 func (j *Job) keepBest(weights snapshot) error {
 	c, err := saveSnapshot(j.ctx, j.Store, j.task.ID, weights)
-	if err != nil || c == cid.Undef {
+	if err != nil {
 		return err
 	}
-	return j.pin(pinBest, c)
+	name := pinBest + strconv.FormatUint(weights.State.Step, 10)
+	old, err := j.Store.Pins(j.ctx, j.pinName(pinBest))
+	if err != nil {
+		return err
+	}
+	if err := j.pin(name, c); err != nil {
+		return err
+	}
+	for _, p := range old {
+		if p.Name != j.pinName(name) {
+			j.unpin(strings.TrimPrefix(p.Name, j.pinName("")))
+		}
+	}
+	return nil
 }
