@@ -31,6 +31,7 @@ var doors = map[string][]string{
 	"go.etcd.io/raft/":               {"p2p/replog"},
 	"github.com/cockroachdb/pebble/": {"shard/store"},
 	"gorgonia.org/cu":                {"kernels/cuda"},
+	"github.com/prometheus/":         {"node/metrics"},
 	"github.com/goccy/go-yaml":       {"trainer/job", "node/config"},
 	"github.com/spf13/":              {"cmd"},
 	"github.com/dlclark/regexp2":     {"trainer/tokenizer"},

@@ -42,13 +42,19 @@ const (
 	OpAdamW8            // T w g m v mscale vscale hyper
 	OpEncode8           // T code scale x; I signed
 	OpDecode8           // T x code scale; I signed
+	OpReLU              // T y x
+	OpReLUBack          // T dx dy x; I mode
+	OpTanh              // T y x
+	OpTanhBack          // T dx dy y; I mode
+	OpOverRoot          // T dst a v
 	NumOps              // how many there are, for tables
 )
 
 var opNames = [NumOps]string{"None", "MatMul", "Fill", "Copy", "CopyRows", "Add", "Mul", "Scale", "SumRows", "RMSNorm",
 	"RMSNormBack", "LayerNorm", "LayerNormBack", "Rope", "SwiGLU", "SwiGLUBack", "GELU", "GELUBack", "Attention",
 	"AttentionBack", "GatherRows", "ScatterAddRows", "Head", "Drop", "SumSq", "WeightedSum", "AdamW", "ArgMax",
-	"Quotient", "Lion", "SGD", "Sophia", "AverageSquares", "Adafactor", "AdamW8", "Encode8", "Decode8"}
+	"Quotient", "Lion", "SGD", "Sophia", "AverageSquares", "Adafactor", "AdamW8", "Encode8", "Decode8",
+	"ReLU", "ReLUBack", "Tanh", "TanhBack", "OverRoot"}
 
 // String is the name of the Stream method.
 func (op Op) String() string {

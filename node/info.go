@@ -21,6 +21,9 @@ func (n *Node) Info(context.Context) (api.Info, error) {
 	for _, p := range n.host.Peers() {
 		if p.Up {
 			i.Peers++
+			if p.Relayed {
+				i.Relayed++
+			}
 		}
 	}
 	return i, nil

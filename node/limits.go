@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/seed-7b27c88a/shoal/kernels"
 	"github.com/seed-7b27c88a/shoal/node/api"
 	"github.com/seed-7b27c88a/shoal/node/config"
 	"github.com/seed-7b27c88a/shoal/p2p"
@@ -52,10 +53,19 @@ func (l *limits) apply(set config.Limits) error {
 	if l.set.MaxCPU != set.MaxCPU {
 		runtime.GOMAXPROCS(share(l.cpus, set.MaxCPU))
 	}
+	spare(l.n.dev, set)
 	l.set = set
 	l.n.jobs.allow(policy{maxJobs: set.MaxJobs, maxMemory: uint64(set.MaxMemory)})
 	l.signal()
 	return nil
+}
+
+// spare keeps the device from holding weights in a second form where memory is limited: what jobs say they need does not
+// count it. A limit that is lifted lets it do so again after a restart.
+func spare(dev kernels.Device, l config.Limits) {
+	if l.MaxMemory > 0 {
+		kernels.PackCache(dev, 0)
+	}
 }
 
 // share is how many of n processors p per cent are, at least one.

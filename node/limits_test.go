@@ -75,7 +75,10 @@ func TestScheduleHoldsWork(t *testing.T) {
 		n.limits.signal()
 	}
 	clock(12)
-	await(t, func() bool { i, err := c.Info(t.Context()); return err == nil && i.Paused == "the schedule is 22:00-07:00" })
+	await(t, func() bool {
+		i, err := c.Info(t.Context())
+		return err == nil && i.Paused == "the schedule is 22:00-07:00"
+	})
 	submit(t, c, tinySpec(dir, "night"))
 	clock(23)
 	<-h.ran

@@ -22,8 +22,11 @@ func internet(c config.Network) (*p2p.Internet, error) {
 // dose is how many connections a profile keeps: wanted, and the marks of the connection manager. Home routers suffer
 // from hundreds.
 func dose(profile string) (want, low, high int) {
-	if profile == config.LowPower {
+	switch profile {
+	case config.LowPower:
 		return 6, 8, 16
+	case config.Server:
+		return 24, 256, 512
 	}
 	return 24, 32, 64
 }

@@ -13,6 +13,7 @@ import (
 	_ "github.com/seed-7b27c88a/shoal/kernels/cpu" // registers the cpu device
 	"github.com/seed-7b27c88a/shoal/node/api"
 	"github.com/seed-7b27c88a/shoal/node/config"
+	"github.com/seed-7b27c88a/shoal/node/metrics"
 	"github.com/seed-7b27c88a/shoal/node/web"
 	"github.com/seed-7b27c88a/shoal/p2p"
 	"github.com/seed-7b27c88a/shoal/p2p/discovery"
@@ -57,6 +58,7 @@ func (n *Node) openDevice(context.Context) error {
 		return err
 	}
 	n.onClose(dev.Close)
+	spare(dev, n.cfg.Limits)
 	n.dev = dev
 	return nil
 }
@@ -143,7 +145,7 @@ func (n *Node) openAPI(context.Context) error {
 		return fmt.Errorf("API: %w; choose another --api-addr, or port 0 for a free one", err)
 	}
 	n.listener = l
-	s := &api.Server{Node: n, Swarm: n, Library: n.lib, Jobs: jobAPI{n.jobs, n}, Web: web.Handler(), Token: token, Remote: !api.Loopback(l.Addr())}
+	s := &api.Server{Node: n, Swarm: n, Library: n.lib, Jobs: jobAPI{n.jobs, n}, Web: web.Handler(), Metrics: metrics.Handler(n), Token: token, Remote: !api.Loopback(l.Addr())}
 	n.server = s.HTTP()
 	n.onClose(n.server.Close)
 	path := filepath.Join(n.cfg.Home, api.AddrFile)

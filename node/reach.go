@@ -53,7 +53,11 @@ func verdict(r p2p.Reachability) string {
 	if len(r.Relays) == 0 {
 		return "no: " + nat + ", and no relay found yet; it still trains with nodes that it reaches"
 	}
-	return fmt.Sprintf("through %d relay(s); %s", len(r.Relays), nat)
+	relays := "relays"
+	if len(r.Relays) == 1 {
+		relays = "relay"
+	}
+	return fmt.Sprintf("through %d %s; %s", len(r.Relays), relays, nat)
 }
 
 // reachCheck is the doctor's line about it.

@@ -24,11 +24,11 @@ type metered struct {
 }
 
 func (t metered) SecureInbound(ctx context.Context, c net.Conn, p peer.ID) (sec.SecureConn, error) {
-	return t.SecureTransport.SecureInbound(ctx, t.meter.pace(c), p)
+	return batch(t.meter, c, func(c net.Conn) (sec.SecureConn, error) { return t.SecureTransport.SecureInbound(ctx, c, p) })
 }
 
 func (t metered) SecureOutbound(ctx context.Context, c net.Conn, p peer.ID) (sec.SecureConn, error) {
-	return t.SecureTransport.SecureOutbound(ctx, t.meter.pace(c), p)
+	return batch(t.meter, c, func(c net.Conn) (sec.SecureConn, error) { return t.SecureTransport.SecureOutbound(ctx, c, p) })
 }
 
 // pace makes c pass the meter. A circuit over a relay does already: its bytes travel inside another connection.
@@ -141,7 +141,7 @@ type muxer struct {
 
 func newMuxer(m *meter) *muxer {
 	x := &muxer{meter: m, large: *yamux.DefaultTransport, slow: *yamux.DefaultTransport}
-	x.large.MaxMessageSize = 256 << 10 // measured: 10 to 25 % less CPU than 64 KiB frames
+	x.large.MaxMessageSize = 128 << 10 // measured: larger ones leave the processor's caches, smaller ones cost more calls
 	x.slow.MaxMessageSize = 8 << 10
 	x.slow.ConnectionWriteTimeout = time.Minute
 	return x

@@ -59,6 +59,7 @@ type Host struct {
 	control *Control
 	gossip  *Gossip
 	meter   *meter
+	traffic traffic
 	endQUIC func() error // closes QUIC's sockets, once; nil: there are none
 	routing *Routing     // nil without Config.Internet, as reach
 	reach   *reach
@@ -111,7 +112,7 @@ func New(cfg Config) (*Host, error) {
 	}
 	if err != nil {
 		h.stop()
-		err = errors.Join(fmt.Errorf("start the network: %w", err), h.host.Close())
+		err = errors.Join(fmt.Errorf("start the network: %w", err), h.host.Close(), h.endQUIC())
 		h.wg.Wait()
 		return nil, err
 	}
@@ -204,7 +205,7 @@ func (h *Host) libp2p() (host.Host, error) {
 		libp2p.ResourceManager(limits), libp2p.ConnectionManager(conns),
 		libp2p.ConnectionGater(&gater{gate: h.cfg.Gate, door: h.cfg.Door != nil, refuse: h.refused}),
 		libp2p.DialRanker(rankDials),
-		libp2p.DisableMetrics(),
+		libp2p.DisableMetrics(), libp2p.BandwidthReporter(&h.traffic),
 		libp2p.UserAgent("shoal"),
 	)...)
 }

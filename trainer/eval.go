@@ -16,6 +16,10 @@ type EvalReport struct {
 	Perplexity float64 `json:"perplexity"` // e to the loss
 	Accuracy   float64 `json:"accuracy"`   // share of target tokens that the model finds most likely
 	Tokens     int64   `json:"tokens"`     // target tokens
+
+	BaseLoss float64      `json:"base_loss,omitempty"` // mean over the tokens of eval.base_text: where it rises, something is forgotten
+	Tasks    []TaskReport `json:"tasks,omitempty"`
+	Samples  []SampleText `json:"samples,omitempty"`
 }
 
 // evaluation is an Eval that is under way. The trainer's lock guards it.
@@ -40,21 +44,7 @@ func (t *Trainer) Eval(ctx context.Context, rows Rows) (EvalReport, error) {
 // StartEval is the first half of Eval: it takes hold of the weights as they are. finish measures them, from any
 // goroutine; it must be called exactly once.
 func (t *Trainer) StartEval(ctx context.Context, rows Rows) (finish func(context.Context) (EvalReport, error), err error) {
-	select {
-	case t.evals <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	e, err := t.beginEval()
-	if err != nil {
-		<-t.evals
-		return nil, err
-	}
-	return func(ctx context.Context) (EvalReport, error) {
-		defer func() { <-t.evals }()
-		defer t.endEval()
-		return t.evaluate(ctx, e, rows)
-	}, nil
+	return t.StartMeasure(ctx, Measure{Held: rows})
 }
 
 func (t *Trainer) evaluate(ctx context.Context, e *evaluation, rows Rows) (EvalReport, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/seed-7b27c88a/shoal/trainer/autograd"
@@ -34,8 +35,21 @@ func (t *Trainer) Export(dir, as string) error {
 		return err
 	}
 	defer t.mu.Unlock()
-	r := result{name: t.spec.Name, base: t.spec.BaseModel, model: t.model, files: t.files, adapter: t.adapter, value: t.stage.Value}
+	files, err := withTemplate(t.files, t.spec.ChatTemplate)
+	if err != nil {
+		return fmt.Errorf("export: %w", err)
+	}
+	r := result{name: t.spec.Name, base: t.spec.BaseModel, model: t.model, files: files, adapter: t.adapter, value: t.value}
 	return r.writeAll(dir, forms)
+}
+
+// value is a weight as it is now. Frozen ones come from the files: the device may have rounded them.
+func (t *Trainer) value(p *autograd.Param) ([]float32, error) {
+	own := t.adapter != nil && slices.Contains(t.adapter.Weights(), p)
+	if slices.Contains(t.model.Params, p) && !own && !slices.Contains(t.trained, p) {
+		return reader(t.model.Read)(p)
+	}
+	return t.stage.Value(p)
 }
 
 // result is what was trained, wherever its values lie.
@@ -43,7 +57,7 @@ type result struct {
 	name    string
 	base    string // what an adapter's config calls its base model
 	model   *model.Model
-	files   model.Files  // the base model's
+	files   model.Files  // the base model's, with the chat template that was trained on
 	adapter peft.Adapter // nil: none
 	value   func(*autograd.Param) ([]float32, error)
 }
@@ -99,7 +113,10 @@ func (r *result) writeAdapter(dir string) error {
 	if err != nil {
 		return err
 	}
-	return r.adapter.Save(dir, r.base, func(p *autograd.Param) []float32 { return values[p] })
+	if err := r.adapter.Save(dir, r.base, func(p *autograd.Param) []float32 { return values[p] }); err != nil {
+		return err
+	}
+	return writeTemplate(dir, r.files)
 }
 
 func (r *result) values(params []*autograd.Param) (map[*autograd.Param][]float32, error) {
@@ -171,6 +188,9 @@ func (d Trained) Export(at, as string) (err error) {
 			return fmt.Errorf("open adapter: %w", err)
 		}
 		defer r.adapter.Close()
+		if r.files, err = withTemplateOf(d.Model, d.Adapter); err != nil {
+			return fmt.Errorf("open adapter: %w", err)
+		}
 		spec.Adapter, r.value = c.Job().Kind, r.stored()
 	}
 	forms, err := spec.Forms(as)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"runtime"
 	"runtime/metrics"
 	"sync"
@@ -217,13 +218,13 @@ func TestEvalOfOneMoment(t *testing.T) {
 				"step":    func() { train(t, tr, tr.Step()+2) },
 				"restore": func() { tr.Restore(trainer.State{Step: 3, W: start.M, M: start.M, V: start.V}) },
 			} {
-				if got, err := tr.Eval(t.Context(), meddler{data, 4, change}); err != nil || got != want {
+				if got, err := tr.Eval(t.Context(), meddler{data, 4, change}); err != nil || !reflect.DeepEqual(got, want) {
 					t.Errorf("%s meanwhile: %+v, %v; want %+v", what, got, err, want)
 				}
 				if now := dev.Info().InUse; now != held {
 					t.Errorf("%s meanwhile: %d bytes in use, %d before", what, now, held)
 				}
-				if got, err := tr.Eval(t.Context(), data); err != nil || got == want {
+				if got, err := tr.Eval(t.Context(), data); err != nil || reflect.DeepEqual(got, want) {
 					t.Errorf("%s: new weights give %+v as the old ones did, %v", what, got, err)
 				}
 				if err := tr.Restore(start); err != nil {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -130,6 +131,9 @@ func TestNEFTune(t *testing.T) {
 	if noisy.Loss == plain.Loss || noisy.Loss != again.Loss || noisy.GradNorm != again.GradNorm {
 		t.Errorf("plain %+v, noisy %+v, again %+v", plain, noisy, again)
 	}
+	if half := firstStep(t, s, job.Spec{NEFTuneAlpha: 5, DType: "bf16"}, passagesOf(20)); math.Abs(half.Loss-noisy.Loss) > 0.02*noisy.Loss {
+		t.Errorf("in bf16 %+v, in fp32 %+v", half, noisy)
+	}
 	var evals [2]trainer.EvalReport
 	for i, alpha := range []float64{0, 5} {
 		spec := job.Spec{NEFTuneAlpha: alpha, MaxSteps: 1, Optimizer: job.Optimizer{LR: 1e-3}}
@@ -139,7 +143,7 @@ func TestNEFTune(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if evals[0] != evals[1] {
+	if !reflect.DeepEqual(evals[0], evals[1]) {
 		t.Errorf("noise in an evaluation: %+v, %+v", evals[0], evals[1])
 	}
 }

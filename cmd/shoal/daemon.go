@@ -23,7 +23,7 @@ func (a *app) daemonCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			log := slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level}))
+			log := slog.New(node.NewLogLimit(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level})))
 			d, err := node.Open(cmd.Context(), cfg, log)
 			if err != nil {
 				return err
@@ -54,7 +54,7 @@ func daemonFlags(f *pflag.FlagSet) {
 	f.StringArray("announce", nil, "multiaddr to tell others in place of the public ones found here; may repeat")
 	f.String("reachability", "", "auto (it is tested), public or private")
 	f.String("relay", "", "on: carry others' connections while this node is reachable; off")
-	f.String("profile", "", "volunteer, or lowpower for weak routers and metered lines")
+	f.String("profile", "", "volunteer; server for bootstraps; lowpower for weak routers and metered lines")
 	f.String("device", "", "auto, cpu, cpu:generic, cuda:0, …")
 	limitFlags(f)
 }

@@ -23,11 +23,11 @@ import (
 // others use as well three times as long.
 const (
 	demoNodes    = 4
-	demoBase     = 800 // optimizer steps of the base model
-	demoSteps    = 240 // of the swarm
-	demoKill     = 90  // step at which a node is killed
-	demoVictim   = 2   // which: neither the submitter nor the node that the others started from
-	demoQuestion = 50  // held-out questions
+	demoBase     = 1100 // optimizer steps of the base model
+	demoSteps    = 240  // of the swarm
+	demoKill     = 90   // step at which a node is killed
+	demoVictim   = 2    // which: neither the submitter nor the node that the others started from
+	demoQuestion = 50   // held-out questions
 )
 
 func (a *app) demoCmd() *cobra.Command {
@@ -128,8 +128,8 @@ func (d *demo) makeBase(ctx context.Context) error {
 	spec := job.Spec{
 		Version: job.Version, Name: "demo-base", BaseModel: d.path("empty"), Adapter: job.AdapterNone,
 		Datasets: []job.Dataset{{Path: d.path("text.jsonl")}}, MicroBatchSize: 16, MaxSteps: demoBase,
-		Optimizer:   job.Optimizer{LR: 4e-3, Betas: []float64{0.9, 0.98}, WeightDecay: 0.01},
-		LRScheduler: job.Scheduler{Name: job.Cosine, WarmupSteps: 30, MinLRRatio: 0.05},
+		Optimizer:   job.Optimizer{LR: 3e-3, Betas: []float64{0.9, 0.98}, WeightDecay: 0.01},
+		LRScheduler: job.Scheduler{Name: job.Cosine, WarmupSteps: 100, MinLRRatio: 0.05},
 	}
 	if err := spec.Validate(); err != nil {
 		return err

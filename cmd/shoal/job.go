@@ -12,12 +12,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/seed-7b27c88a/shoal/node/api"
-	"github.com/seed-7b27c88a/shoal/trainer"
 )
 
 func (a *app) jobCmd() *cobra.Command {
 	cmd := group("job", "fine-tune jobs this node knows")
-	cmd.AddCommand(a.jobLsCmd(), a.jobShowCmd(), a.jobLogsCmd(), a.jobRoundsCmd(), a.jobCancelCmd())
+	cmd.AddCommand(a.jobLsCmd(), a.jobShowCmd(), a.jobLogsCmd(), a.jobRoundsCmd(), a.jobMetricsCmd(), a.jobCancelCmd())
 	return cmd
 }
 
@@ -141,13 +140,6 @@ func eventLine(e api.Event, steps uint64) string {
 		}
 	}
 	return e.Time.Local().Format(time.TimeOnly) + "  " + text
-}
-
-func evalLine(r *trainer.EvalReport) string {
-	if unbounded(*r) {
-		return fmt.Sprintf("step %d: held-out loss is not finite", r.Step)
-	}
-	return fmt.Sprintf("step %d: held-out loss %.4f, %.1f %% of tokens right", r.Step, r.Loss, 100*r.Accuracy)
 }
 
 func (a *app) jobRoundsCmd() *cobra.Command {

@@ -110,8 +110,10 @@ func (a *app) limitsSetCmd() *cobra.Command {
 		Args:  usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			changes := map[string]string{}
-			cmd.LocalNonPersistentFlags().Visit(func(f *pflag.Flag) {
-				changes[strings.ReplaceAll(f.Name, "-", "_")] = f.Value.String()
+			cmd.Flags().Visit(func(f *pflag.Flag) {
+				if cmd.InheritedFlags().Lookup(f.Name) == nil {
+					changes[strings.ReplaceAll(f.Name, "-", "_")] = f.Value.String()
+				}
 			})
 			if len(changes) == 0 {
 				return usagef("no limit given; see %s --help", cmd.CommandPath())

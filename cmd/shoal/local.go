@@ -2,16 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 
 	"github.com/seed-7b27c88a/shoal/node"
-	"github.com/seed-7b27c88a/shoal/node/api"
 	"github.com/seed-7b27c88a/shoal/node/prepare"
 	"github.com/seed-7b27c88a/shoal/shard"
 	"github.com/seed-7b27c88a/shoal/trainer"
@@ -49,22 +44,25 @@ func (a *app) runLocal(ctx context.Context, src *prepare.Sources, spec job.Spec,
 		return v, err
 	}
 	defer func() { err = errors.Join(err, l.close()) }()
-	m, err := newMetrics(dir)
+	m, err := newMetrics(dir, spec.Name, spec.Report)
 	if err != nil {
 		return v, err
 	}
-	// Lines of an earlier run in the same folder are not this one's.
-	if err := os.Remove(filepath.Join(dir, api.EvalFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := m.begin(); err != nil {
 		return v, err
 	}
 	v = trained{Dir: dir, Steps: l.trainer.Steps()}
 	p := a.progress(v.Steps)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	err = l.trainer.Run(ctx, l.trainer.Local(), &trainer.Solo{}, func(r trainer.StepReport) {
-		v.Loss = r.Loss
+	look := func(step uint64) error { return l.look(ctx, p, m, step, dir, &v) }
+	if err := look(0); err != nil {
+		return v, err
+	}
+	err = l.trainer.Run(ctx, l, &trainer.Solo{}, func(r trainer.StepReport) {
+		v.Loss, v.Steps = r.Loss, r.Step
 		p.step(r)
-		if err := errors.Join(m.add(r), l.measure(ctx, p, r.Step, dir, &v)); err != nil {
+		if err := errors.Join(m.add(r), look(r.Step)); err != nil {
 			stop(err) // a full disk, most likely: the steps to come would be lost
 		}
 	})
@@ -78,16 +76,24 @@ func (a *app) runLocal(ctx context.Context, src *prepare.Sources, spec job.Spec,
 	if err := m.wasted(); err != nil {
 		return v, err
 	}
+	if err := l.takeBest(p); err != nil {
+		return v, err
+	}
 	return v, l.trainer.Export(dir, "")
 }
 
-// local is a job that trains in this process.
+// local is a job that trains in this process. As a Source it is what is left of it, until enough.
 type local struct {
 	trainer *trainer.Trainer
 	rows    *data.Reader
-	held    *data.Reader // nil: nothing is held out
-	every   uint64       // steps between measurements on held; 0: at the end alone
+	measure trainer.Measure
+	spec    job.Eval
 	close   func() error
+
+	left   *trainer.LocalSource
+	watch  trainer.Watch
+	enough bool          // the held-out loss does not get better
+	best   trainer.State // of keep_best
 }
 
 func (a *app) loadLocal(ctx context.Context, src *prepare.Sources, spec job.Spec, device string) (*local, error) {
@@ -103,11 +109,9 @@ func (a *app) loadLocal(ctx context.Context, src *prepare.Sources, spec job.Spec
 	if err != nil {
 		return nil, err
 	}
-	l := &local{rows: rows, every: uint64(spec.Eval.EverySteps)}
-	if in.Built.Stats.Held > 0 {
-		if l.held, err = data.Open(ctx, store, in.Built.Val); err != nil {
-			return nil, err
-		}
+	l := &local{rows: rows, spec: spec.Eval}
+	if err := l.findMeasure(ctx, store, in); err != nil {
+		return nil, err
 	}
 	dev, err := node.OpenDevice(device)
 	if err != nil {
@@ -150,23 +154,4 @@ func heldOut(s data.Stats) string {
 		return ""
 	}
 	return fmt.Sprintf("; %s with %s tokens held out", plural(s.Held, "row"), count(float64(s.HeldTokens)))
-}
-
-// measure evaluates the held-out rows when it is time, and adds a line to DIR/eval.jsonl.
-func (l *local) measure(ctx context.Context, p *progress, step uint64, dir string, v *trained) error {
-	last := step == l.trainer.Steps()
-	if l.held == nil || !last && (l.every == 0 || step%l.every != 0) {
-		return nil
-	}
-	r, err := l.trainer.Eval(ctx, l.held)
-	if err != nil {
-		return fmt.Errorf("evaluate: %w", err)
-	}
-	v.Eval = &r
-	p.note("%s", evalLine(&r))
-	line, err := json.Marshal(r)
-	if err != nil {
-		return err
-	}
-	return appendLine(filepath.Join(dir, api.EvalFile), line)
 }

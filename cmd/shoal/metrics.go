@@ -7,28 +7,95 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/seed-7b27c88a/shoal/node/api"
 	"github.com/seed-7b27c88a/shoal/trainer"
+	"github.com/seed-7b27c88a/shoal/trainer/job"
+	"github.com/seed-7b27c88a/shoal/trainer/report"
 )
 
 // metricsFile is DIR/metrics.jsonl: one line per committed step, in step order, each step once, written at once.
 // What cannot be appended (a job that went back, a step that arrives late) replaces the file atomically.
+// Where the job wants it, a TensorBoard event file beside it has the same steps, and what was measured on the way.
+//
+// An earlier result in DIR stays until begin, or the first step: a job that never starts costs nobody a result. Then it
+// goes as a whole.
 type metricsFile struct {
-	path  string
-	steps []trainer.StepReport
+	path   string
+	name   string // of the job
+	begun  bool
+	start  time.Time
+	events string // path of the event file; empty: none
+	steps  []trainer.StepReport
+	evals  []trainer.EvalReport // of the event file
 }
 
-func newMetrics(dir string) (*metricsFile, error) {
+func newMetrics(dir, name string, r job.Report) (*metricsFile, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	m := &metricsFile{path: filepath.Join(dir, api.MetricsFile)}
+	m := &metricsFile{path: filepath.Join(dir, api.MetricsFile), name: name, start: time.Now()}
+	if r.TensorBoard {
+		m.events = filepath.Join(dir, report.EventsName(m.start))
+	}
+	if ours(m.path) {
+		return m, nil
+	}
 	return m, m.rewrite()
+}
+
+// begin takes an earlier result away and makes room for this one.
+func (m *metricsFile) begin() error {
+	if m.begun {
+		return nil
+	}
+	m.begun = true
+	dir := filepath.Dir(m.path)
+	if err := errors.Join(clearResult(dir, m.name), dropEvents(dir)); err != nil {
+		return err
+	}
+	return m.rewrite()
+}
+
+// dropEvents removes the event files of an earlier run: TensorBoard would draw both as one.
+func dropEvents(dir string) error {
+	old, err := filepath.Glob(filepath.Join(dir, "events.out.tfevents.*"+report.EventsSuffix))
+	if err != nil { // dir is no pattern that could be matched
+		return nil
+	}
+	for _, path := range old {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return err
+}
+
+// eval adds a measurement to the event file.
+func (m *metricsFile) eval(r trainer.EvalReport) error {
+	if err := m.begin(); err != nil || m.events == "" {
+		return err
+	}
+	m.evals = append(m.evals, r)
+	return appendTo(m.events, report.AppendEvent(nil, m.measured(r)))
+}
+
+// measured stands at the time of the step that it measures.
+func (m *metricsFile) measured(r trainer.EvalReport) report.Event {
+	at := 0.0
+	for _, s := range m.steps {
+		if s.Step <= r.Step {
+			at = s.Time
+		}
+	}
+	return report.Measured(r, m.start, at)
 }
 
 // add records a step; one that is there already is replaced.
 func (m *metricsFile) add(r trainer.StepReport) error {
+	if err := m.begin(); err != nil {
+		return err
+	}
 	i := len(m.steps)
 	for i > 0 && m.steps[i-1].Step >= r.Step {
 		i--
@@ -58,6 +125,7 @@ func (m *metricsFile) back(step uint64) error {
 		return nil
 	}
 	m.steps = m.steps[:i]
+	m.evals = slices.DeleteFunc(m.evals, func(r trainer.EvalReport) bool { return r.Step > step })
 	return m.rewrite()
 }
 
@@ -89,15 +157,20 @@ func (m *metricsFile) append(r trainer.StepReport) error {
 	if err != nil {
 		return err
 	}
-	return appendLine(m.path, line)
+	if m.events != "" {
+		err = appendTo(m.events, report.AppendEvent(nil, report.Step(r, m.start)))
+	}
+	return errors.Join(err, appendLine(m.path, line))
 }
 
-func appendLine(path string, line []byte) error {
+func appendLine(path string, line []byte) error { return appendTo(path, append(line, '\n')) }
+
+func appendTo(path string, b []byte) error {
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY|os.O_CREATE, 0o644)
 	if err != nil {
 		return err
 	}
-	if _, err := f.Write(append(line, '\n')); err != nil {
+	if _, err := f.Write(b); err != nil {
 		f.Close()
 		return err
 	}
@@ -112,7 +185,21 @@ func (m *metricsFile) rewrite() error {
 			return err
 		}
 	}
-	return writeAtomic(m.path, b.Bytes())
+	return errors.Join(m.rewriteEvents(), writeAtomic(m.path, b.Bytes()))
+}
+
+func (m *metricsFile) rewriteEvents() error {
+	if m.events == "" {
+		return nil
+	}
+	b := report.AppendHeader(nil, m.start)
+	for _, r := range m.steps {
+		b = report.AppendEvent(b, report.Step(r, m.start))
+	}
+	for _, r := range m.evals {
+		b = report.AppendEvent(b, m.measured(r))
+	}
+	return writeAtomic(m.events, b)
 }
 
 // writeAtomic replaces a file so that readers see the old or the new one.

@@ -8,11 +8,12 @@ import (
 	"testing"
 
 	"github.com/seed-7b27c88a/shoal/trainer"
+	"github.com/seed-7b27c88a/shoal/trainer/job"
 )
 
 // Whatever comes, the file has each step once, in order, and what a reader has open is never half written.
 func TestMetricsFile(t *testing.T) {
-	m, err := newMetrics(t.TempDir())
+	m, err := newMetrics(t.TempDir(), "a", job.Report{TensorBoard: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,6 +39,10 @@ func inputs(spec job.Spec) []string {
 	for _, d := range spec.Datasets {
 		refs = append(refs, d.Path)
 	}
+	for _, t := range spec.Eval.Tasks {
+		refs = append(refs, t.Path)
+	}
+	refs = append(refs, spec.Eval.BaseText)
 	var paths []string
 	for _, r := range refs {
 		if filepath.IsAbs(r) { // absolute has made those that exist so

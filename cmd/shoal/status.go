@@ -37,7 +37,11 @@ func printInfo(w io.Writer, i api.Info) {
 		row("name", "%s", i.Name)
 	}
 	row("addresses", "%s", strings.Join(i.Addresses, "\n           "))
-	row("swarm", "%s, %s", i.Swarm, plural(i.Peers, "peer"))
+	peers := plural(i.Peers, "peer")
+	if i.Relayed > 0 {
+		peers += fmt.Sprintf(", %d of them through relays", i.Relayed)
+	}
+	row("swarm", "%s, %s", i.Swarm, peers)
 	if i.Reachability != nil {
 		row("reachable", "%s", i.Reachability.Verdict)
 	}

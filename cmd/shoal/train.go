@@ -88,6 +88,10 @@ func (f *trainFlags) spec() (job.Spec, error) {
 	for i := range spec.Datasets {
 		spec.Datasets[i].Path = absolute(spec.Datasets[i].Path)
 	}
+	for i := range spec.Eval.Tasks {
+		spec.Eval.Tasks[i].Path = absolute(spec.Eval.Tasks[i].Path)
+	}
+	spec.Eval.BaseText = absolute(spec.Eval.BaseText)
 	return spec, nil
 }
 
@@ -165,7 +169,7 @@ func (a *app) trained(ctx context.Context, c *api.Client, id, dir string) error 
 // follow shows a job until it is done and keeps DIR/metrics.jsonl complete; a job that learned nothing is an error.
 // each, if not nil, hears of every step.
 func (a *app) follow(ctx context.Context, c *api.Client, j api.Job, dir string, each func(*progress, trainer.StepReport)) error {
-	m, err := newMetrics(dir)
+	m, err := newMetrics(dir, j.Name, j.Spec.Report)
 	if err != nil {
 		return err
 	}
@@ -186,6 +190,7 @@ func (a *app) follow(ctx context.Context, c *api.Client, j api.Job, dir string, 
 			return m.back(e.To)
 		case api.EventEval:
 			p.note("%s", evalLine(e.Eval))
+			return m.eval(*e.Eval)
 		case api.EventNote:
 			p.note("%s", shortIDs(e.Text))
 		case api.EventState:

@@ -17,7 +17,7 @@ const (
 	cacheLine  = 64
 	fetchLess  = 512 << 10 // bytes of an operand that stays in the cache anyway
 	panelsLess = 1 << 20   // bytes of panels that nearly stay there
-	fetchMost  = 384 << 10 // bytes of the other side's panels at most: with more, the cache has no room for what comes
+	fetchMost  = 384 << 10 // bytes of b's panels at most, where that is the other side: with more, the cache has no room for what comes
 )
 
 // plan gives the memory of rows to fetch within so many turns.
@@ -46,7 +46,10 @@ func (a *ahead) turn(fetch func(at unsafe.Pointer, lines int)) {
 func (b *block) aheadOfStrip(w *worker, lo, hi, slo, shi, word int) {
 	w.ahead.rows = 0
 	s, o := b.long, &b.long.o
-	if w.fam.fetch == nil || !b.fused || s.kept != nil || o.q != nil || 4*s.n*b.words < fetchLess || 4*b.short.n*b.each > fetchMost {
+	if w.fam.fetch == nil || !b.fused || s.kept != nil || o.q != nil || 4*s.n*b.words < fetchLess {
+		return
+	}
+	if b.short == &b.cols && 4*b.short.n*b.each > fetchMost { // panels of a need no room: the microkernel fetches the next one
 		return
 	}
 	turns := parts(hi-lo, s.unit) * parts(shi-slo, b.short.unit)

@@ -39,6 +39,7 @@ type call struct {
 	row           func(x *call, w *worker, i int)
 	span          func(x *call, w *worker, s span)
 	strip         func(x *call, w *worker, lo, hi int)
+	each          func(add bool, out, a, b []float32)
 
 	rowTask, spanTask, stripTask func(*worker, int) // bound once
 
@@ -52,7 +53,10 @@ type call struct {
 	total   int // elements of an operation on blocks
 	dyn     dynamics
 	factors factors
-	rate    float32 // of an Adafactor step
+
+	together []kernels.Cmd // sums of squares that are taken together
+	squares  []float64     // what they are
+	rate     float32       // of an Adafactor step
 }
 
 func newCall(p *pool) *call {

@@ -59,7 +59,7 @@ func newDevice(fam *family, mem *memory) *Device {
 func (d *Device) PackCache(bytes int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.pool.kept.budget = max(0, bytes)
+	d.pool.kept.budget, d.pool.kept.over = max(0, bytes), false
 	if d.pool.kept.used > bytes {
 		d.pool.kept.drop(d.mem, nil)
 	}
@@ -102,8 +102,13 @@ func (d *Device) Run(cmds []kernels.Cmd) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.pool.follow()
-	for i := range cmds {
+	for i := 0; i < len(cmds); i++ {
 		c := &cmds[i]
+		if n := sumsOfSquares(cmds[i:]); n > 1 {
+			d.call.sumSqs(cmds[i : i+n])
+			i += n - 1
+			continue
+		}
 		op := ops[c.Op]
 		if op == nil {
 			panic("kernels/cpu: no op " + c.Op.String())

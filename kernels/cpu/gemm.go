@@ -13,7 +13,8 @@ const (
 	blockK   = 320     // words of k of a microkernel run at most: an (mr, blockK) panel stays in the first-level cache
 	tileM    = 144     // rows of a tile at most
 	tileN    = 128     // columns of a tile at most: its (blockK, tileN) part of b stays in the second-level cache
-	keepMost = 4 << 20 // elements of the shorter side that are packed at a time: half of a last-level cache
+	keepMost = 4 << 20 // elements of the shorter side that are packed whole: half of a last-level cache
+	keepPart = 1 << 17 // and of one that is larger, at a time: half of a second-level cache
 	runMost  = 2 << 20 // elements of the longer side that are packed at a time
 	packMost = 1 << 13 // elements that a task packs, about
 	perEach  = 3       // tiles for each worker, where c is large enough
@@ -96,9 +97,9 @@ func (w *worker) multiply(p product, all *pool) {
 		b.long, b.short = b.short, b.long
 	}
 	b.cut(all)
-	deep := max(1, keepMost/b.short.n/blockK) * blockK * b.mk.step
-	if p.c.half != nil {
-		deep = max(k, 1) // sums are rounded once, at their end
+	deep := max(k, 1)
+	if b.short.n*k > keepMost && p.c.half == nil { // else sums are rounded once, at their end
+		deep = max(1, keepPart/b.short.n/blockK) * blockK * b.mk.step
 	}
 	for b.k = 0; b.k == 0 || b.k < k; b.k += deep {
 		b.depth = min(deep, k-b.k)

@@ -6,10 +6,12 @@ import (
 	"github.com/seed-7b27c88a/shoal/kernels/dtype"
 )
 
-// keep is the cache of packed frozen weights. It fills up to its budget and keeps what it has: weights are used in
-// turn, so that throwing out the oldest would throw out the next. The device's lock guards it.
+// keep is the cache of packed frozen weights. Weights are used in turn, so that throwing out the oldest would throw out
+// the next: where they do not all fit, it keeps none, and tries again when memory has been freed. The device's lock
+// guards it.
 type keep struct {
-	budget, used int // bytes
+	budget, used int  // bytes
+	over         bool // more was asked for than fits
 	panels       map[keepKey]*kept
 }
 
@@ -30,20 +32,25 @@ type kept struct {
 	bytes  []byte // whose memory it is
 }
 
-// keepShare is the share of memory that packed frozen weights take if nobody says otherwise: an eighth.
-const keepShare = 8
+// What packed frozen weights take if nobody says otherwise: an eighth of memory, and at most what a model of some 15
+// million weights needs. Packing is a twentieth of a product of 256 rows and less of one with more, so that a large model,
+// which would double its memory, gains little.
+const (
+	keepShare = 8
+	keepMem   = 128 << 20 // bytes
+)
 
 // keepBudget is what they may take. Where the process may have less than the machine every byte is for its tensors.
 func (m *memory) keepBudget() int {
 	if m.capped {
 		return 0
 	}
-	return int(m.limit / keepShare)
+	return int(min(m.limit/keepShare, keepMem))
 }
 
 // get gives the packed panels of a side with sums of length k, packs them if there is room for them, or gives nil.
 func (c *keep) get(p *pool, s *side, k int) []float32 {
-	if c.budget == 0 || k == 0 {
+	if c.budget == 0 || c.over || k == 0 {
 		return nil
 	}
 	key := keyOf(s, k)
@@ -52,6 +59,8 @@ func (c *keep) get(p *pool, s *side, k int) []float32 {
 	}
 	n := parts(s.n, s.unit) * s.unit * parts(k, s.step)
 	if 4*n > c.budget-c.used {
+		c.drop(p.mem, nil)
+		c.over = true
 		return nil
 	}
 	bytes, err := p.mem.alloc(4 * n)
@@ -87,6 +96,7 @@ func keyOf(s *side, k int) keepKey {
 
 // drop gives back the panels made from memory within b, or all if b is nil.
 func (c *keep) drop(m *memory, b []byte) {
+	c.over = false
 	lo := uintptr(unsafe.Pointer(unsafe.SliceData(b)))
 	for key, e := range c.panels {
 		if at := uintptr(key.data); b == nil || at >= lo && at < lo+uintptr(len(b)) {

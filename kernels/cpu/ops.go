@@ -42,4 +42,9 @@ var ops = [kernels.NumOps]op{
 	kernels.OpAdamW8:         adamW8,
 	kernels.OpEncode8:        encode8,
 	kernels.OpDecode8:        decode8,
+	kernels.OpReLU:           relu,
+	kernels.OpReLUBack:       reluBack,
+	kernels.OpTanh:           tanh,
+	kernels.OpTanhBack:       tanhBack,
+	kernels.OpOverRoot:       overRoot,
 }

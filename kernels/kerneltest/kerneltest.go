@@ -23,7 +23,7 @@ func Run(t *testing.T, dev kernels.Device) {
 	}{
 		{"MatMul", testMatMul}, {"MatMulSpecial", testMatMulSpecial}, {"MatMulHalf", testMatMulHalf},
 		{"MatMulQuantized", testMatMulQuantized}, {"Frozen", testFrozen}, {"HalfOps", testHalfOps}, {"HalfProducts", testHalfProducts},
-		{"Elementwise", testElementwise}, {"Gated", testGated}, {"Special", testSpecial}, {"Convert", testConvert},
+		{"Elementwise", testElementwise}, {"Gated", testGated}, {"Activations", testActivations}, {"Special", testSpecial}, {"Convert", testConvert},
 		{"SumRows", testSumRows}, {"RMSNorm", testRMSNorm}, {"LayerNorm", testLayerNorm}, {"Rope", testRope},
 		{"Attention", testAttention}, {"AttentionCache", testAttentionCache}, {"Rows", testRows}, {"ArgMax", testArgMax},
 		{"Head", testHead}, {"HeadChunks", testHeadChunks}, {"Drop", testDrop}, {"SumSq", testSumSq}, {"WeightedSum", testWeightedSum},

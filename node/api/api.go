@@ -74,6 +74,7 @@ type Info struct {
 	Addresses []string `json:"addresses"` // multiaddrs with /p2p/
 	Swarm     string   `json:"swarm"`
 	Peers     int      `json:"peers"`
+	Relayed   int      `json:"relayed"`            // of those, reached through a relay alone
 	Device    string   `json:"device"`             // cpu, cuda:0
 	Hardware  string   `json:"hardware,omitempty"` // as the device names itself
 	Kernel    string   `json:"kernel,omitempty"`   // microkernel family: avx512, avx2, generic

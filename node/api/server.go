@@ -20,6 +20,7 @@ type Server struct {
 	Library Library
 	Jobs    Jobs
 	Web     http.Handler // pages at /; nil: none
+	Metrics http.Handler // at /metrics; nil: none
 	Token   string       // bearer token; accepted everywhere, required when Remote
 	Remote  bool         // the listener is reachable from other machines
 }
@@ -34,6 +35,9 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, NotFound("no route %s %s", r.Method, r.URL.Path))
 	})
+	if s.Metrics != nil {
+		mux.Handle("GET /metrics", s.Metrics)
+	}
 	if s.Web != nil {
 		mux.Handle("/", s.Web)
 	}

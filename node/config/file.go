@@ -83,7 +83,7 @@ func Sample() string {
 # announce: []                 # multiaddrs to tell others in place of the public ones found here
 # reachability: %s           # auto (it is tested), public or private
 # relay: %-4s                  # on: carry others' connections while this node is reachable; off
-# profile: %s           # volunteer, or lowpower for weak routers and metered lines
+# profile: %s           # volunteer; server for bootstraps; lowpower for weak routers and metered lines
 # max_up: 0                    # bandwidth sent, for example 10Mbit; 0: no limit
 # max_down: 0                  # bandwidth received
 # max_cpu: 0                   # share of the processors, for example 50%%; 0: all

@@ -8,6 +8,7 @@ import (
 // Profiles of how much of a machine's network a node uses.
 const (
 	Volunteer = "volunteer" // the default: 32 to 64 connections, a relay for others while reachable
+	Server    = "server"    // for bootstraps and relays with a good link: 256 to 512 connections
 	LowPower  = "lowpower"  // for weak routers and metered lines: 8 to 16 connections, asks the DHT and serves it not, no relay
 )
 
@@ -17,7 +18,7 @@ type Network struct {
 	Announce     []string `yaml:"announce"`     // multiaddrs to tell others in place of the public ones found here
 	Reachability string   `yaml:"reachability"` // auto: tested; public, private: the owner knows
 	Relay        string   `yaml:"relay"`        // on: carry others' connections while reachable; off
-	Profile      string   `yaml:"profile"`      // volunteer, lowpower
+	Profile      string   `yaml:"profile"`      // volunteer, server, lowpower
 }
 
 // DefaultNetwork is a volunteer's.
@@ -38,8 +39,8 @@ func (n *Network) validate() error {
 		return fmt.Errorf("reachability %q: want auto, public or private", n.Reachability)
 	case n.Relay != "on" && n.Relay != "off":
 		return fmt.Errorf("relay %q: want on or off", n.Relay)
-	case n.Profile != Volunteer && n.Profile != LowPower:
-		return fmt.Errorf("profile %q: want %s or %s", n.Profile, Volunteer, LowPower)
+	case n.Profile != Volunteer && n.Profile != Server && n.Profile != LowPower:
+		return fmt.Errorf("profile %q: want %s, %s or %s", n.Profile, Volunteer, Server, LowPower)
 	case len(n.Announce) > 0 && n.Reachability == "private":
 		return fmt.Errorf("announce contradicts reachability: private; drop one of them")
 	}

@@ -52,6 +52,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/seed-7b27c88a/shoal/p2p/collective"
+	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 )
 
@@ -73,6 +74,7 @@ type Genesis struct {
 	Steps           uint64 // total optimizer steps
 	Samples         uint64 // stream length: Steps·Batch, or less when the last step is smaller
 	Chunks          []collective.Chunk
+	Codec           exact.Codec // in which pieces and results travel
 	MinPeers        int
 	MaxPeers        int // 0: no limit
 	CheckpointEvery uint64

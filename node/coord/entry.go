@@ -9,6 +9,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/seed-7b27c88a/shoal/p2p/collective"
+	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 	"github.com/seed-7b27c88a/shoal/p2p/replog"
 	"github.com/seed-7b27c88a/shoal/shard"
@@ -43,7 +44,7 @@ const (
 type PlanEntry struct {
 	Members []Row         `cbor:"1,keyasint"` // who holds the slot, in the order of summation
 	Pieces  []Piece       `cbor:"2,keyasint"` // what may count, in the order of summation; those of this attempt are new work
-	Codec   string        `cbor:"3,keyasint"` // fp32
+	Codec   string        `cbor:"3,keyasint"` // fp32, bf16 or int8
 	Collect time.Duration `cbor:"4,keyasint"` // from plan to cut; then attempt + 1
 	Gather  time.Duration `cbor:"5,keyasint"` // from cut to commit; then attempt + 1
 	Absent  []Absence     `cbor:"6,keyasint,omitempty"`
@@ -227,8 +228,11 @@ func (p *PlanEntry) check() error {
 	if len(p.Members) == 0 || len(p.Members) > maxMembers || len(p.Pieces) > maxPieces || len(p.Base) > maxMembers {
 		return fmt.Errorf("%d members, %d before, %d pieces", len(p.Members), len(p.Base), len(p.Pieces))
 	}
-	if p.Collect <= 0 || p.Gather <= 0 || p.Codec != "fp32" {
-		return fmt.Errorf("deadlines %v and %v, codec %q", p.Collect, p.Gather, p.Codec)
+	if p.Collect <= 0 || p.Gather <= 0 {
+		return fmt.Errorf("deadlines %v and %v", p.Collect, p.Gather)
+	}
+	if _, err := exact.Parse(p.Codec); err != nil {
+		return err
 	}
 	ids := make([]record.PeerID, len(p.Members))
 	for i, r := range p.Members {

@@ -126,7 +126,7 @@ func (m *Machine) take(e Event) {
 	case Leave:
 		m.leave()
 	case CancelJob:
-		m.orderCancel(e.Why)
+		m.orderCancel(e.Why, e.Enough)
 	}
 }
 

@@ -75,7 +75,8 @@ type receiptMsg struct {
 
 // orderMsg is the submitter's word that the job ends.
 type orderMsg struct {
-	Why string `cbor:"1,keyasint"`
+	Why    string `cbor:"1,keyasint"`
+	Enough bool   `cbor:"2,keyasint,omitempty"` // the job is done before its last step, not cancelled
 }
 
 func messageBody(context string) checked {

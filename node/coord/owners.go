@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/seed-7b27c88a/shoal/p2p/collective"
+	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 	"github.com/seed-7b27c88a/shoal/shard/layout"
 )
@@ -21,6 +22,7 @@ func (m *Machine) parts(b *PlanEntry, key collective.Key) *collective.Plan {
 
 func (m *Machine) makeParts(b *PlanEntry, key collective.Key) *collective.Plan {
 	p := &collective.Plan{Key: key, Chunks: m.g.Chunks}
+	p.Codec, _ = exact.Parse(b.Codec) // entries are checked when they come in
 	for _, r := range b.Members {
 		p.Members = append(p.Members, collective.Member{ID: r.ID, Boot: r.Boot, Syncing: r.Syncing})
 	}

@@ -25,7 +25,7 @@ type draft struct {
 
 // plan finishes a draft.
 func (m *Machine) plan(d draft) *PlanEntry {
-	e := &PlanEntry{Members: d.rows, Codec: "fp32", Absent: clip(d.absent), Base: d.base}
+	e := &PlanEntry{Members: d.rows, Codec: m.g.Codec.String(), Absent: clip(d.absent), Base: d.base}
 	e.Pieces = d.kept
 	for k, rs := range m.assign(d.round, d.missing, d.rows, d.workers) {
 		r := d.rows[d.workers[k]]

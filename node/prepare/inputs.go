@@ -8,6 +8,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/shard"
 	"github.com/seed-7b27c88a/shoal/trainer"
 	"github.com/seed-7b27c88a/shoal/trainer/data"
+	"github.com/seed-7b27c88a/shoal/trainer/exam"
 	"github.com/seed-7b27c88a/shoal/trainer/job"
 	"github.com/seed-7b27c88a/shoal/trainer/model"
 	"github.com/seed-7b27c88a/shoal/trainer/peft"
@@ -18,6 +19,7 @@ type Inputs struct {
 	Model   *Model
 	Adapter *Model // where a LoRA starts; nil: from its seed
 	Built   data.Built
+	Exam    *exam.Exam // what evaluations ask; nil: nothing
 
 	Params   uint64 // elements that are trained
 	MemBytes uint64 // what a member needs, an estimate
@@ -28,6 +30,20 @@ type Inputs struct {
 // Inputs finds what spec names, completes spec from the adapter it starts with, and materialises its rows into put.
 // The cheap checks come before the long work.
 func (s *Sources) Inputs(ctx context.Context, spec *job.Spec, put shard.Putter, p Progress) (*Inputs, error) {
+	in, err := s.Measured(ctx, spec, true, put, p)
+	if err != nil {
+		return nil, err
+	}
+	if in.Built.Stats.Rows == 0 {
+		return nil, errors.New("datasets: no rows to train on")
+	}
+	// A step never holds more rows than the whole job does.
+	in.MemBytes += in.perRow * min(uint64(spec.MicroBatchSize), spec.Samples(uint64(in.Built.Stats.Rows)))
+	return in, nil
+}
+
+// Measured is Inputs of a spec that is not trained, with its rows or without.
+func (s *Sources) Measured(ctx context.Context, spec *job.Spec, rows bool, put shard.Putter, p Progress) (*Inputs, error) {
 	in := &Inputs{}
 	var err error
 	if in.Model, err = s.Model(ctx, spec.BaseModel, p); err != nil {
@@ -44,15 +60,13 @@ func (s *Sources) Inputs(ctx context.Context, spec *job.Spec, put shard.Putter, 
 	if err := in.measure(spec); err != nil {
 		return nil, err
 	}
-	if in.Built, err = s.Rows(ctx, spec, in.Model, put, p); err != nil {
+	if in.Exam, err = in.exam(spec); err != nil {
 		return nil, err
 	}
-	if in.Built.Stats.Rows == 0 {
-		return nil, errors.New("datasets: no rows to train on")
+	if rows {
+		in.Built, err = s.Rows(ctx, spec, in.Model, put, p)
 	}
-	// A step never holds more rows than the whole job does.
-	in.MemBytes += in.perRow * min(uint64(spec.MicroBatchSize), spec.Samples(uint64(in.Built.Stats.Rows)))
-	return in, nil
+	return in, err
 }
 
 // adopt takes over what the adapter's config says.

@@ -89,8 +89,13 @@ func (s *Sources) open(ctx context.Context, kind, ref string, p Progress) (*Mode
 	return &Model{Name: ref, Files: shard.OpenFiles(ctx, s.Store, m), manifest: m, cid: c}, nil
 }
 
+// fromDir follows a link to the directory: a walk through its files would stop at it.
 func fromDir(dir string) *Model {
-	return &Model{Name: filepath.Base(dir), Files: safetensors.Dir(dir), dir: dir}
+	at := dir
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		at = real
+	}
+	return &Model{Name: filepath.Base(dir), Files: safetensors.Dir(at), dir: at}
 }
 
 func (s *Sources) lookUp(kind, ref string) (cid.Cid, error) {

@@ -45,7 +45,11 @@ func TestModelStored(t *testing.T) {
 	write(t, filepath.Join(dir, "notes.txt"), "private")
 	write(t, filepath.Join(dir, "pytorch_model.bin"), "code")
 	src := &Sources{Store: mem}
-	m, err := src.Model(t.Context(), dir, nil)
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	m, err := src.Model(t.Context(), link, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

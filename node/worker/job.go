@@ -8,6 +8,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/node/coord"
 	"github.com/seed-7b27c88a/shoal/node/task"
 	"github.com/seed-7b27c88a/shoal/p2p/collective"
+	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 	"github.com/seed-7b27c88a/shoal/trainer"
 )
@@ -41,7 +42,9 @@ func (j *Job) run(ctx context.Context) (lingers bool, err error) {
 	}
 	defer j.trainer.Close()
 	if j.task.Mine { // the one who wants to know
-		j.held = m.held
+		if err := j.findMeasure(ctx, m); err != nil {
+			return false, j.startFailed(ctx, err)
+		}
 	}
 	machine, err := j.join()
 	if err != nil {
@@ -50,10 +53,17 @@ func (j *Job) run(ctx context.Context) (lingers bool, err error) {
 	return j.takePart(ctx, machine)
 }
 
-func (j *Job) newTrainer(m *materials) (*trainer.Trainer, error) {
-	return trainer.New(trainer.Config{
-		Spec: &j.task.Spec, Model: m.model, Adapter: m.adapter, Rows: m.rows, Device: j.Device,
-	})
+func (j *Job) newTrainer(m *materials) (*trainer.Trainer, error) { return trainer.New(j.config(m)) }
+
+// idleTrainer is a trainer beside the one that works: it has no second copy of the frozen weights.
+func (j *Job) idleTrainer(m *materials) (*trainer.Trainer, error) {
+	c := j.config(m)
+	c.Idle = true
+	return trainer.New(c)
+}
+
+func (j *Job) config(m *materials) trainer.Config {
+	return trainer.Config{Spec: &j.task.Spec, Model: m.model, Adapter: m.adapter, Rows: m.rows, Device: j.Device}
 }
 
 // startFailed ends a job that could not begin here.
@@ -97,6 +107,9 @@ func (j *Job) genesis() (coord.Genesis, error) {
 		MaxPeers:        s.Swarm.MaxPeers,
 		CheckpointEvery: uint64(s.Checkpoint.EverySteps),
 	}
+	if g.Codec, err = exact.Parse(s.Wire.Gradients); err != nil {
+		return coord.Genesis{}, err
+	}
 	_, g.Samples = s.Batch(g.Rows, g.Steps)
 	for _, c := range l.Chunks {
 		g.Chunks = append(g.Chunks, collective.Chunk{Lo: c.Lo, Hi: c.Hi, Unit: c.Unit})
@@ -123,6 +136,7 @@ func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err
 	}
 	hangUp := j.receive()
 	j.loops.Go(func() { j.loop(m) })
+	j.evaluate(0)
 	j.work.Go(j.runTrainer)
 	ended, err := j.wait(ctx)
 	if ended == nil {

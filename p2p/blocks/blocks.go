@@ -9,16 +9,20 @@
 //	kind u8 | status u8 | seq u32 | length u32 | body
 //
 //	have    1 →   body: up to 512 times (length u8, CID)        "which of these do you have?"
-//	get     2 →   body: a CID
+//	get     2 →   body: a CID; after it, from u32 if not 0: the first so many bytes are here
 //	cancel  3 →   body empty, seq of an earlier get             "not any more"; still answered, in its turn
 //	has     4 ←   body: one bit per CID asked, lowest first
-//	block   5 ←   status 0: body is the block, at most 1 MiB; else empty: 1 not here, 2 not for you, 3 cancelled
+//	block   5 ←   status 0: body is the block, at most 1 MiB, less its first bytes if asked so; else empty: 1 not here, 2 not for you, 3 cancelled
 //
-// At most 8 gets are under way on a stream; a donor resets a stream with more than 64 unanswered requests, with a malformed frame,
+// At most 4 gets are under way on a stream, and 2 streams between two nodes for one fetch. They are the credit: a donor sends
+// nothing that was not asked for, so a node that fetches holds at most 16 MiB per donor, and a donor one block per stream. A donor resets a stream with more than 64 unanswered requests, with a malformed frame,
 // or idle for a minute. CIDs are version 1, sha2-256, raw or dag-cbor; anything else is malformed.
 //
 // Blocks are given out in order, each to one donor that has it. A donor that runs out of work takes over what a slower one has
 // not begun to send (plan.go). A donor that sends wrong bytes is not asked again by the same fetch.
+//
+// A block is verified in one place, by the store that it is put in. What is there is durable when a fetch returns; before, a
+// machine that loses power may have to fetch those of the last 50 ms again, a process that ends only what was on the wire (Resume).
 //
 // An Exchange is safe for concurrent use. Donors are served without a lock: the store's own reads are all there is.
 package blocks
@@ -28,6 +32,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ipfs/go-cid"
 
@@ -43,12 +48,36 @@ type Store interface {
 	Put(ctx context.Context, c cid.Cid, data []byte) error
 }
 
+// Later is what a Store may have besides, to take blocks faster. Exchange looks for it.
+type Later interface {
+	// PutLater is Put of a block that need not survive a crash before the next Sync or Put. data belongs to the caller
+	// again when it returned, as it does after Put.
+	PutLater(ctx context.Context, c cid.Cid, data []byte) error
+	// Sync makes all of them durable.
+	Sync(ctx context.Context) error
+}
+
+// Reader is what a Store may have besides, to be read without new memory for each block. Exchange looks for it.
+type Reader interface {
+	GetInto(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error)
+}
+
+// Dropper is what a Store has that can be healed.
+type Dropper interface {
+	// Drop removes a block whose bytes cannot be read.
+	Drop(ctx context.Context, c cid.Cid) error
+}
+
 // Exchange serves this node's blocks and fetches others.
 type Exchange struct {
-	h     *p2p.Host
-	store Store
-	allow func(peer record.PeerID, c cid.Cid) bool
-	log   *slog.Logger
+	h      *p2p.Host
+	store  Store
+	allow  func(peer record.PeerID, c cid.Cid) bool
+	log    *slog.Logger
+	parts  partials
+	bufs   sync.Pool    // of *[]byte with room for a block
+	synced atomic.Int64 // unix nanoseconds of the latest Put that waited for the disk
+	heal   sync.Mutex   // held by Heal: two readers of one bad block heal it once
 
 	mu      sync.Mutex // guards serving
 	serving map[record.PeerID]int
@@ -77,6 +106,25 @@ func (x *Exchange) Get(ctx context.Context, c cid.Cid, from []record.PeerID) ([]
 	return x.store.Get(ctx, c)
 }
 
+// Heal replaces a block that the store has but cannot read by one of from's, and returns it. The rest of the store is
+// untouched; where nobody has the block it stays away, and a later fetch gets it.
+func (x *Exchange) Heal(ctx context.Context, c cid.Cid, from []record.PeerID) ([]byte, error) {
+	d, ok := x.store.(Dropper)
+	if !ok {
+		return nil, fmt.Errorf("heal block %s: the store cannot drop it", c)
+	}
+	x.heal.Lock()
+	defer x.heal.Unlock()
+	if data, err := x.store.Get(ctx, c); err == nil {
+		return data, nil // somebody else healed it meanwhile
+	}
+	if err := d.Drop(ctx, c); err != nil {
+		return nil, fmt.Errorf("heal block %s: %w", c, err)
+	}
+	x.log.Warn("a block could not be read and is fetched anew", "block", c)
+	return x.Get(ctx, c, from)
+}
+
 // Fetch brings the blocks cids into the store and returns when all are there. from is asked again and again for peers
 // that may have them, at least every second; it may grow and shrink. progress, if not nil, is called one call at a time with the
 // number of blocks present of total. When nobody has delivered anything for a minute, or ctx ends, the error says who
@@ -89,5 +137,25 @@ func (x *Exchange) Fetch(ctx context.Context, cids []cid.Cid, from func() []reco
 	if err := f.run(ctx, from); err != nil {
 		return fmt.Errorf("fetch blocks: %w", err)
 	}
+	if l, ok := x.store.(Later); ok {
+		if err := l.Sync(ctx); err != nil {
+			return fmt.Errorf("fetch blocks: %w", err)
+		}
+	}
 	return nil
+}
+
+// buffer is memory for a block of n bytes. recycle takes it back.
+func (x *Exchange) buffer(n int) []byte {
+	if b, ok := x.bufs.Get().(*[]byte); ok {
+		return (*b)[:n]
+	}
+	return make([]byte, n, maxBlock)
+}
+
+func (x *Exchange) recycle(b []byte) {
+	if cap(b) >= maxBlock {
+		b = b[:0]
+		x.bufs.Put(&b)
+	}
 }

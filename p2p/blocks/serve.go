@@ -17,10 +17,11 @@ import (
 
 const (
 	maxServed     = 128 // streams served at once
-	maxServedPeer = 4   // of them for one peer; each holds at most one block in memory
+	maxServedPeer = 8   // of them for one peer; each holds at most one block in memory
 	idleLimit     = time.Minute
-	pieceSize     = 64 << 10         // bytes that must move within pieceTime
-	pieceTime     = 20 * time.Second // so the slowest useful link carries 3 KB/s
+	pieceSize     = 64 << 10         // bytes that must arrive within pieceTime
+	writeSize     = 256 << 10        // bytes that must leave within pieceTime: few frames of the muxer
+	pieceTime     = 30 * time.Second // so the slowest useful link carries 9 KB/s
 )
 
 // serve answers one stream.
@@ -152,34 +153,55 @@ func (d *donation) answer(ctx context.Context) {
 				continue
 			}
 		}
-		h, body := d.reply(ctx, q)
-		if err := writeAll(d.s, h, body); err != nil {
+		h, body, done := d.reply(ctx, q)
+		err := writeAll(d.s, h, body)
+		done()
+		if err != nil {
 			return
 		}
 	}
 }
 
-func (d *donation) reply(ctx context.Context, q queued) (header, []byte) {
+// reply makes the answer; done is called when its body was sent.
+func (d *donation) reply(ctx context.Context, q queued) (h header, body []byte, done func()) {
+	done = func() {}
 	if q.kind == kindHave {
 		body := d.which(ctx, q.cids)
-		return header{kind: kindHas, seq: q.seq, length: uint32(len(body))}, body
+		return header{kind: kindHas, seq: q.seq, length: uint32(len(body))}, body, done
 	}
-	h := header{kind: kindBlock, seq: q.seq}
-	var body []byte
+	h = header{kind: kindBlock, seq: q.seq}
 	switch {
 	case q.cancelled:
 		h.status = statusCancelled
 	case !d.x.allow(d.s.Peer(), q.cids[0]):
 		h.status = statusRefused
 	default:
-		data, err := d.x.store.Get(ctx, q.cids[0])
+		var data []byte
+		var err error
+		data, done, err = d.x.load(ctx, q.cids[0])
 		if err != nil || len(data) > maxBlock {
 			h.status = statusNotHere
 			break
 		}
-		h.length, body = uint32(len(data)), data
+		body = data[min(int(q.from), len(data)):]
+		h.length = uint32(len(body))
 	}
-	return h, body
+	return h, body, done
+}
+
+// load reads a block from the store; done gives its memory back.
+func (x *Exchange) load(ctx context.Context, c cid.Cid) (data []byte, done func(), err error) {
+	r, ok := x.store.(Reader)
+	if !ok {
+		data, err = x.store.Get(ctx, c)
+		return data, func() {}, err
+	}
+	buf := x.buffer(0)
+	data, err = r.GetInto(ctx, c, buf)
+	if err != nil {
+		x.log.Debug("a block cannot be served", "block", c, "err", err)
+	}
+	return data, func() { x.recycle(buf) }, err
 }
 
 // which is the bitmap of the blocks that this node has and may give to the peer.
@@ -196,15 +218,15 @@ func (d *donation) which(ctx context.Context, cids []cid.Cid) []byte {
 	return bits
 }
 
-// writeAll writes header and body in pieces, each with a deadline of its own.
+// writeAll writes header and body in pieces, each with a deadline of its own. The first is small, because it is copied.
 func writeAll(s *p2p.Stream, h header, body []byte) error {
 	first := body[:min(len(body), pieceSize)]
 	buf := append(h.append(make([]byte, 0, headSize+len(first))), first...)
-	for body = body[len(first):]; ; body = body[min(len(body), pieceSize):] {
+	for body = body[len(first):]; ; body = body[min(len(body), writeSize):] {
 		s.SetWriteDeadline(time.Now().Add(pieceTime))
 		if _, err := s.Write(buf); err != nil || len(body) == 0 {
 			return err
 		}
-		buf = body[:min(len(body), pieceSize)]
+		buf = body[:min(len(body), writeSize)]
 	}
 }

@@ -14,14 +14,14 @@ import (
 )
 
 const (
-	window     = 8 // gets under way on a stream
+	window     = 4 // gets under way on a stream
 	maxAsking  = 2 // haves under way on a stream
 	openTime   = 15 * time.Second
 	answerTime = 20 * time.Second // until an answer begins
 	blockTime  = 2 * time.Minute  // for one whole block
 	nap        = 100 * time.Millisecond
 	idleNaps   = 50 // after so many naps with nothing to ask, another donor gets the place
-	maxStoring = 4  // blocks of one donor being stored: a store that syncs to disk groups concurrent writes
+	maxStoring = 3  // blocks of one donor being stored: a store that syncs to disk groups concurrent writes
 )
 
 // session is one stream to a donor. Its goroutine asks and reads; a second one writes, so that anybody can post
@@ -32,7 +32,8 @@ type session struct {
 	d    *donor
 	out  chan request
 	seq  uint32
-	asks []question // haves under way
+	asks []question       // haves under way
+	open map[uint32]*part // gets under way, by seq
 
 	storing chan struct{} // holds a token for each block being stored
 	stores  sync.WaitGroup
@@ -55,7 +56,7 @@ func (f *fetch) session(ctx context.Context, peer record.PeerID) (delivered int,
 		return 0, err
 	}
 	ctx, cancel = context.WithCancel(ctx)
-	s := &session{f: f, s: stream, out: make(chan request, 4*maxQueued), storing: make(chan struct{}, maxStoring)}
+	s := &session{f: f, s: stream, out: make(chan request, 4*maxQueued), open: map[uint32]*part{}, storing: make(chan struct{}, maxStoring)}
 	f.mu.Lock()
 	s.d = f.plan.join()
 	f.sessions[s.d] = s
@@ -65,6 +66,9 @@ func (f *fetch) session(ctx context.Context, peer record.PeerID) (delivered int,
 	context.AfterFunc(ctx, func() { stream.Reset() }) // wakes the reader
 	err = s.run(ctx)
 	s.stores.Wait()
+	for _, t := range s.open {
+		t.close()
+	}
 	cancel()
 	wg.Wait()
 	f.mu.Lock()
@@ -165,7 +169,9 @@ func (s *session) fill(ctx context.Context) error {
 		if !ok {
 			return nil
 		}
-		s.post(request{kind: kindGet, seq: s.seq, cids: s.f.cids[block : block+1]})
+		t := s.f.x.parts.open(s.f.cids[block])
+		s.open[s.seq] = t
+		s.post(request{kind: kindGet, seq: s.seq, cids: s.f.cids[block : block+1], from: uint32(len(t.begin))})
 		s.seq++
 		if v := s.f.sessions[victim]; v != nil {
 			v.post(request{kind: kindCancel, seq: old})
@@ -255,13 +261,23 @@ func (s *session) readHas(h header, r io.Reader) error {
 }
 
 func (s *session) readBlock(ctx context.Context, h header, r io.Reader) error {
-	data, err := s.body(r, int(h.length))
+	t := s.open[h.seq]
+	if t == nil || int(h.length) > maxBlock-len(t.begin) {
+		return fmt.Errorf("%w: answer to no request", errFrame)
+	}
+	data, err := s.body(r, t, int(h.length))
+	delete(s.open, h.seq)
 	if err != nil {
+		t.close()
 		return fmt.Errorf("a block stopped half-way: %w", err)
 	}
 	s.f.mu.Lock()
 	block, useful, ok := s.f.plan.answered(s.d, h.seq, h.status == statusOK, s.f.now())
 	s.f.mu.Unlock()
+	if !useful {
+		t.close()
+		s.recycle(data)
+	}
 	if !ok {
 		return fmt.Errorf("%w: answer to no request", errFrame)
 	}
@@ -269,18 +285,23 @@ func (s *session) readBlock(ctx context.Context, h header, r io.Reader) error {
 		s.storing <- struct{}{}
 		s.stores.Go(func() {
 			defer func() { <-s.storing }()
-			s.keep(ctx, block, data)
+			s.keep(ctx, block, t, data)
 		})
 	}
 	return nil
 }
 
 // keep puts a block into the store; if that fails the session ends.
-func (s *session) keep(ctx context.Context, block int, data []byte) {
-	err := s.f.keep(ctx, s.d, block, data)
+func (s *session) keep(ctx context.Context, block int, t *part, data []byte) {
+	err := s.f.keep(ctx, s.d, block, t, data)
+	s.recycle(data)
 	s.f.mu.Lock()
-	if err == nil {
+	if src := s.f.peers[s.s.Peer()]; err == nil {
 		s.got++
+		if !src.gave {
+			src.gave = true
+			s.f.wake()
+		}
 	} else if s.err == nil {
 		s.err = err
 	}
@@ -290,21 +311,42 @@ func (s *session) keep(ctx context.Context, block int, data []byte) {
 	}
 }
 
-// body reads n bytes; they must keep coming.
-func (s *session) body(r io.Reader, n int) ([]byte, error) {
-	data := make([]byte, n)
-	limit := time.Now().Add(blockTime)
-	for at := 0; at < n; {
+// body reads the n bytes that follow the part's beginning; they must keep coming. What a slow donor sent of a block it
+// does not finish is saved.
+func (s *session) body(r io.Reader, t *part, n int) ([]byte, error) {
+	data := s.buffer(len(t.begin) + n)
+	at := copy(data, t.begin)
+	began := time.Now()
+	for at < len(data) {
 		now := time.Now()
-		if now.After(limit) {
-			return nil, fmt.Errorf("%d of %d bytes in %v", at, n, blockTime)
+		if now.Sub(began) > blockTime {
+			t.save(data[:at])
+			return nil, fmt.Errorf("%d of %d bytes in %v", at, len(data), blockTime)
 		}
 		s.s.SetReadDeadline(now.Add(pieceTime))
-		end := min(at+pieceSize, n)
-		if _, err := io.ReadFull(r, data[at:end]); err != nil {
+		n, err := io.ReadFull(r, data[at:min(at+pieceSize, len(data))])
+		at += n
+		if err != nil {
+			t.save(data[:at])
 			return nil, err
 		}
-		at = end
+		if at < len(data) && time.Since(began) > saveAfter {
+			t.save(data[:at])
+		}
 	}
 	return data, nil
+}
+
+// buffer is memory for a block; only a store that is done with it when it returns lets it be used again.
+func (s *session) buffer(n int) []byte {
+	if _, ok := s.f.x.store.(Later); ok {
+		return s.f.x.buffer(n)
+	}
+	return make([]byte, n)
+}
+
+func (s *session) recycle(data []byte) {
+	if _, ok := s.f.x.store.(Later); ok {
+		s.f.x.recycle(data)
+	}
 }

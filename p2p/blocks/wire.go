@@ -90,7 +90,7 @@ func (h header) limit() uint32 {
 	case kindHave:
 		return maxHaves * (1 + cidSize)
 	case kindGet:
-		return cidSize
+		return cidSize + 4
 	case kindHas:
 		return maxHaves / 8
 	case kindBlock:
@@ -106,6 +106,7 @@ type request struct {
 	kind kind
 	seq  uint32
 	cids []cid.Cid // one for get, any number for have, none for cancel
+	from uint32    // get: bytes of the block that are here already
 }
 
 func (q request) append(b []byte) []byte {
@@ -115,6 +116,9 @@ func (q request) append(b []byte) []byte {
 			body = append(body, byte(len(c.Bytes())))
 		}
 		body = append(body, c.Bytes()...)
+	}
+	if q.from > 0 {
+		body = binary.BigEndian.AppendUint32(body, q.from)
 	}
 	b = header{kind: q.kind, seq: q.seq, length: uint32(len(body))}.append(b)
 	return append(b, body...)
@@ -135,6 +139,12 @@ func readRequest(r io.Reader) (request, error) {
 	case kindHave:
 		q.cids, err = parseCIDs(body)
 	case kindGet:
+		if len(body) == cidSize+4 {
+			q.from, body = binary.BigEndian.Uint32(body[cidSize:]), body[:cidSize]
+			if q.from == 0 || q.from > maxBlock {
+				return request{}, fmt.Errorf("%w: a block from byte %d", errFrame, q.from)
+			}
+		}
 		var c cid.Cid
 		c, err = parseCID(body)
 		q.cids = []cid.Cid{c}

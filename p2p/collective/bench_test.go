@@ -11,10 +11,12 @@ import (
 	"math/big"
 	"net"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/seed-7b27c88a/shoal/p2p"
+	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 	"github.com/seed-7b27c88a/shoal/p2p/xfer"
 )
@@ -74,32 +76,54 @@ func (c *cluster) round(round uint64, vs [][]float32) []Done {
 // the same pattern over plain crypto/tls connections. bytes/s are those of one member's vector.
 func BenchmarkAllReduce(b *testing.B) {
 	const peers, elements = 4, 25_000_000
-	b.Run("shoal", func(b *testing.B) {
-		xfers, ids := newHosts(b, peers)
-		c := newCluster(b, xfers, ids, even(elements)...)
-		defer c.close()
-		c.joinAll()
-		var vs [][]float32
-		for i := range peers {
-			vs = append(vs, c.work(i))
-		}
-		round := uint64(0)
-		b.SetBytes(4 * elements)
-		for b.Loop() {
-			for i, d := range c.round(round, vs) {
-				c.members[i].g.Recycle(d.V)
-			}
-			round++
-		}
-	})
+	for _, codec := range []exact.Codec{exact.FP32, exact.BF16, exact.Int8} {
+		b.Run("shoal/"+codec.String(), func(b *testing.B) { benchmarkRounds(b, codec, peers, elements) })
+	}
 	b.Run("tls", func(b *testing.B) {
 		mesh := newTLSMesh(b, peers)
 		b.SetBytes(4 * elements)
+		defer reportCPU(b, 4*elements)()
 		for b.Loop() {
 			mesh.exchange(4*elements/peers, 0)
 			mesh.exchange(4*elements/peers, 1)
 		}
 	})
+}
+
+func benchmarkRounds(b *testing.B, codec exact.Codec, peers, elements int) {
+	xfers, ids := newHosts(b, peers)
+	c := newCluster(b, xfers, ids, even(elements)...)
+	c.codec = codec
+	defer c.close()
+	c.joinAll()
+	var vs [][]float32
+	for i := range peers {
+		vs = append(vs, c.work(i))
+	}
+	round := uint64(0)
+	b.SetBytes(4 * int64(elements))
+	defer reportCPU(b, 4*elements)()
+	for b.Loop() {
+		for i, d := range c.round(round, vs) {
+			c.members[i].g.Recycle(d.V)
+		}
+		round++
+	}
+}
+
+// reportCPU reports the processor time of all peers per GB of one member's vector.
+func reportCPU(b *testing.B, size int) func() {
+	b.ResetTimer()
+	began := cpuTime(b)
+	return func() { b.ReportMetric((cpuTime(b)-began).Seconds()/float64(b.N)/float64(size)*1e9, "cpu-s/GB") }
+}
+
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // BenchmarkSmall is the latency of a round of 1 KB between two peers whose lanes are open.

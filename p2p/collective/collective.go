@@ -26,6 +26,15 @@
 // refused with RefusedUnknown, which tells the sender "I have not seen that plan" and gives back its credit. Applying a
 // frame twice changes nothing. A result that was not complete at the commit may still be completed until the next one.
 //
+// Pieces and results travel in the plan's codec (package exact). A piece counts as what it is after its way through the
+// codec, the owner's own included, so owners and successors add the same numbers. What the codec drops of the mean stays
+// with the owner and is added to the mean of the next round; it is lost when the chunk changes hands.
+//
+// Memory: with Ψ elements in the index space, P pieces and an owner's share of 1/n, a member holds one result of 4Ψ bytes
+// (two while a late one completes, and two more that were recycled), its owners' share of P pieces in the codec and, once
+// more per piece of an owner it succeeds, that owner's own slices; the sums of its chunks, 4Ψ/n; in a codec other than
+// fp32 two residuals of 4Ψ/n and the coded results; and a mailbox of 32 MiB at most.
+//
 // Machine is not safe for concurrent use; the slices it hands out and is given are shared and never written again. On a
 // node a Group runs it over p2p/xfer, safe for concurrent use, and an Exchange gives each job's chunks to its Group.
 package collective
@@ -33,6 +42,7 @@ package collective
 import (
 	"github.com/ipfs/go-cid"
 
+	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 )
 
@@ -73,6 +83,7 @@ type Key struct {
 // Plan is what the machine needs of a coord plan.
 type Plan struct {
 	Key
+	Codec   exact.Codec // in which pieces and the result travel
 	Members []Member
 	Chunks  []Chunk
 	Owners  [][]int   // per chunk: indexes into Members, owner first, then its successors
@@ -95,7 +106,8 @@ type Totals struct {
 	NonFinite bool
 }
 
-// Hash of a chunk's bytes (little-endian float32) or of a unit: sha2-256 over its chunks' hashes.
+// Hash of a chunk's bytes as they travel (in codec fp32 little-endian float32) or of a unit: sha2-256 over its chunks'
+// hashes.
 type Hash [32]byte
 
 // Effect is something the machine wants done. Exactly one field is set.
@@ -159,13 +171,25 @@ const (
 	FrameResult       FrameKind = 2 // a chunk of the reduced vector, from its owner to everyone
 )
 
-// Frame is one chunk on its way. Data must not be changed by anybody after it was handed over.
+// Frame is one chunk on its way. Data and Wire must not be changed by anybody after they were handed over. In a codec
+// other than fp32 Wire is what travels; where it is nil, it is Data encoded.
 type Frame struct {
 	Kind  FrameKind
 	Key   Key
 	Mark  Mark // contributions: of which piece
 	Chunk int  // index into Plan.Chunks
+	Codec exact.Codec
 	Data  []float32
+	Wire  []byte
 
 	hash *Hash // of a result's Data, when the receiving side has made it already
+}
+
+// elements is the number of elements of the chunk.
+func (f *Frame) elements() int {
+	if f.Codec != exact.FP32 && f.Wire != nil {
+		n, _ := f.Codec.Elements(len(f.Wire))
+		return n
+	}
+	return len(f.Data)
 }

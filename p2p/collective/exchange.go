@@ -6,6 +6,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 	"github.com/seed-7b27c88a/shoal/p2p/xfer"
 )
@@ -62,13 +63,17 @@ func (e *Exchange) Offer(from record.PeerID, meta []byte, size int) (xfer.Delive
 	if g == nil {
 		return nil, xfer.Code(RefusedUnknown)
 	}
-	into, held, why := g.expect(from, f, size/4)
+	n, _ := f.Codec.Elements(size)
+	into, held, why := g.expect(from, f, n)
 	if held || why != 0 {
 		return nil, xfer.Code(why)
 	}
-	d := &delivery{g: g, from: from, frame: f, data: into, placed: into != nil}
-	if !d.placed {
-		d.data = g.memory(size / 4)
+	d := &delivery{g: g, from: from, frame: f, place: into}
+	if into == nil || f.Codec != exact.FP32 {
+		d.mem = g.memory((size + 3) / 4)
+		d.buffer = bytesOf(d.mem)[:size]
+	} else {
+		d.buffer = bytesOf(into)
 	}
 	return d, xfer.Taken
 }

@@ -1,6 +1,9 @@
 package collective
 
-import "github.com/seed-7b27c88a/shoal/p2p/record"
+import (
+	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
+	"github.com/seed-7b27c88a/shoal/p2p/record"
+)
 
 // Frame takes a chunk from a peer. The first of its effects, or one of a later event, is the frame's Receipt.
 func (m *Machine) Frame(from record.PeerID, f *Frame) []Effect {
@@ -42,7 +45,7 @@ func (m *Machine) abandon(f *Frame, into []float32) {
 
 // take puts a frame where it belongs, and adds up its chunk if it was the last one missing.
 func (m *Machine) take(out []Effect, from record.PeerID, f *Frame) []Effect {
-	v, held, why := m.judge(from, f, len(f.Data))
+	v, held, why := m.judge(from, f, f.elements())
 	switch {
 	case why == RefusedUnknown && m.box.put(from, f):
 		return out // its receipt comes when the plan does
@@ -60,7 +63,7 @@ func (m *Machine) judge(from record.PeerID, f *Frame, n int) (v *view, held bool
 	v, why = m.planOf(f)
 	switch {
 	case why != 0:
-	case f.Chunk < 0 || f.Chunk >= len(v.Chunks) || n != v.Chunks[f.Chunk].Hi-v.Chunks[f.Chunk].Lo || from == m.self.ID:
+	case f.Codec != v.Codec || f.Chunk < 0 || f.Chunk >= len(v.Chunks) || n != v.Chunks[f.Chunk].Hi-v.Chunks[f.Chunk].Lo || from == m.self.ID:
 		why = RefusedMalformed
 	case f.Kind == FrameContribution:
 		held, why = m.judgeContribution(from, f)
@@ -114,7 +117,8 @@ func (m *Machine) judgeContribution(from record.PeerID, f *Frame) (held bool, wh
 	if p.mark != f.Mark {
 		return false, RefusedMalformed // a piece has one mark; the first that came stands
 	}
-	return p.chunks[f.Chunk] != nil, 0
+	_, held = p.chunks[f.Chunk]
+	return held, 0
 }
 
 // keeps says whether member me keeps from's slice of chunk c: as its owner, or as first successor of the owner from.
@@ -131,15 +135,26 @@ func (m *Machine) keep(f *Frame) {
 	v := m.plan
 	p := m.pieces[f.Mark.PieceID]
 	if p == nil {
-		p = &piece{mark: f.Mark, chunks: map[int][]float32{}, absent: len(v.owned)}
+		p = &piece{mark: f.Mark, chunks: map[int]slice{}, absent: len(v.owned)}
 		m.pieces[f.Mark.PieceID] = p
 	}
-	p.chunks[f.Chunk] = f.Data
+	p.chunks[f.Chunk] = f.slice()
 	if v.Owners[f.Chunk][0] == v.me {
 		p.absent--
 		m.news = m.news || p.absent == 0
 		m.arrived(f.Chunk)
 	}
+}
+
+// slice is the chunk as a piece holds it: in a codec without its numbers.
+func (f *Frame) slice() slice {
+	switch {
+	case f.Codec == exact.FP32:
+		return slice{data: f.Data}
+	case f.Wire == nil:
+		return slice{wire: coded(f.Codec, f.Data)}
+	}
+	return slice{data: f.Data, wire: f.Wire}
 }
 
 // judgeResult: a chunk of a result is wanted from its owner.

@@ -44,8 +44,8 @@ type Group struct {
 	last     *lease               // and for the last committed one
 	reportAt time.Time            // when to make a deferred Have; zero: none
 	retries  map[record.PeerID]*retry
-	pool     sync.Pool     // of *[]float32 for chunks that come in
-	changed  chan struct{} // closed when Delivered may have changed; nil: nobody waits
+	pools    [len(sizes)]sync.Pool // of *[]float32 for chunks that come in
+	changed  chan struct{}         // closed when Delivered may have changed; nil: nobody waits
 }
 
 // task is a frame to send and the lease of its data.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 	"github.com/seed-7b27c88a/shoal/p2p/xfer"
 )
@@ -27,6 +28,7 @@ type cluster struct {
 	t       testing.TB
 	job     cid.Cid
 	chunks  []Chunk
+	codec   exact.Codec
 	members []*member
 	haves   chan told[Have]
 	dones   chan told[Done]
@@ -88,7 +90,7 @@ func (c *cluster) close() {
 
 // plan gives chunk i to member i and every member of ms a piece; keep are pieces of earlier attempts.
 func (c *cluster) plan(round uint64, attempt uint32, ms []*member, keep ...PieceID) *Plan {
-	p := &Plan{Key: Key{Job: c.job, Round: round, Attempt: attempt, Plan: testCID("plan", round, attempt)}, Chunks: c.chunks, Pieces: keep}
+	p := &Plan{Key: Key{Job: c.job, Round: round, Attempt: attempt, Plan: testCID("plan", round, attempt)}, Codec: c.codec, Chunks: c.chunks, Pieces: keep}
 	for i, m := range ms {
 		p.Members = append(p.Members, m.Member)
 		if len(keep) == 0 {
@@ -175,9 +177,9 @@ func (c *cluster) check(vs [][]float32, weight int64, dones []Done) {
 	c.t.Helper()
 	want := slices.Clone(vs[0])
 	for _, v := range vs[1:] {
-		addTo(want, v)
+		exact.Add(want, v)
 	}
-	divide(want, want, weight)
+	exact.Divide(want, want, weight)
 	for _, d := range dones {
 		if !slices.Equal(d.V, want) || !slices.Equal(d.Units, dones[0].Units) {
 			c.t.Fatal("results differ")

@@ -4,41 +4,53 @@ import (
 	"crypto/sha256"
 	"errors"
 
+	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 	"github.com/seed-7b27c88a/shoal/p2p/xfer"
 )
 
 // delivery is a chunk on its way in.
 type delivery struct {
-	g     *Group
-	from  record.PeerID
-	frame *Frame
-	data  []float32
-
-	placed bool // data is a place in a result
+	g      *Group
+	from   record.PeerID
+	frame  *Frame
+	buffer []byte
+	mem    []float32 // behind buffer, unless that is place
+	place  []float32 // where the numbers of a result belong, or nil
 }
 
-func (d *delivery) Buffer() []byte { return bytesOf(d.data) }
+func (d *delivery) Buffer() []byte { return d.buffer }
 
 func (d *delivery) Drop() {
-	if d.placed {
-		d.g.abandon(d.frame, d.data)
-	} else {
-		d.g.give(d.data)
+	if d.place != nil {
+		d.g.abandon(d.frame, d.place)
 	}
+	d.g.give(d.mem)
 }
 
-// Done hashes a chunk of a result here, on the lane's goroutine, so that lanes do it at the same time.
+// Done hashes and decodes a chunk of a result here, on the lane's goroutine, so that lanes do it at the same time.
 func (d *delivery) Done(reply func(xfer.Code)) {
-	d.frame.Data = d.data
-	if d.frame.Kind == FrameResult {
-		h := Hash(sha256.Sum256(bytesOf(d.data)))
-		d.frame.hash = &h
+	f := d.frame
+	if f.Kind == FrameResult {
+		h := Hash(sha256.Sum256(d.buffer))
+		f.hash = &h
 	}
-	if bigEndian {
-		swap(bytesOf(d.data))
+	switch {
+	case f.Codec == exact.FP32 && d.place != nil:
+		f.Data = d.place
+	case f.Codec == exact.FP32:
+		f.Data = d.mem
+	case d.place != nil:
+		f.Codec.Decode(d.place, d.buffer)
+		d.g.give(d.mem)
+		f.Data = d.place
+	default:
+		f.Data, f.Wire = d.mem, d.buffer
 	}
-	d.g.deliver(d.from, d.frame, reply)
+	if f.Codec == exact.FP32 && bigEndian {
+		swap(bytesOf(f.Data))
+	}
+	d.g.deliver(d.from, f, reply)
 }
 
 func (g *Group) reply(r *Receipt) {
@@ -67,26 +79,33 @@ func (g *Group) abandon(f *Frame, into []float32) {
 	g.m.abandon(f, into)
 }
 
-// memory is room for a chunk. Large chunks use memory again: fresh memory costs more than filling it.
+// sizes of memory that is used again, in elements: a full chunk in int8, bf16 and fp32. Fresh memory costs more than
+// filling it. Chunks below half the first are left to the garbage collector.
+var sizes = [...]int{(MaxChunkLen + 4*MaxChunkLen/exact.Block) / 4, MaxChunkLen / 2, MaxChunkLen}
+
+// memory is room for n elements.
 func (g *Group) memory(n int) []float32 {
-	if n > pooledLen {
-		if b, ok := g.pool.Get().(*[]float32); ok {
+	for i, size := range sizes {
+		if n > size || n < sizes[0]/2 {
+			continue
+		}
+		if b, ok := g.pools[i].Get().(*[]float32); ok {
 			return (*b)[:n]
 		}
-		return make([]float32, n, MaxChunkLen)
+		return make([]float32, n, size)
 	}
 	return make([]float32, n)
 }
 
 // give takes back what memory gave.
 func (g *Group) give(b []float32) {
-	if cap(b) == MaxChunkLen {
-		b = b[:cap(b)]
-		g.pool.Put(&b)
+	for i, size := range sizes {
+		if cap(b) == size {
+			b = b[:size]
+			g.pools[i].Put(&b)
+		}
 	}
 }
-
-const pooledLen = MaxChunkLen / 8 // elements; smaller chunks are left to the garbage collector
 
 func (g *Group) deliver(from record.PeerID, f *Frame, reply replyFunc) {
 	g.mu.Lock()

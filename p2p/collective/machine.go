@@ -33,6 +33,10 @@ type Machine struct {
 
 	sent sendState
 	box  mailbox
+	add  adder
+
+	residual map[int][]float32 // by owned chunk: what the codec dropped of the last committed result
+	outworn  map[int][]float32 // memory of the one before
 
 	returned [][]float32     // vectors of results that nobody reads any more
 	spare    [][]float32     // those given back before the last commit
@@ -44,9 +48,9 @@ type Machine struct {
 // Invariants: listed in the plan in force; slices are never written; own is nil for a piece of somebody else.
 type piece struct {
 	mark   Mark
-	own    []float32         // the whole vector of this member's own piece
-	chunks map[int][]float32 // slices of others' pieces, by chunk
-	absent int               // owned chunks of which the slice is not here
+	own    []float32     // the whole vector of this member's own piece
+	chunks map[int]slice // of others' pieces, by chunk
+	absent int           // owned chunks of which the slice is not here
 }
 
 // New returns the machine of a member that knows no plan yet.
@@ -67,10 +71,11 @@ func (m *Machine) Plan(p *Plan) []Effect {
 		return nil
 	}
 	v := newView(p, m.self)
-	if old := m.plan; old == nil || !old.sameRound(p.Key) || p.Attempt <= old.Attempt || !sameChunks(old.Chunks, p.Chunks) {
+	if old := m.plan; old == nil || !old.sameRound(p.Key) || p.Attempt <= old.Attempt || old.Codec != p.Codec || !sameChunks(old.Chunks, p.Chunks) {
 		m.clear()
 	}
 	m.plan, m.plans[p.Key.Plan.KeyString()] = v, v
+	m.add = adder{codec: p.Codec}
 	m.drop(func(id PieceID) bool { _, listed := v.order[id]; return !listed })
 	m.begin()
 
@@ -158,10 +163,22 @@ func (m *Machine) Commit(k Key) []Effect {
 	if m.plan.me >= 0 {
 		m.last = m.result()
 	}
+	m.keepResidual()
 	m.res, m.cut = nil, nil
 	m.spare, m.returned = m.returned, nil
 	m.drop(func(PieceID) bool { return true })
 	return nil
+}
+
+// keepResidual takes over what the codec dropped of the committed result. A skipped round dropped nothing; a round without
+// this member ends what it kept.
+func (m *Machine) keepResidual() {
+	switch {
+	case m.last == nil:
+		m.residual, m.outworn = nil, nil
+	case m.last.reduced:
+		m.residual, m.outworn = m.last.residual, m.residual
+	}
 }
 
 // drop forgets pieces and what was sent of them.
@@ -170,8 +187,8 @@ func (m *Machine) drop(which func(PieceID) bool) {
 		if !which(id) {
 			continue
 		}
-		for _, data := range p.chunks {
-			m.free(data)
+		for _, s := range p.chunks {
+			m.free(s.data)
 		}
 		delete(m.pieces, id)
 		m.sent.forget(id)
@@ -185,7 +202,7 @@ func (m *Machine) Reset() []Effect {
 		out = append(out, receipt(f.from, f.frame, RefusedStale))
 	}
 	m.clear()
-	m.plan, m.last, m.sums = nil, nil, map[int]*sum{}
+	m.plan, m.last, m.sums, m.residual, m.outworn = nil, nil, map[int]*sum{}, nil, nil
 	return out
 }
 
@@ -237,7 +254,7 @@ func (m *Machine) count() {
 		for _, id := range m.plan.Pieces {
 			if p := m.pieces[id]; p == nil {
 				m.absent[c]++
-			} else if m.slice(p, c) == nil {
+			} else if _, here := m.slice(p, c); !here {
 				m.absent[c]++
 				p.absent++
 			}

@@ -155,7 +155,11 @@ func (s *testSwarm) survives(id PieceID) bool {
 	}
 	for c, ids := range s.heirs() {
 		m := s.node(ids[0]).m
-		if p := m.pieces[id]; p == nil || m.slice(p, c) == nil {
+		p := m.pieces[id]
+		if p == nil {
+			return false
+		}
+		if _, here := m.slice(p, c); !here {
 			return false
 		}
 	}
@@ -294,10 +298,9 @@ func TestResultAfterCommit(t *testing.T) {
 			}
 		}
 	}
-	first := s.plan
+	first, want := s.plan, s.want()
 	s.commit()
 	s.round, s.attempt = 2, 0
-	want := s.want()
 	s.newPlan([]int{1, 2, 3}, nil)
 	s.perform(late, late.m.Plan(s.plan))
 	for _, f := range held {
@@ -394,7 +397,7 @@ func TestWithdraw(t *testing.T) {
 			theirs = id
 			for _, c := range m.plan.owned {
 				ch := s.chunks[c]
-				m.Frame(id.Member, &Frame{Kind: FrameContribution, Key: s.plan.Key, Mark: k, Chunk: c, Data: v[ch.Lo:ch.Hi]})
+				m.Frame(id.Member, &Frame{Kind: FrameContribution, Key: s.plan.Key, Mark: k, Chunk: c, Codec: s.codec, Data: v[ch.Lo:ch.Hi]})
 			}
 		}
 	}

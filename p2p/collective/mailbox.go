@@ -24,11 +24,11 @@ type waiting struct {
 
 // put keeps a frame if there is room.
 func (b *mailbox) put(from record.PeerID, f *Frame) bool {
-	if !b.room(from, len(f.Data)) {
+	if !b.room(from, f.elements()) {
 		return false
 	}
 	b.frames = append(b.frames, waiting{from, f})
-	b.bytes += 4 * len(f.Data)
+	b.bytes += 4 * f.elements()
 	return true
 }
 
@@ -38,7 +38,7 @@ func (b *mailbox) room(from record.PeerID, n int) bool {
 	for _, w := range b.frames {
 		if w.from == from {
 			frames++
-			bytes += 4 * len(w.frame.Data)
+			bytes += 4 * w.frame.elements()
 		}
 	}
 	return len(b.frames) < boxFrames && b.bytes+size <= boxBytes && frames < boxPeerFrames && bytes+size <= boxPeerBytes

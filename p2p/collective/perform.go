@@ -101,9 +101,10 @@ func (g *Group) send(t task) {
 	if err != nil {
 		panic("collective: " + err.Error()) // plain numbers and CIDs always encode
 	}
+	_, unit := f.Codec.Unit()
 	g.e.x.Send(to, &xfer.Transfer{
-		Service: Service, Meta: meta, Size: 4 * len(f.Data),
-		Read: func(dst []byte, off int) bool { return lease.read(dst, f.Data, off) },
+		Service: Service, Meta: meta, Size: f.Codec.Size(len(f.Data)), Unit: unit,
+		Read: func(dst []byte, off int) bool { return lease.read(dst, f, off) },
 		Done: func(err error) { g.sent(to, f, err) },
 	})
 }

@@ -18,6 +18,9 @@ func (p *Plan) Validate() error {
 	if len(p.Members) == 0 || len(p.Members) > maxMembers || len(p.Pieces) > maxPieces {
 		return fmt.Errorf("plan of %d members and %d pieces", len(p.Members), len(p.Pieces))
 	}
+	if !p.Codec.Valid() {
+		return fmt.Errorf("plan in an unknown codec: %v", p.Codec)
+	}
 	if err := checkMembers(p.Members); err != nil {
 		return err
 	}

@@ -1,8 +1,11 @@
 package collective
 
 import (
+	"crypto/sha256"
 	"slices"
 	"unsafe"
+
+	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 )
 
 // sum is one owned chunk added up over a set of pieces.
@@ -15,15 +18,17 @@ type sum struct {
 
 // result is the reduced vector of one plan at this member, filled chunk by chunk.
 type result struct {
-	plan    *view
-	totals  *Totals
-	v       []float32
-	got     []bool // by chunk
-	claimed []bool // by chunk: its data are being read into v
-	hash    []Hash // by chunk
-	missing int
-	reduced bool // owned chunks are staged and sent
-	done    bool // Done was made
+	plan     *view
+	totals   *Totals
+	v        []float32
+	got      []bool            // by chunk
+	claimed  []bool            // by chunk: its data are being read into v
+	hash     []Hash            // by chunk
+	wire     [][]byte          // by chunk, in codecs other than fp32: owned ones as they travel
+	residual map[int][]float32 // by owned chunk, in codecs other than fp32: what the codec dropped
+	missing  int
+	reduced  bool // owned chunks are staged and sent
+	done     bool // Done was made
 }
 
 // result is the staged result of the plan in force.
@@ -32,6 +37,9 @@ func (m *Machine) result() *result {
 		n := len(m.plan.Chunks)
 		m.res = &result{plan: m.plan, v: m.vector(), missing: n}
 		m.res.got, m.res.claimed, m.res.hash = make([]bool, n), make([]bool, n), make([]Hash, n)
+		if m.plan.Codec != exact.FP32 {
+			m.res.wire, m.res.residual = make([][]byte, n), map[int][]float32{}
+		}
 	}
 	if m.totals != nil {
 		m.res.totals = m.totals
@@ -43,13 +51,28 @@ func (m *Machine) result() *result {
 func (r *result) put(f *Frame) {
 	ch := r.plan.Chunks[f.Chunk]
 	if dst := r.v[ch.Lo:ch.Hi]; !same(dst, f.Data) { // else it was read to its place
-		copy(dst, f.Data)
+		if f.Codec == exact.FP32 {
+			copy(dst, f.Data)
+		} else {
+			f.Codec.Decode(dst, f.slice().wire)
+		}
 	}
-	if f.hash == nil {
-		r.stage(f.Chunk, hashChunk(f.Data))
+	h := f.hash
+	if h == nil {
+		h = f.sum()
+	}
+	r.stage(f.Chunk, *h)
+}
+
+// sum is the hash of the chunk.
+func (f *Frame) sum() *Hash {
+	h := Hash{}
+	if f.Codec == exact.FP32 {
+		h = hashChunk(f.Codec, f.Data)
 	} else {
-		r.stage(f.Chunk, *f.hash)
+		h = sha256.Sum256(f.slice().wire)
 	}
+	return &h
 }
 
 // vector is memory for a result: a recycled one or new.
@@ -84,7 +107,7 @@ func (r *result) stage(c int, h Hash) {
 
 func (r *result) hashOf(c int) Hash {
 	ch := r.plan.Chunks[c]
-	return hashChunk(r.v[ch.Lo:ch.Hi])
+	return hashChunk(r.plan.Codec, r.v[ch.Lo:ch.Hi])
 }
 
 // agreed says whether the totals are known, so that results may travel.
@@ -148,13 +171,14 @@ func (m *Machine) complete() []Mark {
 	return set
 }
 
-// slice is chunk c of a piece, or nil.
-func (m *Machine) slice(p *piece, c int) []float32 {
+// slice is chunk c of a piece, if it is here.
+func (m *Machine) slice(p *piece, c int) (s slice, here bool) {
 	if p.own != nil {
 		ch := m.plan.Chunks[c]
-		return p.own[ch.Lo:ch.Hi]
+		return slice{data: p.own[ch.Lo:ch.Hi]}, true
 	}
-	return p.chunks[c]
+	s, here = p.chunks[c]
+	return s, here
 }
 
 // arrived counts a slice of an owned chunk. The chunk is added up as soon as every listed piece is there, while others
@@ -194,18 +218,11 @@ func (m *Machine) sumChunk(c int, key string, set []PieceID) *sum {
 		return s
 	}
 	s.filled, s.set = true, key
-	if len(set) == 0 {
-		clear(s.v)
-	}
+	srcs := make([]slice, len(set))
 	for i, id := range set {
-		src := m.slice(m.pieces[id], c)
-		if i == 0 {
-			copy(s.v, src)
-		} else {
-			addTo(s.v, src)
-		}
+		srcs[i], _ = m.slice(m.pieces[id], c)
 	}
-	s.sq = SumSq(s.v)
+	s.sq = m.add.sum(s.v, srcs)
 	return s
 }
 
@@ -229,11 +246,36 @@ func (m *Machine) reduceOwned(out []Effect, r *result) []Effect {
 	key := setOf(m.plan, ids)
 	for _, c := range m.plan.owned {
 		ch := m.plan.Chunks[c]
-		divide(r.v[ch.Lo:ch.Hi], m.sumChunk(c, key, ids).v, m.totals.Weight)
-		r.stage(c, r.hashOf(c))
+		v := r.v[ch.Lo:ch.Hi]
+		exact.Divide(v, m.sumChunk(c, key, ids).v, m.totals.Weight)
+		if r.plan.Codec != exact.FP32 {
+			r.encode(c, v, m.residual[c], m.outworn[c])
+			r.stage(c, sha256.Sum256(r.wire[c]))
+		} else {
+			r.stage(c, r.hashOf(c))
+		}
 		out = m.sendResult(out, r, c, "")
 	}
 	return out
+}
+
+// encode puts v, with what was dropped before, into the codec, and sets v to what everybody decodes. What the codec drops
+// now is kept for the next round (error feedback; Seide et al. 2014, Karimireddy et al. 2019, arXiv:1901.09847).
+// mem is used again if it fits.
+func (r *result) encode(c int, v, before, mem []float32) {
+	dropped := mem
+	if len(dropped) != len(v) {
+		dropped = make([]float32, len(v))
+	}
+	if len(before) == len(v) {
+		exact.AddTo(dropped, v, before)
+	} else {
+		copy(dropped, v)
+	}
+	r.wire[c] = coded(r.plan.Codec, dropped)
+	r.plan.Codec.Decode(v, r.wire[c])
+	exact.Subtract(dropped, v)
+	r.residual[c] = dropped
 }
 
 // zero fills what nobody will send.

@@ -93,7 +93,7 @@ func (m *Machine) sendPiece(out []Effect, id PieceID, only record.PeerID) []Effe
 		}
 		at[c] = underway
 		out = append(out, Effect{Send: &Send{To: to.ID, Frame: &Frame{
-			Kind: FrameContribution, Key: m.plan.Key, Mark: p.mark, Chunk: c, Data: p.own[ch.Lo:ch.Hi:ch.Hi],
+			Kind: FrameContribution, Key: m.plan.Key, Mark: p.mark, Chunk: c, Codec: m.plan.Codec, Data: p.own[ch.Lo:ch.Hi:ch.Hi],
 		}}})
 	}
 	return out
@@ -112,10 +112,18 @@ func (m *Machine) sendResult(out []Effect, r *result, c int, only record.PeerID)
 		}
 		at[c] = underway
 		out = append(out, Effect{Send: &Send{To: to.ID, Frame: &Frame{
-			Kind: FrameResult, Key: r.plan.Key, Chunk: c, Data: r.v[ch.Lo:ch.Hi:ch.Hi],
+			Kind: FrameResult, Key: r.plan.Key, Chunk: c, Codec: r.plan.Codec, Data: r.v[ch.Lo:ch.Hi:ch.Hi], Wire: r.wireOf(c),
 		}}})
 	}
 	return out
+}
+
+// wireOf is an owned chunk as it travels; nil: it is its numbers.
+func (r *result) wireOf(c int) []byte {
+	if r.wire == nil {
+		return nil
+	}
+	return r.wire[c]
 }
 
 // Sent tells how a Send went: err is nil when the receiver's receipt had no error. What failed is not sent again by

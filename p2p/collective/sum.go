@@ -3,48 +3,89 @@ package collective
 import (
 	"crypto/sha256"
 	"math"
+
+	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 )
 
-// SumSq is Σ x² in float64, in an order that every backend keeps: element i goes to lane i mod 16, each lane adds the
-// exact squares of its elements in ascending order, and the lanes fold as a tree, lane j taking lane j+8, then j+4, j+2
-// and j+1. A square of a float32 is exact in float64, so a fused multiply-add gives the same bits.
+// tile is the number of elements that are added up at a time, so that they stay in the processor's first cache.
+const tile = 32 * exact.Block
+
+// SumSq is Σ x² in the order of exact.Squares.
 func SumSq(x []float32) float64 {
-	var l [16]float64
-	for ; len(x) >= 16; x = x[16:] {
-		for j, e := range x[:16:16] {
-			l[j] += float64(e) * float64(e)
+	var s exact.Squares
+	s.Add(x)
+	return s.Sum()
+}
+
+// slice is a chunk of a piece: numbers, or bytes in the plan's codec.
+type slice struct {
+	data []float32 // the numbers; with wire, the memory behind it if that is to be given back
+	wire []byte
+}
+
+// adder sums slices of one length, tile by tile.
+type adder struct {
+	codec   exact.Codec
+	scratch []byte // a tile in the codec
+}
+
+// sum fills dst with the sum of srcs in their order, and returns Σ dst². In a codec a slice of numbers counts as what it
+// would be after its way over the network, so that every member adds the same.
+func (a *adder) sum(dst []float32, srcs []slice) float64 {
+	var sq exact.Squares
+	if len(srcs) == 0 {
+		clear(dst)
+	}
+	for lo := 0; lo < len(dst); lo += tile {
+		hi := min(lo+tile, len(dst))
+		for i, s := range srcs {
+			switch {
+			case a.codec != exact.FP32:
+				a.add(dst[lo:hi], s, lo, i == 0)
+			case i == 1:
+				exact.AddTo(dst[lo:hi], srcs[0].data[lo:hi], s.data[lo:hi])
+			case i > 1:
+				exact.Add(dst[lo:hi], s.data[lo:hi])
+			case len(srcs) == 1:
+				copy(dst[lo:hi], s.data[lo:hi])
+			}
 		}
+		sq.Add(dst[lo:hi])
 	}
-	for j, e := range x {
-		l[j] += float64(e) * float64(e)
-	}
-	for w := 8; w > 0; w /= 2 {
-		for j := range w {
-			l[j] += l[j+w]
+	return sq.Sum()
+}
+
+// add adds the elements of s from lo on to dst, or sets them there, through the codec.
+func (a *adder) add(dst []float32, s slice, lo int, set bool) {
+	var wire []byte
+	if s.wire != nil {
+		wire = s.wire[a.codec.Size(lo):]
+	} else {
+		if a.scratch == nil {
+			a.scratch = make([]byte, a.codec.Size(tile))
 		}
+		wire = a.scratch
+		a.codec.Encode(wire[:a.codec.Size(len(dst))], s.data[lo:lo+len(dst)])
 	}
-	return l[0]
-}
-
-// addTo does dst += src, each addition rounded once to float32.
-func addTo(dst, src []float32) {
-	src = src[:len(dst)]
-	for i := range dst {
-		dst[i] += src[i]
+	if set {
+		a.codec.Decode(dst, wire)
+	} else {
+		a.codec.Add(dst, wire)
 	}
 }
 
-// divide does dst = sum / weight: the quotient in float64, then rounded to float32.
-func divide(dst, sum []float32, weight int64) {
-	w := float64(weight)
-	sum = sum[:len(dst)]
-	for i := range dst {
-		dst[i] = float32(float64(sum[i]) / w)
+// coded is v in a codec; for fp32 on a little-endian machine its own memory.
+func coded(c exact.Codec, v []float32) []byte {
+	if c == exact.FP32 {
+		return littleEndian(v)
 	}
+	b := make([]byte, c.Size(len(v)))
+	c.Encode(b, v)
+	return b
 }
 
-// hashChunk is the hash of v as little-endian bytes.
-func hashChunk(v []float32) Hash { return sha256.Sum256(littleEndian(v)) }
+// hashChunk is the hash of v as it travels.
+func hashChunk(c exact.Codec, v []float32) Hash { return sha256.Sum256(coded(c, v)) }
 
 // hashUnits folds the hashes of chunks into one per unit, in chunk order.
 func hashUnits(chunks []Chunk, hs []Hash) []Hash {

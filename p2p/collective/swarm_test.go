@@ -9,6 +9,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 )
 
@@ -21,6 +22,7 @@ type testSwarm struct {
 	nodes   []*testNode
 	chunks  []Chunk
 	job     cid.Cid
+	codec   exact.Codec
 	round   uint64
 	attempt uint32
 	plan    *Plan
@@ -52,7 +54,7 @@ type flight struct {
 func testCID(parts ...any) cid.Cid { return record.CID(fmt.Append(nil, parts...)) }
 
 func newTestSwarm(t *testing.T, seed uint64, n, chunks int) *testSwarm {
-	s := &testSwarm{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), job: testCID("job"), posns: map[PieceID][]int{}, grads: map[int][]float32{}}
+	s := &testSwarm{t: t, seed: seed, codec: exact.Codec(seed % 3), rng: rand.New(rand.NewPCG(seed, 1)), job: testCID("job"), posns: map[PieceID][]int{}, grads: map[int][]float32{}}
 	at := 0
 	for c := range chunks {
 		size := 1 + s.rng.IntN(40)
@@ -83,7 +85,7 @@ func (s *testSwarm) grad(pos int) []float32 {
 func (s *testSwarm) piece(id PieceID) (Mark, []float32) {
 	v := make([]float32, s.chunks[len(s.chunks)-1].Hi)
 	for _, p := range s.posns[id] {
-		addTo(v, s.grad(p))
+		exact.Add(v, s.grad(p))
 	}
 	return Mark{PieceID: id, Weight: int64(len(s.posns[id])), Loss: float64(len(s.posns[id])) / 3}, v
 }
@@ -91,7 +93,7 @@ func (s *testSwarm) piece(id PieceID) (Mark, []float32) {
 // newPlan lists the pieces that count and gives the positions nobody alive holds to the living.
 func (s *testSwarm) newPlan(positions []int, keep []PieceID) {
 	s.attempt++
-	p := &Plan{Key: Key{Job: s.job, Round: s.round, Attempt: s.attempt, Plan: testCID("plan", s.round, s.attempt)}, Chunks: s.chunks}
+	p := &Plan{Key: Key{Job: s.job, Round: s.round, Attempt: s.attempt, Plan: testCID("plan", s.round, s.attempt)}, Codec: s.codec, Chunks: s.chunks}
 	for _, n := range s.nodes {
 		if n.alive {
 			p.Members = append(p.Members, n.self)
@@ -311,18 +313,33 @@ func (s *testSwarm) want() []float32 {
 		for _, k := range s.cut {
 			if k.PieceID == id {
 				_, v := s.piece(id)
+				s.travel(v)
 				if first {
 					copy(sum, v)
 				} else {
-					addTo(sum, v)
+					exact.Add(sum, v)
 				}
 				first = false
 				weight += k.Weight
 			}
 		}
 	}
-	divide(sum, sum, weight)
+	exact.Divide(sum, sum, weight)
+	for c, ch := range s.chunks {
+		owner := s.node(s.plan.Members[s.plan.Owners[c][0]].ID)
+		if before := owner.m.residual[c]; s.codec != exact.FP32 && before != nil {
+			exact.Add(sum[ch.Lo:ch.Hi], before)
+		}
+	}
+	s.travel(sum)
 	return sum
+}
+
+// travel makes v what it is after its way over the network, chunk by chunk.
+func (s *testSwarm) travel(v []float32) {
+	for _, ch := range s.chunks {
+		s.codec.Decode(v[ch.Lo:ch.Hi], coded(s.codec, v[ch.Lo:ch.Hi]))
+	}
 }
 
 // check compares every living member's result, bit for bit.

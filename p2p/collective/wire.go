@@ -6,6 +6,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 	"github.com/seed-7b27c88a/shoal/p2p/xfer"
 )
@@ -16,7 +17,7 @@ const Service = 1
 // frameVersion of the meta that goes before a chunk's bytes.
 const frameVersion = 1
 
-// frameMeta is a Frame without its data, as xfer carries it; the data are little-endian float32. It is the same
+// frameMeta is a Frame without its data, as xfer carries it; the data are in the plan's codec. It is the same
 // deterministic CBOR as records, well under xfer.MaxMeta. The piece's round is the key's.
 type frameMeta struct {
 	Version    int           `cbor:"1,keyasint"`
@@ -32,12 +33,13 @@ type frameMeta struct {
 	Boot       uint64        `cbor:"11,keyasint,omitempty"`
 	Weight     int64         `cbor:"12,keyasint,omitempty"`
 	Loss       float64       `cbor:"13,keyasint,omitempty"`
+	Codec      exact.Codec   `cbor:"14,keyasint,omitempty"`
 }
 
 func encodeMeta(f *Frame) ([]byte, error) {
 	return record.Encode(frameMeta{
 		Version: frameVersion, Kind: f.Kind, Job: f.Key.Job, Generation: f.Key.Generation, Round: f.Key.Round,
-		Attempt: f.Key.Attempt, Plan: f.Key.Plan, Chunk: f.Chunk,
+		Attempt: f.Key.Attempt, Plan: f.Key.Plan, Chunk: f.Chunk, Codec: f.Codec,
 		Made: f.Mark.Attempt, Member: f.Mark.Member, Boot: f.Mark.Boot, Weight: f.Mark.Weight, Loss: f.Mark.Loss,
 	})
 }
@@ -45,7 +47,7 @@ func encodeMeta(f *Frame) ([]byte, error) {
 // decodeMeta reads what a peer says its chunk of size bytes is. What it means is the machine's to judge.
 func decodeMeta(b []byte, size int) (*Frame, error) {
 	var m frameMeta
-	if len(b) > xfer.MaxMeta || size%4 != 0 || size <= 0 || size > 4*MaxChunkLen {
+	if len(b) > xfer.MaxMeta || size <= 0 || size > 4*MaxChunkLen {
 		return nil, fmt.Errorf("%w: chunk of %d bytes with %d of meta", record.ErrBad, size, len(b))
 	}
 	if err := record.Decode(b, &m); err != nil {
@@ -54,7 +56,10 @@ func decodeMeta(b []byte, size int) (*Frame, error) {
 	if m.Version != frameVersion {
 		return nil, fmt.Errorf("%w: chunk format version %d, this node knows %d", record.ErrBad, m.Version, frameVersion)
 	}
-	f := &Frame{Kind: m.Kind, Key: Key{m.Job, m.Generation, m.Round, m.Attempt, m.Plan}, Chunk: m.Chunk}
+	if n, ok := m.Codec.Elements(size); !m.Codec.Valid() || !ok || n > MaxChunkLen {
+		return nil, fmt.Errorf("%w: chunk of %d bytes in %v", record.ErrBad, size, m.Codec)
+	}
+	f := &Frame{Codec: m.Codec, Kind: m.Kind, Key: Key{m.Job, m.Generation, m.Round, m.Attempt, m.Plan}, Chunk: m.Chunk}
 	if m.Kind == FrameContribution {
 		f.Mark = Mark{PieceID{m.Round, m.Made, m.Member, m.Boot}, m.Weight, m.Loss}
 	}

@@ -10,9 +10,9 @@ import (
 )
 
 // startInternet starts a node as it would run on the internet, but for the router.
-func startInternet(t *testing.T, swarm string) *p2p.Host {
+func startInternet(t *testing.T, swarm string, low, high int) *p2p.Host {
 	t.Helper()
-	return startHost(t, p2p.Config{Swarm: swarm, Internet: &p2p.Internet{NoMap: true}, LowConns: 12, HighConns: 24})
+	return startHost(t, p2p.Config{Swarm: swarm, Internet: &p2p.Internet{NoMap: true}, LowConns: low, HighConns: high})
 }
 
 // full is set to run tests at the size of the bar; by default they run smaller.
@@ -26,12 +26,12 @@ func TestSwarmOutlivesItsBootstrap(t *testing.T) {
 		nodes, jobs, newcomers = 50, 10, 5
 	}
 	name := fmt.Sprintf("t%d", time.Now().UnixNano()%1e9)
-	boot := startInternet(t, name)
+	boot := startInternet(t, name, 64, 128)
 	bootD := start(t, boot, Config{Want: 64})
 	hosts, finders := make([]*p2p.Host, nodes), make([]*Discovery, nodes)
 	caches := make([]*memCache, nodes)
 	for i := range hosts {
-		hosts[i], caches[i] = startInternet(t, name), &memCache{}
+		hosts[i], caches[i] = startInternet(t, name, 12, 24), &memCache{}
 		finders[i] = start(t, hosts[i], Config{Bootstrap: boot.Addrs(), Want: 6, Cache: caches[i]})
 	}
 	until(t, "everybody has joined", func() bool {
@@ -52,7 +52,7 @@ func TestSwarmOutlivesItsBootstrap(t *testing.T) {
 	}
 	for i := range newcomers {
 		finders[i].Close() // writes its list of peers
-		h := startInternet(t, name)
+		h := startInternet(t, name, 12, 24)
 		start(t, h, Config{Cache: caches[i], Want: 6})
 		hosts = append(hosts, h)
 	}

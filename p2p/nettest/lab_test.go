@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -60,6 +61,7 @@ var binary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	bin := filepath.Join(dir, "shoal")
+	built.Store(true)
 	out, err := exec.Command("go", "build", "-o", bin, "github.com/seed-7b27c88a/shoal/cmd/shoal").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
@@ -67,9 +69,11 @@ var binary = sync.OnceValues(func() (string, error) {
 	return bin, nil
 })
 
+var built atomic.Bool // binary was called
+
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if os.Getenv("SHOAL_NETLAB") != "" {
+	if os.Getenv("SHOAL_NETLAB") != "" && built.Load() {
 		if bin, err := binary(); err == nil {
 			os.RemoveAll(filepath.Dir(bin))
 		}
@@ -85,15 +89,23 @@ type lab struct {
 	bin  string
 }
 
-// newLab makes a laboratory with "netlab up" and its options, and removes it at the end of the test.
+// newLab makes a laboratory for daemons.
 func newLab(t *testing.T, n int, options ...string) *lab {
 	t.Helper()
-	l := &lab{t: t, tool: tool(t), name: "sh" + strconv.Itoa(os.Getpid()%100000)}
+	tool(t)
 	bin, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
+	l := bareLab(t, n, options...)
 	l.bin = bin
+	return l
+}
+
+// bareLab makes a laboratory with "netlab up" and its options, and removes it at the end of the test.
+func bareLab(t *testing.T, n int, options ...string) *lab {
+	t.Helper()
+	l := &lab{t: t, tool: tool(t), name: "sh" + strconv.Itoa(os.Getpid()%100000)}
 	t.Cleanup(func() { l.netlab("down") })
 	if out, err := l.netlab(append([]string{"up", strconv.Itoa(n), "--fresh"}, options...)...); err != nil {
 		t.Fatalf("netlab up: %v\n%s", err, out)
@@ -183,6 +195,7 @@ type status struct {
 	ID           string   `json:"id"`
 	Addresses    []string `json:"addresses"`
 	Peers        int      `json:"peers"`
+	Relayed      int      `json:"relayed"`
 	Reachability struct {
 		State   string   `json:"state"`
 		NAT     string   `json:"nat"`

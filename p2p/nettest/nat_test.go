@@ -51,6 +51,9 @@ func TestSymmetricNATsTrainThroughRelay(t *testing.T) {
 		}
 		return err
 	})
+	if s, err := a.status(); err != nil || s.Relayed != 1 {
+		t.Errorf("status: %+v %v, want one peer through a relay", s, err)
+	}
 	spec := filepath.Join(t.TempDir(), "job.yaml")
 	text := fmt.Sprintf(`version: shoal/v1
 name: relayed

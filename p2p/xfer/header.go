@@ -12,7 +12,7 @@ const (
 	MaxMeta     = 1 << 10 // bytes of what precedes the payload
 
 	headerLen   = 16
-	maxPart     = 256<<10 - 64 // bytes of a data frame: with its headers one yamux frame of 256 KiB
+	maxPart     = 128<<10 - 64 // bytes of a data frame: with its headers one yamux frame of 128 KiB
 	maxOpen     = 256          // transfers of a lane without a receipt
 	smallWindow = 256 << 10    // bytes without a receipt on a lane for small transfers
 	firstWindow = MaxTransfer  // the same on a lane for bulk, until the receiver grants more

@@ -153,7 +153,7 @@ func (l *lane) admit(t *Transfer) error {
 func (l *lane) send(buf []byte, t *sending, id uint32) ([]byte, error) {
 	buf = header{typ: frameOpen, code: t.Service, meta: uint16(len(t.Meta)), id: id, size: uint32(t.Size)}.append(buf)
 	buf = append(buf, t.Meta...)
-	part := partSize(t.Size)
+	part := partSize(t.Size, t.Unit)
 	for lo := 0; lo < t.Size; lo += part {
 		hi := min(lo+part, t.Size)
 		if l.wasRefused(t) {
@@ -175,11 +175,16 @@ func (l *lane) send(buf []byte, t *sending, id uint32) ([]byte, error) {
 	return buf, nil
 }
 
-// partSize cuts a payload into as few parts as possible, of about equal size and at multiples of 8 bytes, so that no
+// partSize cuts a payload into as few parts as possible, of about equal size and at multiples of unit bytes, so that no
 // number is cut.
-func partSize(size int) int {
-	parts := max(1, (size+maxPart-1)/maxPart)
-	return ((size+parts-1)/parts + 7) &^ 7
+func partSize(size, unit int) int {
+	if unit == 0 {
+		unit = 8
+	}
+	most := maxPart / unit * unit
+	parts := max(1, (size+most-1)/most)
+	per := (size + parts - 1) / parts
+	return (per + unit - 1) / unit * unit
 }
 
 // register gives a transfer its number and counts it.

@@ -2,7 +2,7 @@
 //
 // A transfer is a few bytes of meta, which say what it is, and a payload. The sender keeps lanes open to each peer it
 // sends to: long-lived streams, one for small transfers (they never queue behind bulk) and two for bulk. On a lane the
-// sender writes hello, then for each transfer open, meta and data in parts of at most 256 KiB; it goes on with the next
+// sender writes hello, then for each transfer open, meta and data in parts of at most 128 KiB; it goes on with the next
 // transfer without waiting. The receiver asks the service that a transfer is for before it reads the payload: it gets
 // the memory to read into, or a refusal, so nothing unwanted is ever buffered. When the service is done with the
 // payload the transfer gets its receipt. A receipt with code 0 means delivered and taken; that a Write returned means
@@ -88,6 +88,7 @@ type Transfer struct {
 	Service uint8
 	Meta    []byte
 	Size    int
+	Unit    int // bytes; parts are cut at multiples of it; default 8
 	// Read copies the part of the payload from off on into dst; false cancels the transfer.
 	Read func(dst []byte, off int) bool
 	// Done is called once: nil when the receiver took it, Refused, ErrCanceled or what happened to the lane.

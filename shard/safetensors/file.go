@@ -56,6 +56,11 @@ func (f *File) ReadF32(name string, dst []float32) error {
 	return read(f, name, dst, toF32)
 }
 
+// ReadPartF32 is ReadF32 of a part: dst is filled with the elements from lo on.
+func (f *File) ReadPartF32(name string, lo int, dst []float32) error {
+	return readFrom(f, name, lo, dst, toF32)
+}
+
 // ReadF64 fills dst from any floating-point type, exactly.
 func (f *File) ReadF64(name string, dst []float64) error {
 	return read(f, name, dst, toF64)
@@ -72,6 +77,14 @@ const readBuffer = 128 << 10
 // read converts a tensor piecewise, so that memory does not grow with its size. pick returns the conversion of a run of
 // elements, or nil where there is none.
 func read[T any](f *File, name string, dst []T, pick func(DType) func(dst []T, src []byte)) error {
+	if t, ok := f.Tensor(name); ok && len(dst) != t.Elems() {
+		return fmt.Errorf("safetensors: tensor %.80q has %d elements (shape %v), not %d", name, t.Elems(), t.Shape, len(dst))
+	}
+	return readFrom(f, name, 0, dst, pick)
+}
+
+// readFrom converts the elements of a tensor from lo on, as many as dst has.
+func readFrom[T any](f *File, name string, lo int, dst []T, pick func(DType) func(dst []T, src []byte)) error {
 	r, t, err := f.Raw(name)
 	if err != nil {
 		return err
@@ -80,12 +93,12 @@ func read[T any](f *File, name string, dst []T, pick func(DType) func(dst []T, s
 	if convert == nil {
 		return fmt.Errorf("safetensors: tensor %.80q has type %.20q, which cannot be read as %T", name, t.DType, dst)
 	}
-	if len(dst) != t.Elems() {
-		return fmt.Errorf("safetensors: tensor %.80q has %d elements (shape %v), not %d", name, t.Elems(), t.Shape, len(dst))
+	if lo < 0 || lo > t.Elems() || len(dst) > t.Elems()-lo {
+		return fmt.Errorf("safetensors: tensor %.80q has %d elements (shape %v), not %d from %d on", name, t.Elems(), t.Shape, len(dst), lo)
 	}
 	size := t.DType.Size()
-	buf := make([]byte, min(int64(readBuffer), t.Bytes()))
-	for off := int64(0); len(dst) > 0; {
+	buf := make([]byte, min(readBuffer, size*len(dst)))
+	for off := int64(size) * int64(lo); len(dst) > 0; {
 		n := min(len(buf)/size, len(dst))
 		if err := readFull(r, buf[:n*size], off); err != nil {
 			return fmt.Errorf("safetensors: read tensor %.80q: %w", name, err)

@@ -201,6 +201,15 @@ func (s *Set) ReadF32(name string, dst []float32) error {
 	return f.ReadF32(name, dst)
 }
 
+// ReadPartF32 is File.ReadPartF32 of the file that holds the tensor.
+func (s *Set) ReadPartF32(name string, lo int, dst []float32) error {
+	f, ok := s.where[name]
+	if !ok {
+		return fmt.Errorf("safetensors: no tensor %.80q", name)
+	}
+	return f.ReadPartF32(name, lo, dst)
+}
+
 // Raw is File.Raw of the file that holds the tensor.
 func (s *Set) Raw(name string) (*io.SectionReader, Tensor, error) {
 	f, ok := s.where[name]

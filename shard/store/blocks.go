@@ -21,8 +21,19 @@ func (s *Store) Get(ctx context.Context, c cid.Cid) (data []byte, err error) {
 	return s.get(c)
 }
 
-func (s *Store) get(c cid.Cid) ([]byte, error) {
-	data, err := s.copyOf(blockKey(c))
+// GetInto is Get into buf's memory, as far as that suffices: who serves many blocks needs no new memory for each.
+func (s *Store) GetInto(ctx context.Context, c cid.Cid, buf []byte) (data []byte, err error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.leave(&err)
+	return s.getInto(c, buf)
+}
+
+func (s *Store) get(c cid.Cid) ([]byte, error) { return s.getInto(c, nil) }
+
+func (s *Store) getInto(c cid.Cid, buf []byte) ([]byte, error) {
+	data, err := s.copyInto(blockKey(c), buf)
 	switch {
 	case errors.Is(err, pebble.ErrNotFound):
 		return nil, fmt.Errorf("%w: %s", shard.ErrNotFound, c)
@@ -34,12 +45,17 @@ func (s *Store) get(c cid.Cid) ([]byte, error) {
 
 // copyOf reads a value; the database wants its own memory back. Where the value lies in another file that cannot be
 // read, it learns so after it returned an empty one, and only the closer tells.
-func (s *Store) copyOf(key []byte) ([]byte, error) {
+func (s *Store) copyOf(key []byte) ([]byte, error) { return s.copyInto(key, nil) }
+
+func (s *Store) copyInto(key, buf []byte) ([]byte, error) {
 	data, closer, err := s.db.Get(key)
 	if err != nil {
 		return nil, err
 	}
-	data = append([]byte{}, data...)
+	if buf == nil {
+		buf = make([]byte, 0, len(data))
+	}
+	data = append(buf[:0], data...)
 	if err := closer.Close(); err != nil {
 		return nil, err
 	}
@@ -65,6 +81,20 @@ func (s *Store) has(key []byte) (bool, error) {
 	return found, it.Close()
 }
 
+// size is the length of a key's value without reading it; -1: there is none.
+func (s *Store) size(key []byte) (int64, error) {
+	it, err := s.iter(&pebble.IterOptions{LowerBound: key, UpperBound: append(bytes.Clone(key), 0)})
+	if err != nil {
+		return -1, err
+	}
+	n := int64(-1)
+	if it.First() {
+		v := it.LazyValue()
+		n = int64(v.Len())
+	}
+	return n, it.Close()
+}
+
 // Add implements shard.Putter.
 func (s *Store) Add(ctx context.Context, codec uint64, data []byte) (cid.Cid, error) {
 	return (&putter{s: s, durable: true}).Add(ctx, codec, data)
@@ -77,6 +107,30 @@ func (s *Store) Put(ctx context.Context, c cid.Cid, data []byte) error {
 
 // Deferred implements shard.Deferrer.
 func (s *Store) Deferred() shard.Putter { return &putter{s: s} }
+
+// PutLater is Put of Deferred: the block need not survive a crash yet. data may be used again when it returned.
+func (s *Store) PutLater(ctx context.Context, c cid.Cid, data []byte) error {
+	return (&putter{s: s}).Put(ctx, c, data)
+}
+
+// Sync makes durable what is stored.
+func (s *Store) Sync(ctx context.Context) error {
+	return s.write(ctx, true, func(*pebble.Batch) error { return nil })
+}
+
+// Drop removes a block whose bytes cannot be read any more, pinned or not, so that it can be put anew.
+func (s *Store) Drop(ctx context.Context, c cid.Cid) error {
+	key := blockKey(c)
+	return s.write(ctx, true, func(b *pebble.Batch) error {
+		size, err := s.size(key)
+		if err != nil || size < 0 {
+			return err
+		}
+		s.used.Add(-size)
+		s.blocks.Add(-1)
+		return b.Delete(key, nil)
+	})
+}
 
 // Under returns a putter that pins each block under name in the same instant in which it stores it, so that no garbage
 // collection comes between. It is for imports, whose identity is known only at the end: then pin the manifest and unpin

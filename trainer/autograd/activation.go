@@ -1,45 +1,34 @@
 package autograd
 
-import (
-	"context"
-	"math"
-)
+import "github.com/seed-7b27c88a/shoal/kernels"
 
-// SiLU is x·sigmoid(x) (Elfwing et al. 2018, arXiv:1702.03118).
-func (t *Tape) SiLU(x Var) Var { return t.silu(x, 1) }
-
-// steep is a power of two, so that products with it are exact, and so large that sigmoid(steep·x) is 0 or 1 wherever x
-// is not smaller than float32 resolves beside other activations. steep·x overflows for |x| > 2⁶⁷, which is no activation.
-const steep = 1 << 60
-
-// ReLU is max(x, 0), as the limit of steeper and steeper SiLUs: silu(s·x)/s. It differs from max(x, 0) by less than 1e-18,
-// and its slope at 0 is a half.
-func (t *Tape) ReLU(x Var) Var { return t.Scale(t.silu(t.Scale(x, steep), 1), 1.0/steep) }
-
-// silu is the SwiGLU of x and a constant.
-func (t *Tape) silu(x Var, up float32) Var {
+// SiLU is x·sigmoid(x) (Elfwing et al. 2018, arXiv:1702.03118): SwiGLU with ones.
+func (t *Tape) SiLU(x Var) Var {
 	one := t.Alloc(x.T.Rows, x.T.Cols)
-	t.S.Fill(one, up)
+	t.S.Fill(one, 1)
 	return t.SwiGLU(x, Const(one))
 }
 
-// Tanh runs on the host, in float64 rounded once: it is for values that are small and made once in a pass.
+// ReLU is max(x, 0); its slope at 0 is 0.
+func (t *Tape) ReLU(x Var) Var {
+	y := t.result(x)
+	t.S.ReLU(y, x.T)
+	return t.made(y, x.Wants(), (*Tape).reluBack, kept{x: [3]Var{x}})
+}
+
+func (t *Tape) reluBack(n *node, dy kernels.Tensor) {
+	dx, mode := t.dst(n.x[0])
+	t.S.ReLUBack(dx, dy, n.x[0].T, mode)
+}
+
+// Tanh is the hyperbolic tangent.
 func (t *Tape) Tanh(x Var) Var {
-	var y []float32
-	f := HostFunc{
-		Forward: func(_ context.Context, in, out [][]float32) error {
-			for i, v := range in[0] {
-				out[0][i] = float32(math.Tanh(float64(v)))
-			}
-			y = append(y[:0], out[0]...)
-			return nil
-		},
-		Backward: func(_ context.Context, dOut, dIn [][]float32) error {
-			for i, d := range dOut[0] {
-				dIn[0][i] = float32(float64(d) * (1 - float64(y[i])*float64(y[i])))
-			}
-			return nil
-		},
-	}
-	return t.Host(f, []Var{x}, Shape{x.T.Rows, x.T.Cols})[0]
+	y := t.result(x)
+	t.S.Tanh(y, x.T)
+	return t.made(y, x.Wants(), (*Tape).tanhBack, kept{x: [3]Var{x}, t: [2]kernels.Tensor{y}})
+}
+
+func (t *Tape) tanhBack(n *node, dy kernels.Tensor) {
+	dx, mode := t.dst(n.x[0])
+	t.S.TanhBack(dx, dy, n.t[0], mode)
 }

@@ -43,7 +43,7 @@ func (t *Tape) RowSquares(w, a, b *Param, f float32, inOut bool) kernels.Tensor 
 // second half of DoRA (Liu et al. 2024, arXiv:2402.09353, eq. 5): x is what the weight before normalisation gives.
 func (t *Tape) Magnitude(x Var, mag, bias *Param, squares kernels.Tensor) Var {
 	g := t.Alloc(1, x.T.Cols)
-	t.overRoot(g, t.W.Value(mag), squares)
+	t.S.OverRoot(g, t.W.Value(mag), squares)
 	y := t.result(x)
 	t.S.Mul(y, x.T, g, kernels.Set)
 	if bias != nil {
@@ -83,7 +83,7 @@ func (t *Tape) magnitudeBack(n *node, dy kernels.Tensor) {
 			t.S.Mul(dg, sum, t.W.Value(n.b), kernels.Add)
 		}
 		dmag := t.Alloc(1, g.Cols)
-		t.overRoot(dmag, dg, squares)
+		t.S.OverRoot(dmag, dg, squares)
 		grad, mode := t.GradOf(n.w)
 		t.S.Scale(grad, dmag, 1, mode)
 		t.arena.Release(mark)
@@ -92,25 +92,4 @@ func (t *Tape) magnitudeBack(n *node, dy kernels.Tensor) {
 		dx, mode := t.dst(x)
 		t.S.Mul(dx, dy, g, mode)
 	}
-}
-
-// overRoot is dst = a/(√v + tiny), each rounded once; all (1, C). An AdamW step from weight 0 without decay, averages or
-// bias correction, with a as its first moment, v as its second and a learning rate of -1, is just that; the kernels have
-// no quotient of their own. tiny makes 0/0 zero and changes no other quotient.
-func (t *Tape) overRoot(dst, a, v kernels.Tensor) {
-	const tiny = 1e-30
-	h := t.Alloc(1, 9)
-	t.S.Fill(h, 0)
-	for i, x := range [9]float32{2: 1, 4: 1, 6: 1, 7: tiny, 8: -1} {
-		if x == 0 {
-			continue
-		}
-		t.S.Fill(h.SliceCols(i, i+1), x)
-	}
-	g, m, root := t.Alloc(1, a.Cols), t.Alloc(1, a.Cols), t.Alloc(1, a.Cols)
-	t.S.Fill(dst, 0)
-	t.S.Fill(g, 0)
-	t.S.Copy(m, a)
-	t.S.Copy(root, v)
-	t.S.AdamW(dst, g, m, root, h)
 }

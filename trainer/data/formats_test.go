@@ -111,6 +111,8 @@ func TestMalformedText(t *testing.T) {
 		`{"conversations": []}`:                                      "conversations is not a list",
 		`{"messages": [], "tools": {}}`:                              "messages is not a list",
 		`{"instruction": "a", "answer": "b"}`:                        `it has "answer", "instruction"; a row has messages`,
+		"{\"text\": \"caf\xe9\"}":                                    "not UTF-8; convert the file",
+		`[{"text": "a"}, {"text": "b"}]`:                             "write one object per line",
 		`{"conversations": {}}`:                                      "conversations: ",
 	} {
 		_, err := Build(t.Context(), []Source{text("a.jsonl", "", row)}, tok, Options{}, shard.NewMem())
@@ -199,6 +201,9 @@ func FuzzRow(f *testing.F) {
 		`{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}`,
 		`{"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yo"}]}`,
 		`{"input_ids": [1, 2], "labels": [-100, 2]}`,
+		`{"conversations": "[{\"role\": \"user\", \"content\": \"hi\"}]", "tools": "[{\"name\": \"f\"}]"}`,
+		`{"conversations": [{"from": "function_call", "value": "{\"name\": \"f\", \"arguments\": {}}"}], "system": "S"}`,
+		`{"messages": [{"role": "assistant", "content": [{"type": "text", "text": "a"}], "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}], "tools": [{}]}`,
 	} {
 		f.Add([]byte(s))
 	}

@@ -55,6 +55,7 @@ type Spec struct {
 	MaxGradNorm *float64  `yaml:"max_grad_norm" json:"max_grad_norm,omitempty" cbor:"max_grad_norm"` // default 1; 0: none
 
 	Swarm      Swarm      `yaml:"swarm" json:"swarm" cbor:"swarm"`
+	Wire       Wire       `yaml:"wire" json:"wire" cbor:"wire"`
 	Checkpoint Checkpoint `yaml:"checkpoint" json:"checkpoint" cbor:"checkpoint"`
 	Output     Output     `yaml:"output" json:"output,omitempty" cbor:"output"`
 	Report     Report     `yaml:"report" json:"report,omitempty" cbor:"report"`
@@ -99,6 +100,13 @@ type Scheduler struct {
 type Swarm struct {
 	MinPeers int `yaml:"min_peers" json:"min_peers,omitempty" cbor:"min_peers"` // needed for plan 0; default 1
 	MaxPeers int `yaml:"max_peers" json:"max_peers,omitempty" cbor:"max_peers"` // 0: no limit
+}
+
+// Wire says in which form numbers travel between members.
+type Wire struct {
+	// Gradients is fp32 (nothing is lost), bf16 (half the bytes) or int8 (blocks of 128 with a common scale: about a
+	// quarter). What the last two round away of the mean is added to the next step's. Default fp32.
+	Gradients string `yaml:"gradients" json:"gradients,omitempty" cbor:"gradients"`
 }
 
 // Checkpoint says how often state is settled; the last commit always is.

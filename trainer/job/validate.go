@@ -15,6 +15,7 @@ const (
 	FP32 = "fp32"
 	BF16 = "bf16"
 	FP16 = "fp16"
+	Int8 = "int8"
 )
 
 // Types lists what Dataset.Type may say.
@@ -37,7 +38,7 @@ func (s *Spec) Validate() error {
 	s.fill()
 	for _, check := range []func(*Spec) error{
 		(*Spec).checkHead, (*Spec).checkAdapter, (*Spec).checkData, (*Spec).checkBatch,
-		(*Spec).checkOptimizer, (*Spec).checkScheduler, (*Spec).checkSwarm, (*Spec).checkOutput,
+		(*Spec).checkOptimizer, (*Spec).checkScheduler, (*Spec).checkSwarm, (*Spec).checkEval, (*Spec).checkOutput,
 	} {
 		if err := check(s); err != nil {
 			return err
@@ -67,7 +68,11 @@ func (s *Spec) fill() {
 		s.MaxGradNorm = new(1.0)
 	}
 	or(&s.Swarm.MinPeers, 1)
+	or(&s.Wire.Gradients, FP32)
 	or(&s.Checkpoint.EverySteps, 10)
+	if s.Eval.Patience > 0 { // who waits for a better one wants the best
+		s.Eval.KeepBest = true
+	}
 }
 
 // nameFrom makes a job's name of what its model is called: the last element, without revision, and with a dash for

@@ -42,6 +42,8 @@ func (s *Spec) checkScheduler() error {
 		return fmt.Errorf("lr_scheduler.warmup_ratio %v and decay_ratio %v are more than the whole run; lower one of them", c.WarmupRatio, c.DecayRatio)
 	case !(c.MinLRRatio >= 0 && c.MinLRRatio <= 1):
 		return fmt.Errorf("lr_scheduler.min_lr_ratio is %v; choose a number from 0 to 1", c.MinLRRatio)
+	case c.MinLRRatio != 0 && c.Name == Constant:
+		return errors.New("lr_scheduler.min_lr_ratio belongs to linear, cosine and wsd, but lr_scheduler.name is constant; remove the key")
 	}
 	return nil
 }

@@ -1,9 +1,6 @@
 package job
 
-import (
-	"errors"
-	"fmt"
-)
+import "fmt"
 
 func (s *Spec) checkSwarm() error {
 	switch {
@@ -13,12 +10,10 @@ func (s *Spec) checkSwarm() error {
 		return fmt.Errorf("swarm.max_peers is %d; choose 1 to 65536, or 0 for no limit", s.Swarm.MaxPeers)
 	case s.Swarm.MaxPeers > 0 && s.Swarm.MaxPeers < s.Swarm.MinPeers:
 		return fmt.Errorf("swarm.max_peers %d is below swarm.min_peers %d; raise the first or lower the second", s.Swarm.MaxPeers, s.Swarm.MinPeers)
+	case s.Wire.Gradients != FP32 && s.Wire.Gradients != BF16 && s.Wire.Gradients != Int8:
+		return fmt.Errorf("wire.gradients is %.40q; choose fp32, bf16 or int8", s.Wire.Gradients)
 	case s.Checkpoint.EverySteps < 1:
 		return fmt.Errorf("checkpoint.every_steps is %d; choose 1 or more", s.Checkpoint.EverySteps)
-	case s.Eval.EverySteps < 0:
-		return fmt.Errorf("eval.every_steps is %d; choose 1 or more, or 0 to measure at the end", s.Eval.EverySteps)
-	case s.Eval.EverySteps > 0 && s.ValSetSize == 0:
-		return errors.New("eval.every_steps is set but no rows are held out; set val_set_size, as 0.02")
 	}
 	return nil
 }

@@ -23,6 +23,32 @@ func (m *Model) Read(p *autograd.Param, dst []float32) error {
 	return m.set.ReadF32(m.stored[p], dst)
 }
 
+// pieceLen is how many elements ReadPieces gives at a time: 4 MiB as float32.
+const pieceLen = 1 << 20
+
+// ReadPieces gives p's values to put, a piece after the other, each with the place of its first element: a table that
+// fills memory as it is stored never lies there as float32 too. v is put's until it returns.
+func (m *Model) ReadPieces(p *autograd.Param, put func(lo int, v []float32) error) error {
+	if m.pools[p] != nil { // what is averaged is small
+		v := make([]float32, p.Len())
+		if err := m.Read(p, v); err != nil {
+			return err
+		}
+		return put(0, v)
+	}
+	buf := make([]float32, min(pieceLen, p.Len()))
+	for lo := 0; lo < p.Len(); lo += len(buf) {
+		v := buf[:min(len(buf), p.Len()-lo)]
+		if err := m.set.ReadPartF32(m.stored[p], lo, v); err != nil {
+			return err
+		}
+		if err := put(lo, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Stored says under which name and with which element type p stands in the files; its shape is the model's.
 func (m *Model) Stored(p *autograd.Param) safetensors.Tensor {
 	t, _ := m.set.Tensor(m.stored[p])

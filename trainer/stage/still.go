@@ -7,6 +7,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/kernels"
 	"github.com/seed-7b27c88a/shoal/kernels/dtype"
 	"github.com/seed-7b27c88a/shoal/trainer/autograd"
+	"github.com/seed-7b27c88a/shoal/trainer/model"
 )
 
 // Still is a stage's weights of one moment, so that they can be measured while training goes on. It costs nothing until
@@ -51,4 +52,13 @@ func (k *Still) door() autograd.Weights {
 		return k.kept
 	}
 	return k.stage.weights
+}
+
+// Best is the token that the weights of a Still find most likely after a sequence of one pass.
+func (s *Stage) Best(ctx context.Context, k *Still, q model.Sequence) (int32, error) {
+	q.Target = make([]int32, len(q.IDs)) // any target will do: the most likely token does not depend on it
+	if _, err := s.Eval(ctx, k, []model.Sequence{q}); err != nil {
+		return 0, err
+	}
+	return s.host.best[len(s.host.best)-1], nil
 }
