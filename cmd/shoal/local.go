@@ -136,7 +136,7 @@ func (a *app) sayRows(s data.Stats) {
 	}
 	a.say("%s, %s tokens, %s of them targets%s", rows, count(float64(s.Tokens-s.HeldTokens)), count(float64(s.Targets-s.HeldTargets)), heldOut(s))
 	if s.Truncated > 0 {
-		a.say("%s cut, %s dropped: raise sequence_len to keep them", plural(s.Truncated, "row"), plural(int(s.CutTokens), "token"))
+		a.say("%s cut, %s dropped: raise sequence_len if it is below the model's context, or split the rows", plural(s.Truncated, "row"), plural(int(s.CutTokens), "token"))
 	}
 	if s.NoTarget > 0 {
 		a.say("%s with nothing to learn: all tokens are masked or cut", plural(s.NoTarget, "row"))
