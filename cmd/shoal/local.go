@@ -76,6 +76,11 @@ func (a *app) runLocal(ctx context.Context, src *prepare.Sources, spec job.Spec,
 	if err := m.wasted(); err != nil {
 		return v, err
 	}
+	if l.best.W == nil { // else the result is from before
+		if err := m.diverged(); err != nil {
+			return v, err
+		}
+	}
 	if err := l.takeBest(p); err != nil {
 		return v, err
 	}
