@@ -14,14 +14,14 @@ import (
 )
 
 const (
-	window     = 8 // gets under way on a stream
+	window     = 4 // gets under way on a stream
 	maxAsking  = 2 // haves under way on a stream
 	openTime   = 15 * time.Second
 	answerTime = 20 * time.Second // until an answer begins
 	blockTime  = 2 * time.Minute  // for one whole block
 	nap        = 100 * time.Millisecond
 	idleNaps   = 50 // after so many naps with nothing to ask, another donor gets the place
-	maxStoring = 4  // blocks of one donor being stored: a store that syncs to disk groups concurrent writes
+	maxStoring = 3  // blocks of one donor being stored: a store that syncs to disk groups concurrent writes
 )
 
 // session is one stream to a donor. Its goroutine asks and reads; a second one writes, so that anybody can post
@@ -296,8 +296,12 @@ func (s *session) keep(ctx context.Context, block int, t *part, data []byte) {
 	err := s.f.keep(ctx, s.d, block, t, data)
 	s.recycle(data)
 	s.f.mu.Lock()
-	if err == nil {
+	if src := s.f.peers[s.s.Peer()]; err == nil {
 		s.got++
+		if !src.gave {
+			src.gave = true
+			s.f.wake()
+		}
 	} else if s.err == nil {
 		s.err = err
 	}
