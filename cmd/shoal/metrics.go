@@ -152,6 +152,27 @@ func (m *metricsFile) wasted() error {
 	}
 }
 
+// divergedAfter is how many steps in a row without finite loss and gradients, up to the end, tell that the weights themselves are
+// broken: an unlucky batch is over sooner. A guess.
+const divergedAfter = 3
+
+// diverged says that training blew up: loss or gradients were not finite any more when it ended. Such weights are nobody's result.
+func (m *metricsFile) diverged() error {
+	n := 0
+	for _, r := range slices.Backward(m.steps) {
+		overflow := r.Loss != 0 && r.LossScale != 0 // of fp16: the scale adapts, the weights are well
+		if !r.Skipped || r.Tokens == 0 || overflow {
+			break
+		}
+		n++
+	}
+	if n < divergedAfter {
+		return nil
+	}
+	last := m.steps[len(m.steps)-n]
+	return fmt.Errorf("training diverged: from step %d on loss or gradients were not finite; lower optimizer.lr (it is %g there), warm up longer, or set max_grad_norm", last.Step, last.LR)
+}
+
 func (m *metricsFile) append(r trainer.StepReport) error {
 	line, err := json.Marshal(r)
 	if err != nil {

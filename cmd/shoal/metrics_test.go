@@ -87,3 +87,22 @@ func TestWasted(t *testing.T) {
 		}
 	}
 }
+
+func TestDiverged(t *testing.T) {
+	good, burst := trainer.StepReport{Tokens: 3, Loss: 1}, trainer.StepReport{Tokens: 3, Skipped: true}
+	scaled := trainer.StepReport{Tokens: 3, Loss: 2, LossScale: 8, Skipped: true} // a finite loss, gradients that overflowed
+	for _, tc := range []struct {
+		steps []trainer.StepReport
+		want  bool
+	}{
+		{nil, false},
+		{[]trainer.StepReport{good, burst, burst}, false},
+		{[]trainer.StepReport{burst, burst, burst, good}, false},
+		{[]trainer.StepReport{good, scaled, scaled, scaled}, false},
+		{[]trainer.StepReport{good, burst, burst, burst}, true},
+	} {
+		if err := (&metricsFile{steps: tc.steps}).diverged(); (err != nil) != tc.want {
+			t.Errorf("%+v: %v", tc.steps, err)
+		}
+	}
+}

@@ -204,7 +204,10 @@ func (a *app) follow(ctx context.Context, c *api.Client, j api.Job, dir string, 
 	case state != api.Done:
 		return errors.New("job " + state + orEmpty(": ", why))
 	}
-	return m.wasted()
+	if err := m.wasted(); err != nil {
+		return err
+	}
+	return m.diverged()
 }
 
 func orEmpty(sep, s string) string {
