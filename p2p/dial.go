@@ -45,8 +45,12 @@ func (h *Host) Learn(addr string) (record.PeerID, error) {
 	if info.ID == h.host.ID() {
 		return "", fmt.Errorf("address %s is this node's own identity", addr)
 	}
+	id := record.PeerID(info.ID.String())
+	h.mu.Lock()
+	h.gone.back(id)
+	h.mu.Unlock()
 	h.host.Peerstore().AddAddrs(info.ID, info.Addrs, addrLife)
-	return record.PeerID(info.ID.String()), nil
+	return id, nil
 }
 
 // Dial connects to a peer some of whose addresses are known.

@@ -76,6 +76,7 @@ type Host struct {
 	closed   bool
 	lives    map[record.PeerID]*life
 	presence presence
+	gone     gone
 	clones   swarm.Clones
 	cloned   map[record.PeerID]bool
 	watchers []*watcher

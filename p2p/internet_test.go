@@ -102,9 +102,14 @@ func TestAnnounced(t *testing.T) {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
+	eventuallyIn(t, 20*time.Second, what, ok)
+}
+
+func eventuallyIn(t *testing.T, max time.Duration, what string, ok func() bool) {
+	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	limit := time.After(20 * time.Second)
+	limit := time.After(max)
 	for !ok() {
 		select {
 		case <-tick.C:

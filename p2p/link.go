@@ -91,6 +91,13 @@ func (l *link) needed(fails int) bool {
 	return false
 }
 
+// waits reports whether a link to id still tries.
+func (c *Control) waits(id record.PeerID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.links[id] != nil
+}
+
 func pause(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()

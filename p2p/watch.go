@@ -129,10 +129,12 @@ func (h *Host) changed(ids []record.PeerID) {
 	}
 }
 
-// heartbeat applies the silence limit until the host closes. The pings themselves are sent by the control streams.
+// heartbeat applies the silence limit, and forgets who left, until the host closes. The pings themselves are sent by the
+// control streams.
 func (h *Host) heartbeat() {
-	tick := time.NewTicker(SilenceLimit / 20)
+	tick, sweep := time.NewTicker(SilenceLimit/20), time.NewTicker(goneEvery)
 	defer tick.Stop()
+	defer sweep.Stop()
 	for {
 		select {
 		case <-h.ctx.Done():
@@ -141,6 +143,8 @@ func (h *Host) heartbeat() {
 			h.mu.Lock()
 			h.changed(h.presence.tick(h.now(), h.heard))
 			h.mu.Unlock()
+		case <-sweep.C:
+			h.forgetGone(h.now()-goneLife, goneLimit)
 		}
 	}
 }
@@ -166,7 +170,11 @@ func (h *Host) life(id record.PeerID) *life {
 }
 
 func (h *Host) connected(_ network.Network, c network.Conn) {
-	h.control.wanted(record.PeerID(c.RemotePeer().String()))
+	id := record.PeerID(c.RemotePeer().String())
+	h.mu.Lock()
+	h.gone.back(id)
+	h.mu.Unlock()
+	h.control.wanted(id)
 	h.settle(c)
 }
 
@@ -183,6 +191,7 @@ func (h *Host) left(id record.PeerID) {
 	}
 	h.changed(h.presence.gone(id))
 	delete(h.lives, id)
+	h.gone.add(id, h.now())
 }
 
 func (h *Host) isConnected(id record.PeerID) bool {

@@ -183,7 +183,6 @@ func (r *receiver) read(out io.Reader) {
 		r.mu.Lock()
 		r.last = s.Text()
 		if n, err := strconv.Atoi(r.last); err == nil {
-
 			r.done = n
 		}
 		r.moved.Broadcast()

@@ -139,7 +139,13 @@ type daemon struct {
 // start runs a daemon on a node with a home of its own; it does not wait.
 func (l *lab) start(at int, args ...string) *daemon {
 	l.t.Helper()
-	d := &daemon{l: l, at: at, home: l.t.TempDir()}
+	return l.startIn(at, l.t.TempDir(), args...)
+}
+
+// startIn is start in a home that may be there already.
+func (l *lab) startIn(at int, home string, args ...string) *daemon {
+	l.t.Helper()
+	d := &daemon{l: l, at: at, home: home}
 	d.run(args...)
 	l.t.Cleanup(func() {
 		d.stop()
