@@ -226,7 +226,6 @@ func TestSubmitRefused(t *testing.T) {
 		"no data":       {func(s *job.Spec) { s.Datasets[0].Path = "nothing.jsonl" }, "shoal data add"},
 		"bad row":       {func(s *job.Spec) { s.Datasets[0].Path = filepath.Join(dir, "bad.jsonl") }, "bad.jsonl:2"},
 		"no adapter":    {func(s *job.Spec) { s.LoraModelDir = dir }, "adapter_config.json"},
-		"local only":    {func(s *job.Spec) { s.Eval.Samples = []string{"the sea"} }, "eval.samples does nothing on a swarm yet"},
 		"contradiction": {func(s *job.Spec) { s.NumEpochs = 2 }, "num_epochs"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -30,9 +30,6 @@ func (s jobAPI) Submit(ctx context.Context, spec job.Spec, p api.Progress) (api.
 	if err := spec.Validate(); err != nil {
 		return api.Job{}, api.BadRequest("%v", err)
 	}
-	if err := spec.LocalOnly(); err != nil {
-		return api.Job{}, api.BadRequest("%v", err)
-	}
 	if err := s.n.maySubmit(s.n.host.ID(), nil); err != nil {
 		return api.Job{}, api.BadRequest("%v", err)
 	}

@@ -61,21 +61,6 @@ func (s *Spec) checkEval() error {
 	return checkStrings("eval.base_text", e.BaseText)
 }
 
-// LocalOnly refuses what a single process can do but a swarm cannot yet: a key that is taken and does nothing would let
-// somebody wait for a measurement that never comes.
-func (s *Spec) LocalOnly() error {
-	e := s.Eval
-	for _, k := range []struct {
-		key string
-		set bool
-	}{{"tasks", len(e.Tasks) > 0}, {"base_text", e.BaseText != ""}, {"samples", len(e.Samples) > 0}, {"patience", e.Patience > 0}, {"keep_best", e.KeepBest}} {
-		if k.set {
-			return fmt.Errorf("eval.%s does nothing on a swarm yet; train with --local, or remove it", k.key)
-		}
-	}
-	return nil
-}
-
 func (s *Spec) stopKey() string {
 	if s.Eval.Patience > 0 {
 		return "eval.patience"
