@@ -17,6 +17,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/node/config"
 	"github.com/seed-7b27c88a/shoal/p2p"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
+	"github.com/seed-7b27c88a/shoal/shard"
 )
 
 // minFree is the disk space below which the doctor warns, bytes.
@@ -115,6 +116,8 @@ func checkStore(cfg config.Config) api.Check {
 	switch {
 	case errors.Is(err, ErrBusy):
 		c.Detail, c.Fix = c.Detail+" is open in another process, but no daemon answers", "wait for that process, or stop it"
+	case errors.Is(err, shard.ErrFull):
+		c.Detail, c.Fix = err.Error(), "free some space on that disk, or move the home to a larger one"
 	case err != nil:
 		c.Detail, c.Fix = err.Error(), "check the disk; if the store cannot be mended, move it away: models and data have to be imported again"
 	default:

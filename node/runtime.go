@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"path/filepath"
 
 	"github.com/seed-7b27c88a/shoal/node/task"
 	"github.com/seed-7b27c88a/shoal/node/worker"
@@ -11,12 +12,15 @@ import (
 )
 
 // openRuntime starts what moves blocks and tensors, and what runs jobs over them.
-func (n *Node) openRuntime(context.Context) error {
+func (n *Node) openRuntime(ctx context.Context) error {
 	if n.runtime != nil { // a test brought its own
 		return nil
 	}
 	ex := blocks.New(n.host, n.store, nil)
 	n.onClose(func() error { ex.Close(); return nil })
+	if err := ex.Resume(ctx, filepath.Join(n.cfg.Home, "incoming")); err != nil {
+		n.log.Warn("blocks that a stop interrupts will be fetched from their beginning", "err", err)
+	}
 	x := xfer.Over(n.host, xfer.Config{})
 	n.onClose(func() error { x.Close(); return nil })
 	w := worker.New(worker.Deps{

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/ipfs/go-cid"
@@ -67,7 +68,7 @@ func jobPin(id cid.Cid) string { return "job/" + id.String() }
 // roots are the manifests that a job stands on.
 func roots(t task.Terms) []cid.Cid {
 	out := []cid.Cid{t.Model, t.Data}
-	for _, c := range []cid.Cid{t.Adapter, t.Held} {
+	for _, c := range []cid.Cid{t.Adapter, t.Held, t.Exam} {
 		if c.Defined() {
 			out = append(out, c)
 		}
@@ -101,6 +102,11 @@ func (n *Node) terms(ctx context.Context, spec job.Spec, put shard.Putter, p api
 			return t, err
 		}
 	}
+	if !in.Exam.Empty() {
+		if t.Exam, err = prepare.StoreExam(ctx, put, in.Exam, spec.Name); err != nil {
+			return t, err
+		}
+	}
 	t.Rows, t.Params, t.MemBytes = uint64(in.Built.Stats.Rows), in.Params, in.MemBytes
 	hidePaths(&spec)
 	t.Spec, err = spec.Canonical()
@@ -119,5 +125,10 @@ func hidePaths(spec *job.Spec) {
 	spec.BaseModel, spec.LoraModelDir = hide(spec.BaseModel), hide(spec.LoraModelDir)
 	for i := range spec.Datasets {
 		spec.Datasets[i].Path = hide(spec.Datasets[i].Path)
+	}
+	spec.Eval.BaseText = hide(spec.Eval.BaseText)
+	spec.Eval.Tasks = slices.Clone(spec.Eval.Tasks) // the caller's are not ours
+	for i := range spec.Eval.Tasks {
+		spec.Eval.Tasks[i].Path = hide(spec.Eval.Tasks[i].Path)
 	}
 }

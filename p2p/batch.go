@@ -8,7 +8,7 @@ import (
 )
 
 // TLS writes and reads a record of 16 KiB at a time, and each costs a system call. A batched connection gathers the
-// records of one write of the muxer, and reads ahead. Measured on loopback: a fifth of the processor time of transfers.
+// records of one write of the muxer, and reads ahead. It saves system calls and copies.
 const (
 	writeBatch = 128 << 10 // bytes that are gathered at most
 	readBatch  = 64 << 10  // bytes that are read ahead at most

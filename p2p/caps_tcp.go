@@ -141,7 +141,7 @@ type muxer struct {
 
 func newMuxer(m *meter) *muxer {
 	x := &muxer{meter: m, large: *yamux.DefaultTransport, slow: *yamux.DefaultTransport}
-	x.large.MaxMessageSize = 128 << 10 // measured: larger ones leave the processor's caches, smaller ones cost more calls
+	x.large.MaxMessageSize = 128 << 10 // larger ones leave the processor's caches, smaller ones cost more calls
 	x.slow.MaxMessageSize = 8 << 10
 	x.slow.ConnectionWriteTimeout = time.Minute
 	return x

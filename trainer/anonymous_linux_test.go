@@ -55,7 +55,7 @@ func TestFrozenBaseMemory(t *testing.T) {
 	}
 	dev := modeltest.Device(t)
 	kernels.PackCache(dev, 0) // a copy of a small model, which large ones do not have
-	debug.FreeOSMemory() // what writing the model has left
+	debug.FreeOSMemory()      // what writing the model has left
 	before, end, peak := anonymous(t), make(chan bool), make(chan int64)
 	go func() {
 		tick := time.NewTicker(2 * time.Millisecond)

@@ -41,7 +41,11 @@ type Config struct {
 	Adapter model.Files    // the PEFT directory to start from; nil: a fresh adapter, or none if the spec has none
 	Rows    Rows           // what is trained on
 	Device  kernels.Device // stays the caller's, who closes it after the trainer
+	Idle    bool           // it only keeps state and exports: frozen weights are not loaded, Run and Eval are errors
 }
+
+// errIdle answers who wants an idle trainer to compute.
+var errIdle = errors.New("this trainer was made to keep state alone: it has no frozen weights")
 
 // Trainer is one member's copy of what a job trains: weights, optimizer state and the device work on them.
 //
@@ -52,6 +56,7 @@ type Trainer struct {
 	rows    Rows
 	sampler *data.Sampler
 	files   model.Files
+	idle    bool
 	steps   uint64 // of the whole job
 	started time.Time
 
@@ -92,7 +97,7 @@ func New(c Config) (*Trainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Trainer{spec: c.Spec, rows: c.Rows, files: c.Model, parts: *p, started: time.Now(), rule: rule(c.Spec),
+	t := &Trainer{spec: c.Spec, rows: c.Rows, files: c.Model, idle: c.Idle, parts: *p, started: time.Now(), rule: rule(c.Spec),
 		evals: make(chan struct{}, 1), steps: c.Spec.Steps(uint64(c.Rows.Rows())),
 		sampler: &data.Sampler{Rows: uint64(c.Rows.Rows()), Seed: c.Spec.Seed, Shuffle: c.Spec.Shuffle == nil || *c.Spec.Shuffle}}
 	t.feed, t.host = feeder{model: t.model, over: t.parts.over(), rows: t.rows}, buffers{n: t.layout.Size}
@@ -170,7 +175,11 @@ func (t *Trainer) load(dev kernels.Device) (err error) {
 	if t.adapter != nil {
 		a = t.adapter
 	}
-	if t.stage, err = stage.NewIn(computed(t.spec), dev, t.model, a, t.trained, t.elems); err != nil {
+	begin := stage.NewIn
+	if t.idle {
+		begin = stage.NewIdle
+	}
+	if t.stage, err = begin(computed(t.spec), dev, t.model, a, t.trained, t.elems); err != nil {
 		return err
 	}
 	t.stage.Checkpoint = t.spec.GradientCheckpointing

@@ -61,6 +61,9 @@ func (t *Trainer) Measure(ctx context.Context, m Measure) (EvalReport, error) {
 
 // StartMeasure is the first half of Measure, as StartEval is of Eval.
 func (t *Trainer) StartMeasure(ctx context.Context, m Measure) (finish func(context.Context) (EvalReport, error), err error) {
+	if t.idle {
+		return nil, errIdle
+	}
 	select {
 	case t.evals <- struct{}{}:
 	case <-ctx.Done():

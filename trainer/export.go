@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/seed-7b27c88a/shoal/trainer/autograd"
@@ -38,8 +39,17 @@ func (t *Trainer) Export(dir, as string) error {
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
-	r := result{name: t.spec.Name, base: t.spec.BaseModel, model: t.model, files: files, adapter: t.adapter, value: t.stage.Value}
+	r := result{name: t.spec.Name, base: t.spec.BaseModel, model: t.model, files: files, adapter: t.adapter, value: t.value}
 	return r.writeAll(dir, forms)
+}
+
+// value is a weight as it is now. Frozen ones come from the files: the device may have rounded them.
+func (t *Trainer) value(p *autograd.Param) ([]float32, error) {
+	own := t.adapter != nil && slices.Contains(t.adapter.Weights(), p)
+	if slices.Contains(t.model.Params, p) && !own && !slices.Contains(t.trained, p) {
+		return reader(t.model.Read)(p)
+	}
+	return t.stage.Value(p)
 }
 
 // result is what was trained, wherever its values lie.

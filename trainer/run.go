@@ -14,6 +14,9 @@ import (
 // Run works on what src hands out until the job's last step, and reports every step. ErrExcluded, wrapped or not, says
 // that the state has to be restored; Run may be called again after that.
 func (t *Trainer) Run(ctx context.Context, src Source, col Collective, report func(StepReport)) error {
+	if t.idle {
+		return errIdle
+	}
 	defer t.abandon()
 	for {
 		work, err := src.Next(ctx)

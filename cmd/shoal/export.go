@@ -120,6 +120,11 @@ func (a *app) download(ctx context.Context, c *api.Client, id string, r api.Resu
 		return err
 	}
 	defer body.Close()
+	if !strings.HasPrefix(r.As, trainer.ExportGGUF) { // a GGUF file stands beside other forms
+		if err := clearResult(dir, ""); err != nil {
+			return err
+		}
+	}
 	return unpack(body, dir)
 }
 

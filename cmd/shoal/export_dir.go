@@ -29,6 +29,10 @@ func (a *app) exportDir(ctx context.Context, f exportFlags) error {
 		}
 		if form, gguf := trainer.GGUFName(d.Name, f.as); gguf && !f.file() {
 			at = filepath.Join(f.out, form)
+		} else if !gguf {
+			if err := clearResult(f.out, ""); err != nil {
+				return err
+			}
 		}
 		return d.Export(at, f.as)
 	})

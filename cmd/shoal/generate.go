@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/spf13/cobra"
 
@@ -36,8 +37,8 @@ func (a *app) generateCmd() *cobra.Command {
 		Short: "continue a prompt",
 		Args:  usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if o.MaxTokens < 0 || o.Temperature < 0 {
-				return usagef("--max-tokens and --temperature cannot be negative")
+			if o.MaxTokens < 0 || !(o.Temperature >= 0 && o.Temperature <= math.MaxFloat32) {
+				return usagef("--max-tokens and --temperature are 0 or more")
 			}
 			return a.withSpeaker(cmd.Context(), f, func(s *speaker) error { return a.generate(cmd.Context(), s, args[0], o) })
 		},

@@ -16,7 +16,7 @@ import (
 
 func (a *app) jobCmd() *cobra.Command {
 	cmd := group("job", "fine-tune jobs this node knows")
-	cmd.AddCommand(a.jobLsCmd(), a.jobShowCmd(), a.jobLogsCmd(), a.jobRoundsCmd(), a.jobCancelCmd())
+	cmd.AddCommand(a.jobLsCmd(), a.jobShowCmd(), a.jobLogsCmd(), a.jobRoundsCmd(), a.jobMetricsCmd(), a.jobCancelCmd())
 	return cmd
 }
 
@@ -143,10 +143,14 @@ func eventLine(e api.Event, steps uint64) string {
 }
 
 func (a *app) jobRoundsCmd() *cobra.Command {
-	return a.jobVerb("rounds JOB", "who worked on what, and why somebody was left out", func(ctx context.Context, c *api.Client, id string) error {
+	var picture string
+	cmd := a.jobVerb("rounds JOB", "who worked on what, and why somebody was left out", func(ctx context.Context, c *api.Client, id string) error {
 		rounds, err := c.Rounds(ctx, id)
 		if err != nil {
 			return err
+		}
+		if picture != "" {
+			return writePicture(picture, func(w io.Writer) error { return roundsPicture(w, rounds) })
 		}
 		return list(a, rounds, "ROUND\tATTEMPTS\tSECONDS\tTOKENS\tMEMBERS AND POSITIONS\tNOTES", func(r api.Round) string {
 			var parts []string
@@ -156,6 +160,8 @@ func (a *app) jobRoundsCmd() *cobra.Command {
 			return fmt.Sprintf("%d\t%d\t%.2f\t%d\t%s\t%s", r.Round, r.Attempts, r.Seconds, r.Tokens, strings.Join(parts, " "), strings.Join(r.Notes, "; "))
 		})
 	})
+	cmd.Flags().StringVar(&picture, "svg", "", "write a timeline of members and rounds to this file instead")
+	return cmd
 }
 
 func member(positions [][2]uint64, peer, left string) string {

@@ -5,12 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 
 	"github.com/seed-7b27c88a/shoal/node"
-	"github.com/seed-7b27c88a/shoal/node/api"
 	"github.com/seed-7b27c88a/shoal/node/prepare"
 	"github.com/seed-7b27c88a/shoal/shard"
 	"github.com/seed-7b27c88a/shoal/trainer"
@@ -48,12 +44,11 @@ func (a *app) runLocal(ctx context.Context, src *prepare.Sources, spec job.Spec,
 		return v, err
 	}
 	defer func() { err = errors.Join(err, l.close()) }()
-	m, err := newMetrics(dir, spec.Report)
+	m, err := newMetrics(dir, spec.Name, spec.Report)
 	if err != nil {
 		return v, err
 	}
-	// Lines of an earlier run in the same folder are not this one's.
-	if err := os.Remove(filepath.Join(dir, api.EvalFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := m.begin(); err != nil {
 		return v, err
 	}
 	v = trained{Dir: dir, Steps: l.trainer.Steps()}
@@ -80,6 +75,11 @@ func (a *app) runLocal(ctx context.Context, src *prepare.Sources, spec job.Spec,
 	}
 	if err := m.wasted(); err != nil {
 		return v, err
+	}
+	if l.best.W == nil { // else the result is from before
+		if err := m.diverged(); err != nil {
+			return v, err
+		}
 	}
 	if err := l.takeBest(p); err != nil {
 		return v, err
@@ -141,7 +141,7 @@ func (a *app) sayRows(s data.Stats) {
 	}
 	a.say("%s, %s tokens, %s of them targets%s", rows, count(float64(s.Tokens-s.HeldTokens)), count(float64(s.Targets-s.HeldTargets)), heldOut(s))
 	if s.Truncated > 0 {
-		a.say("%s cut, %s dropped: raise sequence_len to keep them", plural(s.Truncated, "row"), plural(int(s.CutTokens), "token"))
+		a.say("%s cut, %s dropped: raise sequence_len if it is below the model's context, or split the rows", plural(s.Truncated, "row"), plural(int(s.CutTokens), "token"))
 	}
 	if s.NoTarget > 0 {
 		a.say("%s with nothing to learn: all tokens are masked or cut", plural(s.NoTarget, "row"))

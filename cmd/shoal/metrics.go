@@ -19,26 +19,44 @@ import (
 // metricsFile is DIR/metrics.jsonl: one line per committed step, in step order, each step once, written at once.
 // What cannot be appended (a job that went back, a step that arrives late) replaces the file atomically.
 // Where the job wants it, a TensorBoard event file beside it has the same steps, and what was measured on the way.
+//
+// An earlier result in DIR stays until begin, or the first step: a job that never starts costs nobody a result. Then it
+// goes as a whole.
 type metricsFile struct {
 	path   string
+	name   string // of the job
+	begun  bool
 	start  time.Time
 	events string // path of the event file; empty: none
 	steps  []trainer.StepReport
 	evals  []trainer.EvalReport // of the event file
 }
 
-func newMetrics(dir string, r job.Report) (*metricsFile, error) {
+func newMetrics(dir, name string, r job.Report) (*metricsFile, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	m := &metricsFile{path: filepath.Join(dir, api.MetricsFile), start: time.Now()}
-	if err := dropEvents(dir); err != nil {
-		return nil, err
-	}
+	m := &metricsFile{path: filepath.Join(dir, api.MetricsFile), name: name, start: time.Now()}
 	if r.TensorBoard {
 		m.events = filepath.Join(dir, report.EventsName(m.start))
 	}
+	if ours(m.path) {
+		return m, nil
+	}
 	return m, m.rewrite()
+}
+
+// begin takes an earlier result away and makes room for this one.
+func (m *metricsFile) begin() error {
+	if m.begun {
+		return nil
+	}
+	m.begun = true
+	dir := filepath.Dir(m.path)
+	if err := errors.Join(clearResult(dir, m.name), dropEvents(dir)); err != nil {
+		return err
+	}
+	return m.rewrite()
 }
 
 // dropEvents removes the event files of an earlier run: TensorBoard would draw both as one.
@@ -55,8 +73,8 @@ func dropEvents(dir string) error {
 
 // eval adds a measurement to the event file.
 func (m *metricsFile) eval(r trainer.EvalReport) error {
-	if m.events == "" {
-		return nil
+	if err := m.begin(); err != nil || m.events == "" {
+		return err
 	}
 	m.evals = append(m.evals, r)
 	return appendTo(m.events, report.AppendEvent(nil, m.measured(r)))
@@ -75,6 +93,9 @@ func (m *metricsFile) measured(r trainer.EvalReport) report.Event {
 
 // add records a step; one that is there already is replaced.
 func (m *metricsFile) add(r trainer.StepReport) error {
+	if err := m.begin(); err != nil {
+		return err
+	}
 	i := len(m.steps)
 	for i > 0 && m.steps[i-1].Step >= r.Step {
 		i--
@@ -129,6 +150,27 @@ func (m *metricsFile) wasted() error {
 	default:
 		return fmt.Errorf("every step was skipped, %d of %d for lack of target tokens, the others because loss or gradients were not finite: nothing was learned; check rows and base model", empty, n)
 	}
+}
+
+// divergedAfter is how many steps in a row without finite loss and gradients, up to the end, tell that the weights themselves are
+// broken: an unlucky batch is over sooner. A guess.
+const divergedAfter = 3
+
+// diverged says that training blew up: loss or gradients were not finite any more when it ended. Such weights are nobody's result.
+func (m *metricsFile) diverged() error {
+	n := 0
+	for _, r := range slices.Backward(m.steps) {
+		overflow := r.Loss != 0 && r.LossScale != 0 // of fp16: the scale adapts, the weights are well
+		if !r.Skipped || r.Tokens == 0 || overflow {
+			break
+		}
+		n++
+	}
+	if n < divergedAfter {
+		return nil
+	}
+	last := m.steps[len(m.steps)-n]
+	return fmt.Errorf("training diverged: from step %d on loss or gradients were not finite; lower optimizer.lr (it is %g there), warm up longer, or set max_grad_norm", last.Step, last.LR)
 }
 
 func (m *metricsFile) append(r trainer.StepReport) error {

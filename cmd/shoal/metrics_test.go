@@ -13,7 +13,7 @@ import (
 
 // Whatever comes, the file has each step once, in order, and what a reader has open is never half written.
 func TestMetricsFile(t *testing.T) {
-	m, err := newMetrics(t.TempDir(), job.Report{TensorBoard: true})
+	m, err := newMetrics(t.TempDir(), "a", job.Report{TensorBoard: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,6 +84,25 @@ func TestWasted(t *testing.T) {
 		err := (&metricsFile{steps: tc.steps}).wasted()
 		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%+v: %v, want %q", tc.steps, err, tc.want)
+		}
+	}
+}
+
+func TestDiverged(t *testing.T) {
+	good, burst := trainer.StepReport{Tokens: 3, Loss: 1}, trainer.StepReport{Tokens: 3, Skipped: true}
+	scaled := trainer.StepReport{Tokens: 3, Loss: 2, LossScale: 8, Skipped: true} // a finite loss, gradients that overflowed
+	for _, tc := range []struct {
+		steps []trainer.StepReport
+		want  bool
+	}{
+		{nil, false},
+		{[]trainer.StepReport{good, burst, burst}, false},
+		{[]trainer.StepReport{burst, burst, burst, good}, false},
+		{[]trainer.StepReport{good, scaled, scaled, scaled}, false},
+		{[]trainer.StepReport{good, burst, burst, burst}, true},
+	} {
+		if err := (&metricsFile{steps: tc.steps}).diverged(); (err != nil) != tc.want {
+			t.Errorf("%+v: %v", tc.steps, err)
 		}
 	}
 }

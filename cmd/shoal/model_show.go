@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -33,6 +34,7 @@ type shown struct {
 	Rotation     string   `json:"rotation,omitempty"`
 	Tied         bool     `json:"tied"`
 	Modules      []string `json:"modules"` // what an adapter can be put on
+	Names        []string `json:"names"`   // of all weights, as unfrozen_parameters has them, N in place of a layer's number
 }
 
 func (a *app) modelShowCmd() *cobra.Command {
@@ -58,12 +60,17 @@ func (a *app) modelShowCmd() *cobra.Command {
 	}
 }
 
+var layerNumber = regexp.MustCompile(`\.[0-9]+\.`)
+
 func describe(m *model.Model) shown {
 	c := m.Config
 	v := shown{Architecture: c.Type, Layers: c.Layers, Hidden: c.Hidden, FeedForward: c.Inner, Heads: c.Heads, KVHeads: c.KVHeads,
 		HeadDim: c.HeadDim, Vocabulary: c.Vocab, Context: c.MaxPos, Tied: c.Tied}
 	types := map[string]int{}
 	for _, p := range m.Params {
+		if name := layerNumber.ReplaceAllString(p.Name, ".N."); !slices.Contains(v.Names, name) {
+			v.Names = append(v.Names, name)
+		}
 		v.Weights += int64(p.Len())
 		types[strings.ToLower(string(m.Stored(p).DType))]++
 	}
@@ -101,4 +108,7 @@ func (v shown) text(w io.Writer) {
 		fmt.Fprintf(t, "rotation\t%s\n", v.Rotation)
 	}
 	fmt.Fprintf(t, "modules\t%s\n", strings.Join(v.Modules, ", "))
+	for i, name := range v.Names {
+		fmt.Fprintf(t, "%s\t%s\n", map[bool]string{true: "names"}[i == 0], name)
+	}
 }

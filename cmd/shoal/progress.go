@@ -34,7 +34,11 @@ func (p *progress) step(r trainer.StepReport) {
 		}
 	}
 	p.prev = r
-	line := fmt.Sprintf("step %d/%d  loss %.4f  %s tokens/s  %s", r.Step, p.steps, r.Loss, count(p.rate), plural(r.Peers, "peer"))
+	loss := fmt.Sprintf("%.4f", r.Loss)
+	if r.Skipped && r.Loss == 0 && r.Tokens > 0 { // as metrics write it
+		loss = "not finite"
+	}
+	line := fmt.Sprintf("step %d/%d  loss %s  %s tokens/s  %s", r.Step, p.steps, loss, count(p.rate), plural(r.Peers, "peer"))
 	if r.Skipped {
 		line += fmt.Sprintf("  (skipped, %d so far)", max(1, r.Passed))
 	}

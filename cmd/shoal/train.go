@@ -169,7 +169,7 @@ func (a *app) trained(ctx context.Context, c *api.Client, id, dir string) error 
 // follow shows a job until it is done and keeps DIR/metrics.jsonl complete; a job that learned nothing is an error.
 // each, if not nil, hears of every step.
 func (a *app) follow(ctx context.Context, c *api.Client, j api.Job, dir string, each func(*progress, trainer.StepReport)) error {
-	m, err := newMetrics(dir, j.Spec.Report)
+	m, err := newMetrics(dir, j.Name, j.Spec.Report)
 	if err != nil {
 		return err
 	}
@@ -204,7 +204,10 @@ func (a *app) follow(ctx context.Context, c *api.Client, j api.Job, dir string, 
 	case state != api.Done:
 		return errors.New("job " + state + orEmpty(": ", why))
 	}
-	return m.wasted()
+	if err := m.wasted(); err != nil {
+		return err
+	}
+	return m.diverged()
 }
 
 func orEmpty(sep, s string) string {

@@ -154,9 +154,8 @@ func (b *block) packTask(w *worker, s *side, lo, hi, t int) {
 	if s == b.long {
 		from = b.lo
 	}
-	for at := lo + t*per; at < min(hi, lo+(t+1)*per); at += s.unit {
-		dst := s.packed[(at-from)*b.words:]
-		w.pack(dst[:s.unit*b.words], s, at, b.k, b.depth)
+	if lo += t * per; lo < hi {
+		w.packLines(s.packed[(lo-from)*b.words:], s, lo, min(hi, lo+per), b.k, b.depth, s.unit*b.words)
 	}
 }
 

@@ -53,7 +53,10 @@ type call struct {
 	total   int // elements of an operation on blocks
 	dyn     dynamics
 	factors factors
-	rate    float32 // of an Adafactor step
+
+	together []kernels.Cmd // sums of squares that are taken together
+	squares  []float64     // what they are
+	rate     float32       // of an Adafactor step
 }
 
 func newCall(p *pool) *call {

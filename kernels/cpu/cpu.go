@@ -102,8 +102,13 @@ func (d *Device) Run(cmds []kernels.Cmd) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.pool.follow()
-	for i := range cmds {
+	for i := 0; i < len(cmds); i++ {
 		c := &cmds[i]
+		if n := sumsOfSquares(cmds[i:]); n > 1 {
+			d.call.sumSqs(cmds[i : i+n])
+			i += n - 1
+			continue
+		}
 		op := ops[c.Op]
 		if op == nil {
 			panic("kernels/cpu: no op " + c.Op.String())

@@ -1,5 +1,41 @@
 package cpu
 
+import (
+	"slices"
+
+	"github.com/seed-7b27c88a/shoal/kernels"
+)
+
+// sumsOfSquares is how many of the first commands add sums of squares to one number: they may be taken together.
+func sumsOfSquares(cmds []kernels.Cmd) int {
+	n, dst := 0, &cmds[0].T[0]
+	for ; n < len(cmds) && cmds[n].Op == kernels.OpSumSq; n++ {
+		c := &cmds[n]
+		if to := &c.T[0]; to.Buf != dst.Buf || to.Off != dst.Off || c.T[1].Buf == dst.Buf {
+			break
+		}
+		if n > 0 && kernels.Mode(c.I[0]) != kernels.Add {
+			break
+		}
+	}
+	return n
+}
+
+// sumSqs takes such commands together: each is one worker's, for its order is a chain, and the sums are added in the
+// order of the commands.
+func (x *call) sumSqs(cmds []kernels.Cmd) {
+	x.together, x.squares = cmds, slices.Grow(x.squares[:0], len(cmds))[:len(cmds)]
+	x.tasks(len(cmds), func(x *call, w *worker, i int) { x.squares[i] = sumSqRows(w, f32(x.together[i].T[1])) })
+	x.together = nil
+	dst := f64(cmds[0].T[0])
+	for i, s := range x.squares {
+		if kernels.Mode(cmds[i].I[0]) == kernels.Add {
+			s += dst.p[0]
+		}
+		dst.p[0] = s
+	}
+}
+
 // sumSq keeps to one worker: the order is one chain per lane over the whole tensor.
 func sumSq(d *Device, x *call) error {
 	dst := f64(x.cmd.T[0])

@@ -35,48 +35,97 @@ func (w *worker) pack(dst []float32, s *side, lo, k, depth int) {
 	}
 	at := row*s.o.ld + col
 	switch {
-	case s.step == 1 && s.round == dtype.F32 && s.o.p != nil:
-		packWords(&w.fam.words, dst, s.o.p[at:], s.o.ld, s, have, depth)
-	case s.step == 2 && s.o.half != nil:
-		packPairs(&w.fam.zip, dst, s.o.half[at:], s.o.ld, s, have, depth)
-	default:
+	case s.converts():
 		for x := 0; x < depth; x += blockK { // a multiple of the step
-			w.convert(dst[x/s.step*s.unit:], s, lo, have, k+x, min(blockK, depth-x))
+			w.convert(dst[x/s.step*s.unit:], s, lo, have, k+x, min(blockK, depth-x), 0)
 		}
+	case s.step == 1:
+		packWords(&w.fam.words, dst, s.o.p[at:], s.o.ld, s, have, depth)
+	default:
+		packPairs(&w.fam.zip, dst, s.o.half[at:], s.o.ld, s, have, depth)
 	}
 }
 
-// convert packs by way of scratch memory, where elements get the type of the panel.
-func (w *worker) convert(dst []float32, s *side, lo, have, k, depth int) {
+// convertSteps is how many steps of columns are converted at a time: even, and little enough for the first-level cache.
+const convertSteps = 64
+
+// packLines packs the panels of lines [lo, hi), which start size words apart. Columns that need converting are converted
+// for all panels at once: a vector kernel for the dozen elements of a panel's row would mostly be calls.
+func (w *worker) packLines(dst []float32, s *side, lo, hi, k, depth, size int) {
+	hi = min(hi, s.n)
+	if !s.stored && s.converts() {
+		for x := 0; x < depth; x += convertSteps {
+			w.convert(dst[x/s.step*s.unit:], s, lo, hi-lo, k+x, min(convertSteps, depth-x), size)
+		}
+		return
+	}
+	for at := lo; at < hi; at += s.unit {
+		w.pack(dst[(at-lo)/s.unit*size:][:s.unit*parts(depth, s.step)], s, at, k, depth)
+	}
+}
+
+// converts reports whether elements get another type on their way into panels.
+func (s *side) converts() bool {
+	if s.step == 1 {
+		return s.round != dtype.F32 || s.o.p == nil
+	}
+	return s.o.half == nil
+}
+
+// convert packs by way of scratch memory, where elements get the type of the panel: lines of one panel, or, where they are
+// columns, of several that start size words apart.
+func (w *worker) convert(dst []float32, s *side, lo, have, k, depth, size int) {
 	lines, n, row, col := have, depth, lo, k
 	if !s.stored { // a few elements more than needed: vectors take 16
 		lines, n, row, col = depth, (have+lanes-1)&^(lanes-1), k, lo
 	}
 	ld := (n + lanes - 1) &^ (lanes - 1)
+	var wide []float32
+	var half []uint16
 	if s.step == 1 {
-		buf := w.scratch(scratchStage, lines*ld)
-		for i := range lines {
-			got := w.fetch(buf[i*ld:], &s.o, row+i, col, n)
-			switch s.round {
-			case dtype.BF16:
-				w.apply(&w.fam.round, len(got), got, got)
-			case dtype.F16:
-				w.apply(&w.fam.roundF16, len(got), got, got)
-			}
+		wide = w.scratch(scratchStage, lines*ld)
+	} else {
+		half = w.halves(scratchStage, lines*ld)
+	}
+	for i := range lines {
+		if s.step == 1 {
+			w.stage(wide[i*ld:], s, row+i, col, n)
+		} else {
+			w.stageHalf(half[i*ld:], s, row+i, col, n)
 		}
-		packWords(&w.fam.words, dst, buf, ld, s, have, depth)
+	}
+	for at := 0; at < have; at += s.unit {
+		to, some := dst[at/s.unit*size:][:s.unit*parts(depth, s.step)], min(s.unit, have-at)
+		if some < s.unit {
+			clear(to)
+		}
+		if s.step == 1 {
+			packWords(&w.fam.words, to, wide[at:], ld, s, some, depth)
+		} else {
+			packPairs(&w.fam.zip, to, half[at:], ld, s, some, depth)
+		}
+	}
+}
+
+// stage is n elements of a stored row, rounded.
+func (w *worker) stage(dst []float32, s *side, row, col, n int) {
+	got := w.fetch(dst, &s.o, row, col, n)
+	switch s.round {
+	case dtype.BF16:
+		w.apply(&w.fam.round, len(got), got, got)
+	case dtype.F16:
+		w.apply(&w.fam.roundF16, len(got), got, got)
+	}
+}
+
+// stageHalf is the same as bfloat16.
+func (w *worker) stageHalf(dst []uint16, s *side, row, col, n int) {
+	if s.o.p == nil {
+		w.narrow(dst, w.fetch(w.scratch(scratchFetch, n), &s.o, row, col, n))
 		return
 	}
-	buf := w.halves(scratchStage, lines*ld)
-	for i := range lines {
-		if s.o.p != nil {
-			src := s.o.p[(row+i)*s.o.ld+col:]
-			w.narrow(buf[i*ld:], src[:min(n, len(src))])
-		} else {
-			w.narrow(buf[i*ld:], w.fetch(w.scratch(scratchFetch, n), &s.o, row+i, col, n))
-		}
-	}
-	packPairs(&w.fam.zip, dst, buf, ld, s, have, depth)
+	src := s.o.p[row*s.o.ld+col:]
+	w.narrow(dst, src[:min(n, len(src))])
 }
 
 // fetch copies n elements of a stored row from a column on, or fewer where memory ends, as float32.

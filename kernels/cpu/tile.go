@@ -62,9 +62,7 @@ func (b *block) strip(w *worker, lo, hi, word, count int) panels {
 	}
 	k, deep := word*long.step, min(count*long.step, b.depth-word*long.step)
 	p := w.scratch(scratchStrip, long.tile*count)
-	for at := lo; at < hi; at += long.unit {
-		w.pack(p[(at-lo)*count:][:long.unit*count], long, at, b.k+k, deep)
-	}
+	w.packLines(p, long, lo, hi, b.k+k, deep, long.unit*count)
 	return panels{p, long.unit, count, word}
 }
 

@@ -198,9 +198,13 @@ type Percent int
 
 // ParsePercent reads a share.
 func ParsePercent(s string) (Percent, error) {
-	n, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(s), "%"))
+	num, sign := strings.CutSuffix(strings.TrimSpace(s), "%")
+	n, err := strconv.Atoi(num)
 	if err != nil || n < 0 || n > 100 {
 		return 0, fmt.Errorf("share %q: want for example 50%%", s)
+	}
+	if n == 0 && sign { // a plain 0 is no limit, which is the opposite of what this asks for
+		return 0, fmt.Errorf("share %q: want 1%% to 100%%, or none; to stop all work there is \"shoal pause\"", s)
 	}
 	return Percent(n), nil
 }

@@ -47,6 +47,19 @@ func TestRate(t *testing.T) {
 	}
 }
 
+func TestPercent(t *testing.T) {
+	for text, want := range map[string]Percent{"50%": 50, "7": 7, "100%": 100, "0": 0} {
+		if got, err := ParsePercent(text); err != nil || got != want {
+			t.Errorf("%q: %d, %v; want %d", text, got, err, want)
+		}
+	}
+	for _, bad := range []string{"0%", "101%", "-1", "half", "", "%"} { // 0% would otherwise mean all of it
+		if _, err := ParsePercent(bad); err == nil {
+			t.Errorf("%q was accepted", bad)
+		}
+	}
+}
+
 func TestLimitsLayer(t *testing.T) {
 	home := t.TempDir()
 	for _, changes := range []map[string]string{{"max_up": "10Mbit", "max_cpu": "50%", "schedule": "22:00-07:00"}, {"max_up": "20Mbit", "schedule": "none"}} {

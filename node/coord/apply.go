@@ -137,9 +137,9 @@ func (m *Machine) perform(e *Entry) {
 	case *ResetHeld:
 		m.performReset(e, b)
 	case *CancelEntry:
-		j.cancelled, j.ended = cmp.Or(b.Why, "cancelled"), true
+		j.cancelled, j.endState, j.ended = cmp.Or(b.Why, "cancelled"), m.endOf(b.Order), true
 		j.plan, j.cut, j.totals = nil, nil, nil
-		m.end("cancelled", b.Why)
+		m.end(j.endState, b.Why)
 	}
 	if len(e.Signed.Record) <= maxGossip && m.lead != nil {
 		m.emit(Publish{Entry: e.Signed})

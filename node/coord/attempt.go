@@ -33,7 +33,7 @@ func (m *Machine) watchCollect(owners []int) {
 	if len(f.dead) > 0 && m.now < m.lastHeard(f.dead)+deadGrace {
 		return
 	}
-	if !f.timed && !m.hindered(f.dead, owners) {
+	if !f.timed && (!m.hindered(f.dead, owners) || m.worthWaiting(owners)) {
 		return
 	}
 	if f.timed {
@@ -102,6 +102,26 @@ func (m *Machine) hindered(dead, owners []int) bool {
 	}
 	return false
 }
+
+// worthWaiting tells whether living members still owe work in a large group. There somebody dies in every round: an
+// attempt for each death would cost more than doing the work of all of them together, when the others are through.
+func (m *Machine) worthWaiting(owners []int) bool {
+	p := m.job.plan
+	if len(p.Members) <= manyMembers {
+		return false
+	}
+	living := slices.DeleteFunc(slices.Clone(owners), func(o int) bool {
+		return !m.peers.lives(p.Members[o].ID, p.Members[o].Boot, m.now)
+	})
+	for i, pc := range p.Pieces {
+		if _, n := m.heldBy(i, living); n < len(living) && m.peers.lives(pc.ID, pc.Boot, m.now) {
+			return true
+		}
+	}
+	return false
+}
+
+const manyMembers = 16
 
 // blame finds who stood in the way when the deadline passed. An owner without a piece that another owner has, or without
 // any report while others have one, is mute. A piece that nobody has makes its maker late.

@@ -3,11 +3,11 @@ package coord
 import "github.com/seed-7b27c88a/shoal/p2p/record"
 
 // orderCancel is said at the submitter. The order goes to whoever may lead, until the log has it.
-func (m *Machine) orderCancel(why string) {
+func (m *Machine) orderCancel(why string, enough bool) {
 	if m.self.ID != m.g.Submitter || m.job.ended {
 		return
 	}
-	s, _, err := m.self.Sign(m.orderHeader(), orderMsg{Why: why[:min(len(why), maxText)]})
+	s, _, err := m.self.Sign(m.orderHeader(), orderMsg{Why: why[:min(len(why), maxText)], Enough: enough})
 	if err != nil {
 		m.note("the order to cancel cannot be signed: %v", err)
 		return
@@ -48,6 +48,16 @@ func (m *Machine) validOrder(s *record.Signed) bool {
 	}
 	_, order := o.body.(*orderMsg)
 	return order && o.header.Job == m.g.Job && o.signer == m.g.Submitter
+}
+
+// endOf is how a job ends by an order: done where the submitter has measured enough, else cancelled.
+func (m *Machine) endOf(order *record.Signed) string {
+	if o, err := openMessage(m.self.Signer, order); err == nil {
+		if b, ok := o.body.(*orderMsg); ok && b.Enough {
+			return "done"
+		}
+	}
+	return "cancelled"
 }
 
 func (m *Machine) driveCancel() bool {

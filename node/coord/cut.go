@@ -37,12 +37,11 @@ func (h *haveMsg) mark(i int) (CutMark, bool) {
 	if h == nil {
 		return CutMark{}, false
 	}
-	for _, k := range h.Pieces {
-		if k.Piece == i {
-			return k, true
-		}
+	at, ok := slices.BinarySearchFunc(h.Pieces, i, func(k CutMark, i int) int { return k.Piece - i }) // see check
+	if !ok {
+		return CutMark{}, false
 	}
-	return CutMark{}, false
+	return h.Pieces[at], true
 }
 
 // heldBy tells in how many owners' Haves piece i is, and its mark when they agree about it.

@@ -97,7 +97,21 @@ func (m *Machine) slowest(e *PlanEntry, attempt uint32) (work, send time.Duratio
 			send = max(send, seconds(vector/p.cap.BytesPerSec))
 		}
 	}
-	return work, send
+	return work, max(send, m.slowestOwner(e))
+}
+
+// slowestOwner is the longest announced time in which an owner sends its chunks of the result to everybody.
+func (m *Machine) slowestOwner(e *PlanEntry) (send time.Duration) {
+	owned := map[int]int{} // row → elements
+	for c, os := range m.owners(e) {
+		owned[os[0]] += m.g.Chunks[c].Hi - m.g.Chunks[c].Lo
+	}
+	for o, n := range owned { // only the largest counts: the order does not show
+		if p := m.peers.find(e.Members[o].ID); p != nil && p.cap.BytesPerSec > 0 {
+			send = max(send, seconds(float64(4*n*(len(e.Members)-1))/p.cap.BytesPerSec))
+		}
+	}
+	return send
 }
 
 // seconds is s as a duration, at most mostWait.

@@ -65,7 +65,10 @@ type (
 	// Leave asks for a clean leave (SIGTERM): the lead and the keeper's seat are handed over, then End{"left"} follows.
 	Leave struct{}
 	// CancelJob is the submitter's word that the job is to end.
-	CancelJob struct{ Why string }
+	CancelJob struct {
+		Why    string
+		Enough bool // it has learned what it can: it is done, not cancelled
+	}
 )
 
 func (Tick) event()       {}

@@ -1,6 +1,7 @@
 package coord
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -10,6 +11,8 @@ import (
 
 const (
 	beatEvery   = 500 * time.Millisecond
+	beatApart   = 1500 * time.Microsecond // per member of the plan: what the leader of a large job spends on one
+	beatMost    = 3 * slot / 8            // so that one lost beat does not look like death
 	repeatEvery = 2 * time.Second
 	pushAgain   = 400 * time.Millisecond // a member that is still behind after that is pushed again
 	maxHails    = 32                     // nodes asked at once who leads
@@ -25,7 +28,7 @@ type guide struct {
 
 // beat tells the leader how this node stands, or whoever may know the leader.
 func (m *Machine) beat() {
-	m.me.beatAt = m.now + beatEvery
+	m.me.beatAt = m.now + m.beatGap()
 	m.noteSelf()
 	if m.lead != nil {
 		return
@@ -39,6 +42,14 @@ func (m *Machine) beat() {
 	}
 }
 
+func (m *Machine) beatGap() time.Duration {
+	n := 0
+	if p := m.job.plan; p != nil {
+		n = len(p.Members)
+	}
+	return min(max(beatEvery, time.Duration(n)*beatApart), beatMost)
+}
+
 // beatWhenDue also repeats every repeatEvery what the leader has to know: control messages may be lost.
 func (m *Machine) beatWhenDue() {
 	if m.now < m.me.beatAt {
@@ -48,8 +59,24 @@ func (m *Machine) beatWhenDue() {
 	if m.now >= m.me.repeated+repeatEvery {
 		m.me.repeated = m.now
 		m.repeat()
+		m.hailStrangers()
 	}
 }
+
+// hailStrangers lets nodes that are connected, and not members here, know of this log, a few at a time: they may follow
+// another one, whose members never need to ask who leads.
+func (m *Machine) hailStrangers() {
+	links := m.peers.links
+	for n := 0; m.lead != nil && n < min(len(links), hailed); n++ {
+		m.lead.hailed = (m.lead.hailed + 1) % len(links)
+		id := links[m.lead.hailed]
+		if p := m.peers.find(id); p == nil || !p.alive(m.now) {
+			m.sendBeat(id, true)
+		}
+	}
+}
+
+const hailed = 8 // links looked at every repeatEvery
 
 // repeat tells the leader again what members report of the present round and of checkpoints.
 func (m *Machine) repeat() {
@@ -163,9 +190,29 @@ func (m *Machine) pushOn(e *Entry) {
 		return
 	}
 	voters := m.seat.Voters()
-	for _, p := range m.peers.alive(m.now) {
-		if p.id != m.self.ID && !isKeeper(voters, p.id) {
-			m.pushTo(p, []*Entry{e}, false)
+	to := slices.DeleteFunc(m.peers.alive(m.now), func(p *peer) bool { return p.id == m.self.ID || isKeeper(voters, p.id) })
+	slices.SortStableFunc(to, func(a, b *peer) int { return cmp.Compare(a.since, b.since) }) // who was long here stays longer
+	relays := min(len(to), maxDirect)
+	for i, p := range to[:relays] {
+		var on []record.PeerID
+		for k := i + relays; k < len(to); k += relays {
+			on = append(on, to[k].id)
+			to[k].pushed, to[k].pushedFor = m.now, to[k].head
+		}
+		b := push{Term: m.guide.term, Leads: true, Entries: []*record.Signed{e.Signed}, On: on}
+		m.send(p.id, m.header(contextPush, m.job.round, 0), b)
+	}
+}
+
+// maxDirect is how many members get entries from the leader itself; they pass them on to the others. Who misses one that
+// way says so in its next beat.
+const maxDirect = 32
+
+// passOn sends entries to the members that the leader has left to this node. They carry their own signatures.
+func (m *Machine) passOn(b *push) {
+	for _, id := range b.On {
+		if id != m.self.ID {
+			m.send(id, m.header(contextPush, m.job.round, 0), push{Term: b.Term, Entries: b.Entries})
 		}
 	}
 }
@@ -210,6 +257,9 @@ func (m *Machine) takePush(o *opened, b *push) {
 		return
 	}
 	m.followPusher(o, b)
+	if o.signer == m.guide.leader {
+		m.passOn(b)
+	}
 	for _, s := range b.Entries {
 		e, err := OpenEntry(m.self.Signer, s)
 		if err != nil {
@@ -218,7 +268,7 @@ func (m *Machine) takePush(o *opened, b *push) {
 		if _, known := m.job.since(e.CID); known || m.apply(e) {
 			continue
 		}
-		m.sendBeat(o.signer, false) // with our head: its answer brings what is missing
+		m.sendBeat(cmp.Or(m.guide.leader, o.signer), false) // with our head: its answer brings what is missing
 		return
 	}
 }

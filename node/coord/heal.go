@@ -131,10 +131,16 @@ func (s *standing) beats(o *standing) bool {
 		compareBool(s.Over, o.Over),
 		-compareBool(a.Round < o.Regular, b.Round < s.Regular),
 		compareBool(a.Regular && b.stays(), b.Regular && a.stays()),
+		compareBool(o.hollow(b) && !s.Lost, s.hollow(a) && !o.Lost),
 		cmp.Compare(s.Tokens, o.Tokens),
 		compareBool(!s.Lost, !o.Lost),
 		cmp.Compare(o.name(b), s.name(a)),
 	) > 0
+}
+
+// hollow tells that a node knows of its log's newest commit and has nothing of it.
+func (s *standing) hollow(f Fork) bool {
+	return f.stays() && s.Lost && !(s.Ready && s.AtRound == s.Round && s.At == s.Commit)
 }
 
 // stays tells that a log did not branch off: it is still in the last common generation.

@@ -29,7 +29,8 @@ type job struct {
 
 	settled   []SettleEntry // newest last, at most two
 	keepers   []replog.Voter
-	cancelled string // why; empty: it is not
+	cancelled string // why it was ended before its last step; empty: it was not
+	endState  string // of a job that was: "cancelled" or "done"
 	ended     bool   // the last commit is settled, or cancelled
 
 	trail  []commitAt // newest commits, oldest first

@@ -107,11 +107,11 @@ func (m *Machine) sendHave() {
 		return
 	}
 	msg := haveMsg{Plan: p.key.Plan, SumSq: m.me.have.SumSq, NonFinite: m.me.have.NonFinite}
+	rest := m.me.have.Pieces // in plan order
 	for i, id := range p.parts.Pieces {
-		for _, k := range m.me.have.Pieces {
-			if k.PieceID == id {
-				msg.Pieces = append(msg.Pieces, CutMark{Piece: i, Weight: k.Weight, Loss: k.Loss})
-			}
+		if len(rest) > 0 && rest[0].PieceID == id {
+			msg.Pieces = append(msg.Pieces, CutMark{Piece: i, Weight: rest[0].Weight, Loss: rest[0].Loss})
+			rest = rest[1:]
 		}
 	}
 	m.send(m.guide.leader, m.header(contextHave, p.key.Round, p.key.Attempt), msg)
@@ -263,8 +263,8 @@ func (m *Machine) checkState(b *CommitEntry) {
 // fetchState asks for the state of the newest commit, from members that have it or from its checkpoint.
 func (m *Machine) fetchState() {
 	j, f := m.job, &m.me.fetch
-	if m.now < f.pause || m.over != "" || !m.led() {
-		return // without a leader nobody knows which state is wanted
+	if m.now < f.pause || m.over != "" || !m.led() || !j.head.Defined() {
+		return // without a leader and the log nobody knows which state is wanted
 	}
 	if j.round == 0 {
 		m.fetchFromSpec()

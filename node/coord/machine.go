@@ -74,13 +74,24 @@ func (m *Machine) voter() replog.Voter { return replog.Voter{ID: m.self.ID, Boot
 func (m *Machine) Step(e Event) []Effect {
 	m.take(e)
 	for first := true; m.drainLog() || first; first = false {
-		m.drive()
+		if !first || m.moves(e) {
+			m.drive()
+		}
 	}
 	m.reconcile()
 	out := m.out
 	m.out = nil
 	return out
 }
+
+// moves tells whether the leader looks for its next step after an event. In a large job messages come by the thousand,
+// and what they say can wait for the next tick.
+func (m *Machine) moves(e Event) bool {
+	_, message := e.(Message)
+	return !message || len(m.peers.peers) <= manyPeers
+}
+
+const manyPeers = 64
 
 func (m *Machine) take(e Event) {
 	switch e := e.(type) {
@@ -115,7 +126,7 @@ func (m *Machine) take(e Event) {
 	case Leave:
 		m.leave()
 	case CancelJob:
-		m.orderCancel(e.Why)
+		m.orderCancel(e.Why, e.Enough)
 	}
 }
 
@@ -284,3 +295,6 @@ func (m *Machine) Status() Status {
 	}
 	return s
 }
+
+// Votes tells whether this node has a seat in the log, which counts its ticks.
+func (m *Machine) Votes() bool { return m.seat != nil }

@@ -48,6 +48,7 @@ type push struct {
 	Entries []*record.Signed `cbor:"2,keyasint"`
 	Spine   bool             `cbor:"3,keyasint,omitempty"`
 	Leads   bool             `cbor:"4,keyasint,omitempty"` // the sender leads the log
+	On      []record.PeerID  `cbor:"5,keyasint,omitempty"` // whom the receiver passes the entries on to
 }
 
 // haveMsg is an owner's collective.Have; the header names round and attempt.
@@ -74,7 +75,8 @@ type receiptMsg struct {
 
 // orderMsg is the submitter's word that the job ends.
 type orderMsg struct {
-	Why string `cbor:"1,keyasint"`
+	Why    string `cbor:"1,keyasint"`
+	Enough bool   `cbor:"2,keyasint,omitempty"` // the job is done before its last step, not cancelled
 }
 
 func messageBody(context string) checked {
@@ -108,8 +110,11 @@ func (b *beat) check() error {
 }
 
 func (p *push) check() error {
-	if len(p.Entries) > maxPush {
-		return fmt.Errorf("%d entries", len(p.Entries))
+	if len(p.Entries) > maxPush || len(p.On) > maxMembers {
+		return fmt.Errorf("%d entries to be passed on to %d", len(p.Entries), len(p.On))
+	}
+	if err := checkIDs(p.On); err != nil {
+		return err
 	}
 	for _, e := range p.Entries {
 		if e == nil {

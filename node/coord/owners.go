@@ -14,6 +14,13 @@ const successors = 2
 
 // parts is the plan as the collective needs it: with the owners that follow from its members.
 func (m *Machine) parts(b *PlanEntry, key collective.Key) *collective.Plan {
+	if b.made == nil || b.made.Key != key {
+		b.made = m.makeParts(b, key)
+	}
+	return b.made
+}
+
+func (m *Machine) makeParts(b *PlanEntry, key collective.Key) *collective.Plan {
 	p := &collective.Plan{Key: key, Chunks: m.g.Chunks}
 	p.Codec, _ = exact.Parse(b.Codec) // entries are checked when they come in
 	for _, r := range b.Members {

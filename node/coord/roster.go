@@ -61,13 +61,27 @@ func (r *roster) find(id record.PeerID) *peer {
 	return r.peers[i]
 }
 
+// forget drops whoever has been silent longest, if that is long enough; it makes room for newcomers.
+func (r *roster) forget(now time.Duration) bool {
+	oldest := -1
+	for i, p := range r.peers {
+		if p.id != r.self.ID && !p.alive(now) && (oldest < 0 || p.heard < r.peers[oldest].heard) {
+			oldest = i
+		}
+	}
+	if oldest >= 0 {
+		r.peers = slices.Delete(r.peers, oldest, oldest+1)
+	}
+	return oldest >= 0
+}
+
 func (r *roster) me() *peer { return r.find(r.self.ID) }
 
 // heard notes that a message of its signer came. Another boot id is another run, which has nothing of the old one.
 func (r *roster) heard(o *opened, now time.Duration) bool {
 	p := r.find(o.signer)
 	if p == nil {
-		if len(r.peers) >= maxPeers {
+		if len(r.peers) >= maxPeers && !r.forget(now) {
 			return false
 		}
 		p = &peer{id: o.signer, boot: o.header.Boot, since: now}
@@ -133,7 +147,10 @@ func (m *Machine) peerChanged(id record.PeerID, up bool) {
 	if p := m.peers.find(id); p != nil {
 		p.down = !up
 	}
-	if up && m.guide.leader == "" {
+	switch {
+	case up && m.lead != nil:
+		m.sendBeat(id, true) // it may follow another log of the job
+	case up && m.guide.leader == "":
 		m.me.beatAt = m.now // it may know who leads
 	}
 }

@@ -24,7 +24,7 @@ func (m *Machine) restore(spine []*record.Signed) error {
 		m.performSettle(m.job.settled[n-1]) // what it asks for may not have been done before the end of the last run
 	}
 	if m.job.cancelled != "" {
-		m.end("cancelled", m.job.cancelled)
+		m.end(m.job.endState, m.job.cancelled)
 	}
 	return nil
 }

@@ -37,6 +37,9 @@ func (s *Sources) Inputs(ctx context.Context, spec *job.Spec, put shard.Putter, 
 	if in.Built.Stats.Rows == 0 {
 		return nil, errors.New("datasets: no rows to train on")
 	}
+	if err := spec.CheckSteps(uint64(in.Built.Stats.Rows)); err != nil {
+		return nil, err
+	}
 	// A step never holds more rows than the whole job does.
 	in.MemBytes += in.perRow * min(uint64(spec.MicroBatchSize), spec.Samples(uint64(in.Built.Stats.Rows)))
 	return in, nil

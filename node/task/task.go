@@ -30,12 +30,13 @@ type Terms struct {
 	Nonce     uint64        `cbor:"2,keyasint"` // tells equal jobs apart
 	Spec      []byte        `cbor:"3,keyasint"` // canonical; its paths say "cid:…"
 	Model     cid.Cid       `cbor:"4,keyasint"`
-	Adapter   cid.Cid       `cbor:"5,keyasint,omitzero"` // where a LoRA starts; undefined: from its seed
-	Data      cid.Cid       `cbor:"6,keyasint"`          // materialised training positions
-	Held      cid.Cid       `cbor:"7,keyasint,omitzero"` // held-out positions; undefined: none
-	Rows      uint64        `cbor:"8,keyasint"`          // training positions
-	Params    uint64        `cbor:"9,keyasint"`          // elements that are trained
-	MemBytes  uint64        `cbor:"10,keyasint"`         // what a member needs, the submitter's estimate
+	Adapter   cid.Cid       `cbor:"5,keyasint,omitzero"`  // where a LoRA starts; undefined: from its seed
+	Data      cid.Cid       `cbor:"6,keyasint"`           // materialised training positions
+	Held      cid.Cid       `cbor:"7,keyasint,omitzero"`  // held-out positions; undefined: none
+	Rows      uint64        `cbor:"8,keyasint"`           // training positions
+	Params    uint64        `cbor:"9,keyasint"`           // elements that are trained
+	MemBytes  uint64        `cbor:"10,keyasint"`          // what a member needs, the submitter's estimate
+	Exam      cid.Cid       `cbor:"11,keyasint,omitzero"` // what evaluations ask; undefined: nothing
 }
 
 // Task is a job as this node runs it.
@@ -95,7 +96,7 @@ func (t *Terms) check(signer record.PeerID) error {
 		return fmt.Errorf("%w: job with %d trained elements", record.ErrBad, t.Params)
 	case !isManifest(t.Model) || !isManifest(t.Data):
 		return fmt.Errorf("%w: job without model or data", record.ErrBad)
-	case t.Adapter.Defined() && !isManifest(t.Adapter), t.Held.Defined() && !isManifest(t.Held):
+	case t.Adapter.Defined() && !isManifest(t.Adapter), t.Held.Defined() && !isManifest(t.Held), t.Exam.Defined() && !isManifest(t.Exam):
 		return fmt.Errorf("%w: job names a block that is no manifest", record.ErrBad)
 	}
 	return nil
@@ -158,6 +159,8 @@ type RoundReport struct {
 	Commit     string        `json:"commit"` // CID of the commit entry
 	Tokens     int64         `json:"tokens"`
 	Seconds    float64       `json:"seconds"`
+	Collect    float64       `json:"collect"` // seconds of it from the plan to the cut, at the leader; the rest: to the commit
+	Leader     record.PeerID `json:"leader"`
 	Members    []RoundMember `json:"members"`
 	Notes      []string      `json:"notes,omitempty"`
 }

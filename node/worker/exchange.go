@@ -74,7 +74,7 @@ func (j *Job) initial(ctx context.Context) (s snapshot, err error) {
 	if err != nil {
 		return s, err
 	}
-	t, err := j.newTrainer(m)
+	t, err := j.idleTrainer(m)
 	if err != nil {
 		return s, err
 	}

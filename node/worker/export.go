@@ -4,13 +4,17 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/ipfs/go-cid"
+
 	"github.com/seed-7b27c88a/shoal/node/task"
+	"github.com/seed-7b27c88a/shoal/shard/store"
 )
 
-// Export writes the newest settled weights of a task on this node into dir: as is "lora", "merged" or "full". It loads
+// Export writes the result of a task, as far as this node has it, into dir: the best measured weights where the job keeps
+// those and this node measured them, else the newest settled ones. as is "lora", "merged" or "full". It loads
 // a trainer of its own, so a job that is running goes on.
 func (r *Runtime) Export(ctx context.Context, t task.Task, as, dir string) error {
-	manifest, err := newestCheckpoint(ctx, r.deps.Store, t.ID)
+	manifest, err := resultOf(ctx, r.deps.Store, t)
 	if err != nil {
 		return err
 	}
@@ -19,7 +23,7 @@ func (r *Runtime) Export(ctx context.Context, t task.Task, as, dir string) error
 	if err != nil {
 		return fmt.Errorf("the job's model and data are not complete on this node: %w", err)
 	}
-	tr, err := j.newTrainer(m)
+	tr, err := j.idleTrainer(m)
 	if err != nil {
 		return err
 	}
@@ -32,4 +36,22 @@ func (r *Runtime) Export(ctx context.Context, t task.Task, as, dir string) error
 		return err
 	}
 	return tr.Export(dir, as)
+}
+
+// resultOf is the checkpoint that is the result.
+func resultOf(ctx context.Context, s *store.Store, t task.Task) (cid.Cid, error) {
+	if t.Spec.Eval.KeepBest {
+		pins, err := s.Pins(ctx, areaPrefix+t.ID.String()+"/"+pinBest)
+		if err != nil || len(pins) > 0 {
+			return rootOf(pins), err
+		}
+	}
+	return newestCheckpoint(ctx, s, t.ID)
+}
+
+func rootOf(pins []store.Pin) cid.Cid {
+	if len(pins) == 0 {
+		return cid.Undef
+	}
+	return pins[0].Root
 }

@@ -42,7 +42,9 @@ func (j *Job) run(ctx context.Context) (lingers bool, err error) {
 	}
 	defer j.trainer.Close()
 	if j.task.Mine { // the one who wants to know
-		j.held = m.held
+		if err := j.findMeasure(ctx, m); err != nil {
+			return false, j.startFailed(ctx, err)
+		}
 	}
 	machine, err := j.join()
 	if err != nil {
@@ -51,10 +53,17 @@ func (j *Job) run(ctx context.Context) (lingers bool, err error) {
 	return j.takePart(ctx, machine)
 }
 
-func (j *Job) newTrainer(m *materials) (*trainer.Trainer, error) {
-	return trainer.New(trainer.Config{
-		Spec: &j.task.Spec, Model: m.model, Adapter: m.adapter, Rows: m.rows, Device: j.Device,
-	})
+func (j *Job) newTrainer(m *materials) (*trainer.Trainer, error) { return trainer.New(j.config(m)) }
+
+// idleTrainer is a trainer beside the one that works: it has no second copy of the frozen weights.
+func (j *Job) idleTrainer(m *materials) (*trainer.Trainer, error) {
+	c := j.config(m)
+	c.Idle = true
+	return trainer.New(c)
+}
+
+func (j *Job) config(m *materials) trainer.Config {
+	return trainer.Config{Spec: &j.task.Spec, Model: m.model, Adapter: m.adapter, Rows: m.rows, Device: j.Device}
 }
 
 // startFailed ends a job that could not begin here.
@@ -127,6 +136,7 @@ func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err
 	}
 	hangUp := j.receive()
 	j.loops.Go(func() { j.loop(m) })
+	j.evaluate(0)
 	j.work.Go(j.runTrainer)
 	ended, err := j.wait(ctx)
 	if ended == nil {

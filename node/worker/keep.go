@@ -29,6 +29,7 @@ const (
 	pinMaterials  = "materials"
 	pinCheckpoint = "checkpoint/" // then the step
 	pinDonation   = "donation/"   // then the step
+	pinBest       = "best/"       // then the step whose held-out loss is the lowest, at the submitter
 )
 
 func checkpointPin(step uint64) string { return pinCheckpoint + strconv.FormatUint(step, 10) }

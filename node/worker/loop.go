@@ -190,6 +190,7 @@ func (j *Job) peerChanged(id record.PeerID, up bool) {
 // roundReport is r as people read it.
 func roundReport(r coord.RoundReport) task.RoundReport {
 	out := task.RoundReport{Round: r.Round, Generation: r.Generation, Commit: r.Commit.String(), Attempts: r.Attempts, Tokens: r.Totals.Weight, Seconds: (r.Collect + r.Gather).Seconds()}
+	out.Collect, out.Leader = r.Collect.Seconds(), r.Leader
 	for _, c := range r.Counted {
 		m := task.RoundMember{Peer: c.Peer}
 		for _, p := range c.Ranges {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -25,7 +26,7 @@ type materials struct {
 // the submitter may be away and another member not known yet.
 func (j *Job) materials(ctx context.Context) (*materials, error) {
 	t := &j.task.Terms
-	for _, c := range []cid.Cid{t.Model, t.Data, t.Held, t.Adapter} {
+	for _, c := range []cid.Cid{t.Model, t.Data, t.Held, t.Adapter, t.Exam} {
 		if !c.Defined() {
 			continue
 		}
@@ -87,34 +88,63 @@ func (j *Job) openMaterials(ctx context.Context) (*materials, error) {
 }
 
 func (j *Job) openRows(ctx context.Context, c cid.Cid) (trainer.Rows, error) {
-	m, err := shard.LoadManifest(ctx, j.Store, c)
+	m, err := shard.LoadManifest(ctx, j.reader(), c)
 	if err != nil {
 		return nil, err
 	}
-	return data.Open(ctx, j.Store, *m)
+	return data.Open(ctx, j.reader(), *m)
 }
 
 func (j *Job) files(ctx context.Context, c cid.Cid) (*shard.Files, error) {
-	m, err := shard.LoadManifest(ctx, j.Store, c)
+	m, err := shard.LoadManifest(ctx, j.reader(), c)
 	if err != nil {
 		return nil, err
 	}
-	return shard.OpenFiles(ctx, j.Store, m), nil
+	return shard.OpenFiles(ctx, j.reader(), m), nil
+}
+
+// reader reads the job's blocks.
+func (j *Job) reader() shard.Getter { return healing{j} }
+
+// healing is the store of a job whose blocks are all here, where one that the disk spoilt is fetched anew from whoever
+// has it.
+type healing struct{ j *Job }
+
+// healTime bounds the search for a donor: the read that waits for it may hold up a round.
+const healTime = 20 * time.Second
+
+func (h healing) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
+	b, err := h.j.Store.Get(ctx, c)
+	spoilt := errors.Is(err, shard.ErrCorrupt) || errors.Is(err, shard.ErrNotFound) // the latter after a heal in vain
+	if !spoilt || h.j.Store.Err() != nil {                                          // a store that gave up heals nothing
+		return b, err
+	}
+	hctx, cancel := context.WithTimeout(ctx, healTime)
+	defer cancel()
+	b, herr := h.j.Blocks.Heal(hctx, c, h.j.connected())
+	if herr != nil {
+		return nil, errors.Join(err, herr)
+	}
+	return b, nil
+}
+
+// connected are all peers.
+func (j *Job) connected() (all []record.PeerID) {
+	for _, p := range j.Host.Peers() {
+		all = append(all, p.ID)
+	}
+	return all
 }
 
 // fetchManifest makes a manifest and all its blocks present here. Donors are asked first, then every connected peer.
 func (j *Job) fetchManifest(ctx context.Context, c cid.Cid, donors []record.PeerID) (*shard.Manifest, error) {
 	from := func() []record.PeerID {
-		all := append([]record.PeerID{}, donors...)
-		for _, p := range j.Host.Peers() {
-			all = append(all, p.ID)
-		}
-		return all
+		return append(slices.Clone(donors), j.connected()...)
 	}
 	if err := j.Blocks.Fetch(ctx, []cid.Cid{c}, from, nil); err != nil {
 		return nil, err
 	}
-	m, err := shard.LoadManifest(ctx, j.Store, c)
+	m, err := shard.LoadManifest(ctx, j.reader(), c)
 	if err != nil {
 		return nil, err
 	}

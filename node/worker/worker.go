@@ -83,7 +83,8 @@ type Job struct {
 	group   *collective.Group
 	rounds  *rounds
 	trainer *trainer.Trainer
-	held    trainer.Rows // to be measured here; nil: not on this node
+	measure trainer.Measure // what is looked at here; empty: another node does
+	watch   watch           // of what was measured
 	state   *stateKeeper
 	telling sync.Mutex // held while steps are reported, so that they come in order
 	pace    pace

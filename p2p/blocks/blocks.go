@@ -14,15 +14,15 @@
 //	has     4 ←   body: one bit per CID asked, lowest first
 //	block   5 ←   status 0: body is the block, at most 1 MiB, less its first bytes if asked so; else empty: 1 not here, 2 not for you, 3 cancelled
 //
-// At most 8 gets are under way on a stream. They are the credit: a donor sends nothing that was not asked for, so a node that
-// fetches holds at most 12 MiB per donor, and a donor one block per stream. A donor resets a stream with more than 64 unanswered requests, with a malformed frame,
+// At most 4 gets are under way on a stream, and 2 streams between two nodes for one fetch. They are the credit: a donor sends
+// nothing that was not asked for, so a node that fetches holds at most 16 MiB per donor, and a donor one block per stream. A donor resets a stream with more than 64 unanswered requests, with a malformed frame,
 // or idle for a minute. CIDs are version 1, sha2-256, raw or dag-cbor; anything else is malformed.
 //
 // Blocks are given out in order, each to one donor that has it. A donor that runs out of work takes over what a slower one has
 // not begun to send (plan.go). A donor that sends wrong bytes is not asked again by the same fetch.
 //
 // A block is verified in one place, by the store that it is put in. What is there is durable when a fetch returns; before, a
-// machine that loses power may have to fetch the latest blocks again, a process that ends only what was on the wire (Resume).
+// machine that loses power may have to fetch those of the last 50 ms again, a process that ends only what was on the wire (Resume).
 //
 // An Exchange is safe for concurrent use. Donors are served without a lock: the store's own reads are all there is.
 package blocks
@@ -32,6 +32,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ipfs/go-cid"
 
@@ -49,8 +50,8 @@ type Store interface {
 
 // Later is what a Store may have besides, to take blocks faster. Exchange looks for it.
 type Later interface {
-	// PutLater is Put of a block that need not survive a crash before the next Sync. data belongs to the caller again
-	// when it returned.
+	// PutLater is Put of a block that need not survive a crash before the next Sync or Put. data belongs to the caller
+	// again when it returned, as it does after Put.
 	PutLater(ctx context.Context, c cid.Cid, data []byte) error
 	// Sync makes all of them durable.
 	Sync(ctx context.Context) error
@@ -69,12 +70,14 @@ type Dropper interface {
 
 // Exchange serves this node's blocks and fetches others.
 type Exchange struct {
-	h     *p2p.Host
-	store Store
-	allow func(peer record.PeerID, c cid.Cid) bool
-	log   *slog.Logger
-	parts partials
-	bufs  sync.Pool // of *[]byte with room for a block
+	h      *p2p.Host
+	store  Store
+	allow  func(peer record.PeerID, c cid.Cid) bool
+	log    *slog.Logger
+	parts  partials
+	bufs   sync.Pool    // of *[]byte with room for a block
+	synced atomic.Int64 // unix nanoseconds of the latest Put that waited for the disk
+	heal   sync.Mutex   // held by Heal: two readers of one bad block heal it once
 
 	mu      sync.Mutex // guards serving
 	serving map[record.PeerID]int
@@ -109,6 +112,11 @@ func (x *Exchange) Heal(ctx context.Context, c cid.Cid, from []record.PeerID) ([
 	d, ok := x.store.(Dropper)
 	if !ok {
 		return nil, fmt.Errorf("heal block %s: the store cannot drop it", c)
+	}
+	x.heal.Lock()
+	defer x.heal.Unlock()
+	if data, err := x.store.Get(ctx, c); err == nil {
+		return data, nil // somebody else healed it meanwhile
 	}
 	if err := d.Drop(ctx, c); err != nil {
 		return nil, fmt.Errorf("heal block %s: %w", c, err)

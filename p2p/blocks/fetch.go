@@ -20,8 +20,10 @@ import (
 
 const (
 	maxDonors = 8           // asked at once
+	streams   = 2           // to each that delivers: one stream's window leaves a tenth of a lossy line unused (measured)
 	poll      = time.Second // how often from is asked, and donors for what they lacked
 	patience  = time.Minute // without any block, before a fetch fails
+	syncEvery = 50 * time.Millisecond
 )
 
 // fetch is one call of Fetch.
@@ -29,7 +31,7 @@ type fetch struct {
 	x     *Exchange
 	cids  []cid.Cid // distinct; the indexes of plan
 	start time.Time
-	ended chan struct{} // one pending signal: a session ended
+	ended chan struct{} // one pending signal: a session ended, or began to deliver
 
 	mu       sync.Mutex // guards the rest
 	plan     *plan
@@ -46,7 +48,8 @@ type fetch struct {
 
 // source is what a fetch remembers of a peer.
 type source struct {
-	live   bool
+	live   int  // streams
+	gave   bool // a block
 	banned bool
 	fails  int           // in a row
 	next   time.Duration // not asked before
@@ -119,15 +122,17 @@ func (f *fetch) run(ctx context.Context, from func() []record.PeerID) error {
 	}
 }
 
-// ready takes the peers to ask now.
+// ready takes the peers to ask now, direct ones before relayed ones; a peer to which another stream shall be opened is
+// among them.
 func (f *fetch) ready(peers []record.PeerID) (out []record.PeerID) {
+	relayed := f.relayed()
+	peers = slices.Clone(peers)
+	slices.SortStableFunc(peers, func(a, b record.PeerID) int { return cmp.Compare(relayed[a], relayed[b]) })
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	live := 0
 	for _, s := range f.peers {
-		if s.live {
-			live++
-		}
+		live += min(s.live, 1)
 	}
 	for _, p := range peers {
 		s := f.peers[p]
@@ -135,10 +140,24 @@ func (f *fetch) ready(peers []record.PeerID) (out []record.PeerID) {
 			s = &source{}
 			f.peers[p] = s
 		}
-		if p != f.x.h.ID() && !s.live && !s.banned && f.now() >= s.next && live < maxDonors {
-			s.live = true
-			live++
+		if p == f.x.h.ID() || s.banned || f.now() < s.next {
+			continue
+		}
+		if s.live == 0 && live < maxDonors || s.gave && 0 < s.live && s.live < streams && f.plan.plenty() {
+			live += 1 - min(s.live, 1)
+			s.live++
 			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// relayed has 1 for each peer that only a relay connects to this node.
+func (f *fetch) relayed() map[record.PeerID]int {
+	out := map[record.PeerID]int{}
+	for _, p := range f.x.h.Peers() {
+		if p.Relayed {
+			out[p.ID] = 1
 		}
 	}
 	return out
@@ -149,7 +168,7 @@ func (f *fetch) ask(ctx context.Context, peer record.PeerID) {
 	delivered, err := f.session(ctx, peer)
 	f.mu.Lock()
 	s := f.peers[peer]
-	s.live = false
+	s.live--
 	if delivered > 0 {
 		s.fails = 0
 	}
@@ -157,9 +176,14 @@ func (f *fetch) ask(ctx context.Context, peer record.PeerID) {
 	s.next = f.now() + min(500*time.Millisecond<<min(s.fails, 8), 30*time.Second)
 	if err != nil {
 		s.why = err.Error()
-		s.banned = errors.Is(err, errWrong) || errors.Is(err, errFrame)
+		s.banned = s.banned || errors.Is(err, errWrong) || errors.Is(err, errFrame)
 	}
 	f.mu.Unlock()
+	f.wake()
+}
+
+// wake makes run look whom to ask.
+func (f *fetch) wake() {
 	select {
 	case f.ended <- struct{}{}:
 	default:
@@ -243,12 +267,15 @@ func (f *fetch) keep(ctx context.Context, d *donor, block int, t *part, data []b
 	return err
 }
 
-// put stores a block that arrived in a buffer.
+// put stores a block that arrived in a buffer. On a slow link each is durable at once; on a fast one those of every
+// syncEvery wait for one write to the disk.
 func (x *Exchange) put(ctx context.Context, c cid.Cid, data []byte) error {
-	if l, ok := x.store.(Later); ok {
-		return l.PutLater(ctx, c, data)
+	l, ok := x.store.(Later)
+	now, last := time.Now().UnixNano(), x.synced.Load()
+	if !ok || now-last > int64(syncEvery) && x.synced.CompareAndSwap(last, now) {
+		return x.store.Put(ctx, c, data)
 	}
-	return x.store.Put(ctx, c, data)
+	return l.PutLater(ctx, c, data)
 }
 
 func matches(c cid.Cid, data []byte) bool {

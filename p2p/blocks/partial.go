@@ -16,6 +16,7 @@ import (
 const (
 	partEnding = ".part"
 	maxParts   = 64                    // files kept
+	saveSize   = 16 << 10              // bytes, at least, written to one at once
 	saveAfter  = 50 * time.Millisecond // a block that arrives faster is not worth a file
 )
 

@@ -57,6 +57,9 @@ func newPlan(total int, seed uint64) *plan {
 
 func (p *plan) finished() bool { return p.done == p.total }
 
+// plenty reports whether more blocks are missing than one stream's credit.
+func (p *plan) plenty() bool { return p.total-p.done > window }
+
 func (p *plan) join() *donor { return &donor{has: newBitset(p.total)} }
 
 // leave gives back what the donor did not deliver.

@@ -17,10 +17,10 @@ import (
 
 const (
 	maxServed     = 128 // streams served at once
-	maxServedPeer = 4   // of them for one peer; each holds at most one block in memory
+	maxServedPeer = 8   // of them for one peer; each holds at most one block in memory
 	idleLimit     = time.Minute
 	pieceSize     = 64 << 10         // bytes that must arrive within pieceTime
-	writeSize     = 256 << 10        // bytes that must leave within pieceTime: a frame of the muxer
+	writeSize     = 256 << 10        // bytes that must leave within pieceTime: few frames of the muxer
 	pieceTime     = 30 * time.Second // so the slowest useful link carries 9 KB/s
 )
 

@@ -14,14 +14,14 @@ import (
 )
 
 const (
-	window     = 8 // gets under way on a stream
+	window     = 4 // gets under way on a stream
 	maxAsking  = 2 // haves under way on a stream
 	openTime   = 15 * time.Second
 	answerTime = 20 * time.Second // until an answer begins
 	blockTime  = 2 * time.Minute  // for one whole block
 	nap        = 100 * time.Millisecond
 	idleNaps   = 50 // after so many naps with nothing to ask, another donor gets the place
-	maxStoring = 4  // blocks of one donor being stored: a store that syncs to disk groups concurrent writes
+	maxStoring = 3  // blocks of one donor being stored: a store that syncs to disk groups concurrent writes
 )
 
 // session is one stream to a donor. Its goroutine asks and reads; a second one writes, so that anybody can post
@@ -33,6 +33,7 @@ type session struct {
 	out  chan request
 	seq  uint32
 	asks []question       // haves under way
+	slow bool             // the latest block was slow to come
 	open map[uint32]*part // gets under way, by seq
 
 	storing chan struct{} // holds a token for each block being stored
@@ -296,8 +297,12 @@ func (s *session) keep(ctx context.Context, block int, t *part, data []byte) {
 	err := s.f.keep(ctx, s.d, block, t, data)
 	s.recycle(data)
 	s.f.mu.Lock()
-	if err == nil {
+	if src := s.f.peers[s.s.Peer()]; err == nil {
 		s.got++
+		if !src.gave {
+			src.gave = true
+			s.f.wake()
+		}
 	} else if s.err == nil {
 		s.err = err
 	}
@@ -307,29 +312,32 @@ func (s *session) keep(ctx context.Context, block int, t *part, data []byte) {
 	}
 }
 
-// body reads the n bytes that follow the part's beginning; they must keep coming. What a slow donor sent of a block it
-// does not finish is saved.
+// body reads the n bytes that follow the part's beginning; they must keep coming. Of a block that is slow to come, what is
+// here is saved every few reads.
 func (s *session) body(r io.Reader, t *part, n int) ([]byte, error) {
 	data := s.buffer(len(t.begin) + n)
 	at := copy(data, t.begin)
 	began := time.Now()
 	for at < len(data) {
 		now := time.Now()
-		if now.Sub(began) > blockTime {
-			t.save(data[:at])
-			return nil, fmt.Errorf("%d of %d bytes in %v", at, len(data), blockTime)
-		}
 		s.s.SetReadDeadline(now.Add(pieceTime))
-		n, err := io.ReadFull(r, data[at:min(at+pieceSize, len(data))])
+		n, err := r.Read(data[at:min(at+pieceSize, len(data))])
 		at += n
-		if err != nil {
+		if now.Sub(began) > blockTime && err == nil {
+			err = fmt.Errorf("%d of %d bytes in %v", at, len(data), blockTime)
+		}
+		if at == len(data) {
+			break
+		}
+		slow := s.slow || now.Sub(began) > saveAfter
+		if err != nil || slow && at >= t.saved+saveSize {
 			t.save(data[:at])
+		}
+		if err != nil {
 			return nil, err
 		}
-		if at < len(data) && time.Since(began) > saveAfter {
-			t.save(data[:at])
-		}
 	}
+	s.slow = time.Since(began) > saveAfter
 	return data, nil
 }
 

@@ -26,6 +26,15 @@
 // refused with RefusedUnknown, which tells the sender "I have not seen that plan" and gives back its credit. Applying a
 // frame twice changes nothing. A result that was not complete at the commit may still be completed until the next one.
 //
+// Pieces and results travel in the plan's codec (package exact). A piece counts as what it is after its way through the
+// codec, the owner's own included, so owners and successors add the same numbers. What the codec drops of the mean stays
+// with the owner and is added to the mean of the next round; it is lost when the chunk changes hands.
+//
+// Memory: with Ψ elements in the index space, P pieces and an owner's share of 1/n, a member holds one result of 4Ψ bytes
+// (two while a late one completes, and two more that were recycled), its owners' share of P pieces in the codec and, once
+// more per piece of an owner it succeeds, that owner's own slices; the sums of its chunks, 4Ψ/n; in a codec other than
+// fp32 two residuals of 4Ψ/n and the coded results; and a mailbox of 32 MiB at most.
+//
 // Machine is not safe for concurrent use; the slices it hands out and is given are shared and never written again. On a
 // node a Group runs it over p2p/xfer, safe for concurrent use, and an Exchange gives each job's chunks to its Group.
 package collective

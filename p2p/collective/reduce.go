@@ -263,11 +263,16 @@ func (m *Machine) reduceOwned(out []Effect, r *result) []Effect {
 // now is kept for the next round (error feedback; Seide et al. 2014, Karimireddy et al. 2019, arXiv:1901.09847).
 // mem is used again if it fits.
 func (r *result) encode(c int, v, before, mem []float32) {
-	if len(before) == len(v) {
-		exact.Add(v, before)
+	dropped := mem
+	if len(dropped) != len(v) {
+		dropped = make([]float32, len(v))
 	}
-	dropped := append(mem[:0], v...)
-	r.wire[c] = coded(r.plan.Codec, v)
+	if len(before) == len(v) {
+		exact.AddTo(dropped, v, before)
+	} else {
+		copy(dropped, v)
+	}
+	r.wire[c] = coded(r.plan.Codec, dropped)
 	r.plan.Codec.Decode(v, r.wire[c])
 	exact.Subtract(dropped, v)
 	r.residual[c] = dropped

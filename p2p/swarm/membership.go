@@ -190,6 +190,8 @@ func (m *Membership) join(from record.PeerID, c credential) (Chain, error) {
 	switch {
 	case err != nil:
 		return nil, err
+	case m.now().After(v.Until): // made and judged by one clock, so nothing is allowed for a difference
+		return nil, fmt.Errorf("the invite expired %s; ask for a new one", v.Until.UTC().Format(time.RFC3339))
 	case v.Issuer != issuer.id():
 		return nil, fmt.Errorf("the invite was issued by %s, who alone counts its uses", v.Issuer)
 	case v.From.Unix() <= m.roll.deadUntil(from):

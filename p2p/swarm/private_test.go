@@ -224,6 +224,26 @@ func (o once) Use(v Invite, id record.PeerID) error {
 	return nil
 }
 
+// TestInviteEnds: who made an invite judges its end by the clock that set it, to the second.
+func TestInviteEnds(t *testing.T) {
+	now := start
+	tick := func() time.Time { return now }
+	m := must[*Membership](t)(NewMembership(lab, key(1), issue(t, root, 1, Admin, start), &root, NewRoll(id(0), tick), once{}, tick))
+	tok, _, err := root.NewToken(lab, Volunteer, 2, start.Add(time.Minute), start, []string{"/ip4/192.0.2.1/tcp/4481"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	show := must[[]byte](t)(NewGuest(tok, id(2), tick).Credential(id(2)))
+	now = start.Add(time.Minute)
+	if _, err := m.Judge(id(2), show); !errors.Is(err, ErrGuest) {
+		t.Errorf("in time: %v", err)
+	}
+	now = now.Add(time.Second)
+	if _, err := m.Judge(id(2), show); errors.Is(err, ErrGuest) || err == nil || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("a second late: %v", err)
+	}
+}
+
 func TestRenew(t *testing.T) {
 	now := start
 	tick := func() time.Time { return now }

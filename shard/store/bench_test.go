@@ -41,6 +41,7 @@ func BenchmarkAdd(b *testing.B) {
 	})
 }
 
+// BenchmarkGet reads blocks into new memory, and into memory that is used again.
 func BenchmarkGet(b *testing.B) {
 	s := openBench(b)
 	next := blocks()
@@ -51,11 +52,15 @@ func BenchmarkGet(b *testing.B) {
 	if err := s.db.Flush(); err != nil {
 		b.Fatal(err)
 	}
-	b.SetBytes(shard.MaxBlock)
-	for i := 0; b.Loop(); i++ {
-		if _, err := s.Get(b.Context(), cids[i*97%len(cids)]); err != nil {
-			b.Fatal(err)
-		}
+	for name, buf := range map[string][]byte{"new": nil, "into": make([]byte, 0, shard.MaxBlock)} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(shard.MaxBlock)
+			for i := 0; b.Loop(); i++ {
+				if _, err := s.GetInto(b.Context(), cids[i*97%len(cids)], buf); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 

@@ -249,4 +249,16 @@ func TestRottenValue(t *testing.T) {
 	if data, err := s.Get(t.Context(), c); !errors.Is(err, shard.ErrCorrupt) {
 		t.Errorf("%d bytes, %v", len(data), err)
 	}
+	if err := s.Drop(t.Context(), c); err != nil || s.Stats().Blocks != 0 || s.Stats().Used != 0 {
+		t.Errorf("drop: %v, then %+v", err, s.Stats())
+	}
+	if err := errors.Join(s.Drop(t.Context(), c), s.PutLater(t.Context(), c, noise(1, 6000)), s.Sync(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := s.GetInto(t.Context(), c, make([]byte, 0, 6000)); err != nil || !bytes.Equal(data, noise(1, 6000)) {
+		t.Errorf("healed: %d bytes, %v", len(data), err)
+	}
+	if _, err := s.GC(t.Context()); err != nil {
+		t.Errorf("gc beside what is rotten: %v", err)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Tokenizer is what rows of text need; trainer/tokenizer has it.
@@ -57,11 +58,25 @@ type rowReader struct {
 	read  func(*rowReader, row) (Example, error)
 }
 
+// parseRow refuses what is no UTF-8: the JSON reader would put U+FFFD for each such byte, and the model learn that.
+func parseRow(line []byte) (f row, err error) {
+	switch line = bytes.TrimSpace(line); {
+	case !utf8.Valid(line):
+		return nil, errors.New("not UTF-8; convert the file, as with iconv -f latin1 -t utf8")
+	case bytes.HasPrefix(line, []byte("[")):
+		return nil, errors.New("a JSON array, not an object; write one object per line, as jq -c '.[]' does")
+	}
+	if err := json.Unmarshal(line, &f); err != nil {
+		return nil, fmt.Errorf("not a JSON object: %w", err)
+	}
+	return f, nil
+}
+
 // example reads one line. cut is the number of tokens beyond the limit.
 func (r *rowReader) example(line []byte) (e Example, cut int, err error) {
-	var f row
-	if err := json.Unmarshal(line, &f); err != nil {
-		return Example{}, 0, fmt.Errorf("not a JSON object: %w", err)
+	f, err := parseRow(line)
+	if err != nil {
+		return Example{}, 0, err
 	}
 	if r.read == nil {
 		if err := r.detect(f); err != nil {

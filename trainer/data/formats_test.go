@@ -111,6 +111,8 @@ func TestMalformedText(t *testing.T) {
 		`{"conversations": []}`:                                      "conversations is not a list",
 		`{"messages": [], "tools": {}}`:                              "messages is not a list",
 		`{"instruction": "a", "answer": "b"}`:                        `it has "answer", "instruction"; a row has messages`,
+		"{\"text\": \"caf\xe9\"}":                                    "not UTF-8; convert the file",
+		`[{"text": "a"}, {"text": "b"}]`:                             "write one object per line",
 		`{"conversations": {}}`:                                      "conversations: ",
 	} {
 		_, err := Build(t.Context(), []Source{text("a.jsonl", "", row)}, tok, Options{}, shard.NewMem())

@@ -70,6 +70,9 @@ func (s *Spec) fill() {
 	or(&s.Swarm.MinPeers, 1)
 	or(&s.Wire.Gradients, FP32)
 	or(&s.Checkpoint.EverySteps, 10)
+	if s.Eval.Patience > 0 { // who waits for a better one wants the best
+		s.Eval.KeepBest = true
+	}
 }
 
 // nameFrom makes a job's name of what its model is called: the last element, without revision, and with a dash for

@@ -20,6 +20,21 @@ func (c *Scheduler) fill() {
 	}
 }
 
+// CheckSteps refuses what is out of range only when it is known how many rows an epoch has.
+func (s *Spec) CheckSteps(rows uint64) error {
+	steps := s.Steps(rows)
+	switch {
+	case s.MaxSteps > 0: // Validate has looked
+	case uint64(s.LRScheduler.WarmupSteps) > steps:
+		return fmt.Errorf("lr_scheduler.warmup_steps %d is more than the %d steps of num_epochs %g, the learning rate would never be reached; lower the first",
+			s.LRScheduler.WarmupSteps, steps, s.NumEpochs)
+	case uint64(s.Eval.EverySteps) > steps:
+		return fmt.Errorf("eval.every_steps %d is more than the %d steps of num_epochs %g; lower it, or leave it out to measure at the end alone",
+			s.Eval.EverySteps, steps, s.NumEpochs)
+	}
+	return nil
+}
+
 func (s *Spec) checkScheduler() error {
 	c := s.LRScheduler
 	if err := oneOf("lr_scheduler.name", c.Name, Constant, Linear, Cosine, WSD); err != nil {
@@ -42,6 +57,8 @@ func (s *Spec) checkScheduler() error {
 		return fmt.Errorf("lr_scheduler.warmup_ratio %v and decay_ratio %v are more than the whole run; lower one of them", c.WarmupRatio, c.DecayRatio)
 	case !(c.MinLRRatio >= 0 && c.MinLRRatio <= 1):
 		return fmt.Errorf("lr_scheduler.min_lr_ratio is %v; choose a number from 0 to 1", c.MinLRRatio)
+	case c.MinLRRatio != 0 && c.Name == Constant:
+		return errors.New("lr_scheduler.min_lr_ratio belongs to linear, cosine and wsd, but lr_scheduler.name is constant; remove the key")
 	}
 	return nil
 }

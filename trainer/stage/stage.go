@@ -73,11 +73,22 @@ func New(dev kernels.Device, m *model.Model, a Adapter, trained []*autograd.Para
 
 // NewIn is New with products computed in a type: F32, BF16, in which activations are stored too, or F16.
 func NewIn(compute dtype.Type, dev kernels.Device, m *model.Model, a Adapter, trained []*autograd.Param, elems int) (*Stage, error) {
+	return begin(compute, dev, m, a, trained, elems, m.Params)
+}
+
+// NewIdle is NewIn for a stage that computes nothing: of the model it holds what is trained alone.
+func NewIdle(compute dtype.Type, dev kernels.Device, m *model.Model, a Adapter, trained []*autograd.Param, elems int) (*Stage, error) {
+	frozen := without(m.Params, trained)
+	return begin(compute, dev, m, a, trained, elems, without(m.Params, frozen))
+}
+
+// begin makes a stage that holds some of the model's weights.
+func begin(compute dtype.Type, dev kernels.Device, m *model.Model, a Adapter, trained []*autograd.Param, elems int, held []*autograd.Param) (*Stage, error) {
 	s := &Stage{stored: autograd.Stored(compute), Model: m, Train: trained, Stream: kernels.NewStream(dev), weights: autograd.NewResident(),
 		arena: kernels.NewArena(dev, slab)}
 	s.tape = autograd.New(s.Stream, s.weights, s.arena)
 	s.tape.Compute = compute
-	if err := s.fill(a, elems); err != nil {
+	if err := s.fill(a, elems, held); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("load weights: %w", err)
 	}
@@ -93,12 +104,11 @@ func (s *Stage) Close() {
 	s.held, s.W, s.G, s.half = nil, kernels.Tensor{}, kernels.Tensor{}, kernels.Tensor{}
 }
 
-// fill takes memory for weights and gradients, and reads the weights.
-func (s *Stage) fill(a Adapter, elems int) error {
+// fill takes memory for weights and gradients, and reads the weights: the adapter's, and of the model those that are held.
+func (s *Stage) fill(a Adapter, elems int, base []*autograd.Param) error {
 	if err := s.place(elems); err != nil {
 		return err
 	}
-	base := s.Model.Params
 	if a != nil {
 		s.Over = a
 		if err := s.load(a.Weights(), whole(a.Read)); err != nil {
@@ -222,7 +232,7 @@ func (s *Stage) Value(p *autograd.Param) ([]float32, error) {
 // Forward runs one micro-batch of checked sequences and returns what it adds up to. Backward then adds its gradient.
 // step counts optimizer steps from 1.
 func (s *Stage) Forward(ctx context.Context, step uint64, seqs []model.Sequence) (objective.Sums, error) {
-	c := s.begin(ctx, true, step, seqs)
+	c := s.start(ctx, true, step, seqs)
 	var ce objective.CrossEntropy
 	h := &s.host
 	h.coef = resize(h.coef, len(h.target))
@@ -254,7 +264,7 @@ func (s *Stage) Backward(ctx context.Context) error {
 func (s *Stage) Eval(ctx context.Context, k *Still, seqs []model.Sequence) (objective.Sums, error) {
 	s.tape.W = k.door()
 	defer func() { s.tape.W = s.weights }()
-	c := s.begin(ctx, false, 0, seqs)
+	c := s.start(ctx, false, 0, seqs)
 	s.scores = s.Model.Score(ctx, c, s.Model.Hidden(c), kernels.Tensor{})
 	s.host.best = resize(s.host.best, len(s.host.target))
 	return s.sums(s.host.best)
@@ -262,7 +272,7 @@ func (s *Stage) Eval(ctx context.Context, k *Still, seqs []model.Sequence) (obje
 
 // Logits runs sequences, with cache if it is not nil, and fills dst with the logits of the last len(dst)/Vocab tokens.
 func (s *Stage) Logits(ctx context.Context, seqs []model.Sequence, cache model.Cache, dst []float32) error {
-	c := s.begin(ctx, false, 0, seqs)
+	c := s.start(ctx, false, 0, seqs)
 	c.Cache = cache
 	y := s.Model.Logits(ctx, c, s.Model.Hidden(c), len(dst)/s.Model.Config.Vocab)
 	if err := s.tape.Err(); err != nil {
@@ -273,7 +283,7 @@ func (s *Stage) Logits(ctx context.Context, seqs []model.Sequence, cache model.C
 	return err
 }
 
-func (s *Stage) begin(ctx context.Context, train bool, step uint64, seqs []model.Sequence) *model.Ctx {
+func (s *Stage) start(ctx context.Context, train bool, step uint64, seqs []model.Sequence) *model.Ctx {
 	s.tape.Begin(ctx, train)
 	if s.stale && !s.half.None() {
 		s.Stream.Copy(s.half, s.W)

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -128,18 +129,7 @@ func ends(t *testing.T, out string) (first, last float64) {
 // be forgotten.
 func checkStopped(t *testing.T, out string) {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(out, "eval.jsonl"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all []trainer.EvalReport
-	for line := range strings.Lines(string(b)) {
-		var r trainer.EvalReport
-		if err := json.Unmarshal([]byte(line), &r); err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, r)
-	}
+	all := measurements(t, out)
 	last := all[len(all)-1]
 	best := slices.MinFunc(all, func(a, b trainer.EvalReport) int { return cmp.Compare(a.Loss, b.Loss) })
 	t.Logf("%d measurements up to step %d, the best at step %d", len(all), last.Step, best.Step)
@@ -160,6 +150,22 @@ func checkStopped(t *testing.T, out string) {
 	if files, _ := filepath.Glob(filepath.Join(out, "events.out.tfevents.*")); len(files) != 1 {
 		t.Errorf("event files %v", files)
 	}
+}
+
+func measurements(t *testing.T, out string) (all []trainer.EvalReport) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(out, "eval.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		var r trainer.EvalReport
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, r)
+	}
+	return all
 }
 
 // learns is how many weights a spec trains.
@@ -225,7 +231,7 @@ func insert(t *testing.T, page, rows string) {
 
 // TestCookbookOnSwarm: dropout, noise and packed rows give on three nodes the curve that one process gives.
 func TestCookbookOnSwarm(t *testing.T) {
-	kitchen(t)
+	_, real := kitchen(t)
 	a := newDaemon(t, "--device", "cpu")
 	b := newDaemon(t, "--device", "cpu", "--bootstrap", a.addr())
 	c := newDaemon(t, "--device", "cpu:avx2", "--bootstrap", a.addr())
@@ -243,11 +249,57 @@ func TestCookbookOnSwarm(t *testing.T) {
 			checkSame(t, together, alone)
 		})
 	}
+	if real { // random weights do not overfit in time
+		t.Run("evaluate", func(t *testing.T) { stopsOnSwarm(t, a) })
+	}
 }
 
 // typeTolerance is how far the loss of a half type may be from float32's at any of 50 steps of full fine-tuning. The
 // largest differences stand where the curve falls fastest.
 const typeTolerance = 0.1
+
+// stopsOnSwarm: the submitter measures what one process measures, ends the job by the same rule, though the others may
+// have done some steps more by then, and exports the same best weights.
+func stopsOnSwarm(t *testing.T, a *daemon) {
+	alone, together := filepath.Join(t.TempDir(), "out"), filepath.Join(t.TempDir(), "out")
+	if _, err := a.output(time.Minute, "train", "-f", "evaluate.yaml", "--local", "-o", alone); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.output(2*time.Minute, "train", "-f", "evaluate.yaml", "--set", "swarm.min_peers=3", "-o", together); err != nil {
+		t.Fatal(err)
+	}
+	want, got := measurements(t, alone), measurements(t, together)
+	if len(got) < len(want) {
+		t.Fatalf("%d measurements, one process makes %d", len(got), len(want))
+	}
+	best := slices.MinFunc(want, func(a, b trainer.EvalReport) int { return cmp.Compare(a.Loss, b.Loss) })
+	for i, w := range want {
+		// Past the best the run overfits at a high rate, which magnifies the last bits of sums.
+		bar := 1e-3
+		if w.Step > best.Step {
+			bar = 0.05
+		}
+		if g := got[i]; g.Step != w.Step || math.Abs(g.Loss-w.Loss) > bar || len(g.Tasks) != len(w.Tasks) {
+			t.Errorf("measured %+v, one process %+v", g, w)
+		}
+	}
+	if last := got[len(got)-1].Step; last >= 120 {
+		t.Errorf("the job went on to step %d", last)
+	}
+	for _, dir := range []string{alone, together} {
+		text, err := a.output(time.Minute, "--json", "eval", "--model", "base", "--adapter", dir, "--base-text", "story.txt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var r trainer.EvalReport
+		if err := json.Unmarshal([]byte(text), &r); err != nil {
+			t.Fatal(err)
+		}
+		if math.Abs(r.BaseLoss-best.BaseLoss) > 0.02 {
+			t.Errorf("the result's base text has %.4f, the best measured %.4f", r.BaseLoss, best.BaseLoss)
+		}
+	}
+}
 
 // TestCookbookTypes: bf16 and fp16 learn as fp32 does. The picture shows the three curves.
 func TestCookbookTypes(t *testing.T) {
