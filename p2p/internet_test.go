@@ -42,7 +42,8 @@ func TestThroughARelay(t *testing.T) {
 			break
 		}
 	}
-	if p := find(other, hidden); !p.Relayed {
+	// The hidden node may have dialed the other directly by now, which leaves the relayed connection for two more seconds.
+	if p := find(other, hidden); !strings.Contains(strings.Join(p.Addrs, " "), "/p2p-circuit") {
 		t.Errorf("peer: %+v", p)
 	}
 	s, err := other.Open(within(t), hidden.ID(), "/test/echo/1")
