@@ -145,4 +145,5 @@ func (m *Machine) mergeTrail(old *job) {
 		}
 	}
 	slices.SortFunc(m.job.trail, func(a, b commitAt) int { return cmp.Compare(a.round, b.round) })
+	m.job.trail = slices.Delete(m.job.trail, 0, max(0, len(m.job.trail)-maxTrail))
 }
