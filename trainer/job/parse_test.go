@@ -58,7 +58,7 @@ func fullSpec() Spec {
 			Name: "adamw", LR: 2e-4, Betas: []float64{0.9, 0.95}, Eps: 1e-7, WeightDecay: 0.1, NoDecay: &[]string{},
 		},
 		LRScheduler: Scheduler{Name: "cosine", WarmupSteps: 5, MinLRRatio: 0.1},
-		MaxGradNorm: new(0.0), Swarm: Swarm{2, 16}, Wire: Wire{"bf16"}, Checkpoint: Checkpoint{5}, Eval: Eval{EverySteps: 10},
+		MaxGradNorm: new(0.0), Swarm: Swarm{2, 16}, Wire: Wire{Gradients: "bf16"}, Checkpoint: Checkpoint{5}, Eval: Eval{EverySteps: 10},
 	}
 }
 

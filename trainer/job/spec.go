@@ -55,6 +55,7 @@ type Spec struct {
 	MaxGradNorm *float64  `yaml:"max_grad_norm" json:"max_grad_norm,omitempty" cbor:"max_grad_norm"` // default 1; 0: none
 
 	Swarm      Swarm      `yaml:"swarm" json:"swarm" cbor:"swarm"`
+	Parallel   Parallel   `yaml:"parallel" json:"parallel" cbor:"parallel,omitzero"`
 	Wire       Wire       `yaml:"wire" json:"wire" cbor:"wire"`
 	Checkpoint Checkpoint `yaml:"checkpoint" json:"checkpoint" cbor:"checkpoint"`
 	Output     Output     `yaml:"output" json:"output,omitempty" cbor:"output"`
@@ -107,6 +108,30 @@ type Wire struct {
 	// Gradients is fp32 (nothing is lost), bf16 (half the bytes) or int8 (blocks of 128 with a common scale: about a
 	// quarter). What the last two round away of the mean is added to the next step's. Default fp32.
 	Gradients string `yaml:"gradients" json:"gradients,omitempty" cbor:"gradients"`
+	// Activations is the form in which stages hand them on: bf16 (half the bytes; default where there are stages), int8
+	// (a quarter) or fp32.
+	Activations string `yaml:"activations" json:"activations,omitempty" cbor:"activations,omitempty"`
+}
+
+// Parallel says how the work is spread over members.
+type Parallel struct {
+	// Sync is allreduce (default: each step is agreed on) or diloco: members take inner_steps on their own and then agree
+	// on the mean of what they changed (Douillard et al. 2023, arXiv:2311.08105), which suits slow lines.
+	Sync          string  `yaml:"sync" json:"sync,omitempty" cbor:"sync,omitempty"`
+	InnerSteps    int     `yaml:"inner_steps" json:"inner_steps,omitempty" cbor:"inner_steps,omitempty"`          // diloco: default 50
+	OuterLR       float64 `yaml:"outer_lr" json:"outer_lr,omitempty" cbor:"outer_lr,omitempty"`                   // diloco: default 0.7
+	OuterMomentum float64 `yaml:"outer_momentum" json:"outer_momentum,omitempty" cbor:"outer_momentum,omitempty"` // diloco, Nesterov: default 0.9
+
+	// Zero is what is cut among members (Rajbhandari et al. 2020, arXiv:1910.02054): 0 nothing, 1 the optimizer's state,
+	// 2 the reduced gradient too, 3 the weights too. auto: 0 while what is trained is below 64 MB, else 2.
+	Zero string `yaml:"zero" json:"zero,omitempty" cbor:"zero,omitempty"`
+	// MirrorRounds is how often, in rounds, an owner's optimizer state goes to its successors, who go on with it when the
+	// owner is lost. 0: every 10 rounds or 60 seconds, whichever is later.
+	MirrorRounds int `yaml:"mirror_rounds" json:"mirror_rounds,omitempty" cbor:"mirror_rounds,omitempty"`
+
+	Pipeline string `yaml:"pipeline" json:"pipeline,omitempty" cbor:"pipeline,omitempty"` // stages: a number or auto, as many as the members' memory asks for; default 1
+	Tensor   int    `yaml:"tensor" json:"tensor,omitempty" cbor:"tensor,omitempty"`       // members or devices that share each product; default 1
+	Offload  string `yaml:"offload" json:"offload,omitempty" cbor:"offload,omitempty"`    // none | cpu | disk: where what the device does not hold at the moment lies
 }
 
 // Checkpoint says how often state is settled; the last commit always is.

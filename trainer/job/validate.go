@@ -38,7 +38,7 @@ func (s *Spec) Validate() error {
 	s.fill()
 	for _, check := range []func(*Spec) error{
 		(*Spec).checkHead, (*Spec).checkAdapter, (*Spec).checkData, (*Spec).checkBatch,
-		(*Spec).checkOptimizer, (*Spec).checkScheduler, (*Spec).checkSwarm, (*Spec).checkEval, (*Spec).checkOutput,
+		(*Spec).checkOptimizer, (*Spec).checkScheduler, (*Spec).checkSwarm, (*Spec).checkParallel, (*Spec).checkEval, (*Spec).checkOutput,
 	} {
 		if err := check(s); err != nil {
 			return err

@@ -20,7 +20,7 @@ func TestDefaults(t *testing.T) {
 		Version: Version, Name: "tiny", BaseModel: "models/tiny", DType: "fp32", Adapter: "lora", LoraR: 8, LoraAlpha: 16,
 		Datasets: []Dataset{{Path: "a.jsonl"}}, Shuffle: new(true), MicroBatchSize: 1, GlobalBatchSize: 1, NumEpochs: 1,
 		Optimizer:   Optimizer{Name: "adamw", LR: 1e-3, Betas: []float64{0.9, 0.999}, Eps: 1e-8, NoDecay: &[]string{"norm", "bias"}},
-		LRScheduler: Scheduler{Name: "constant"}, MaxGradNorm: new(1.0), Swarm: Swarm{MinPeers: 1}, Wire: Wire{"fp32"}, Checkpoint: Checkpoint{10},
+		LRScheduler: Scheduler{Name: "constant"}, MaxGradNorm: new(1.0), Swarm: Swarm{MinPeers: 1}, Wire: Wire{Gradients: "fp32"}, Checkpoint: Checkpoint{10},
 	}
 	if d := cmp.Diff(want, s); d != "" {
 		t.Error(d)

@@ -1,0 +1,60 @@
+package job
+
+import "fmt"
+
+// Values of Parallel.
+const (
+	AllReduce = "allreduce"
+	DiLoCo    = "diloco"
+	None      = "none"
+	Auto      = "auto"
+)
+
+// checkParallel refuses what is unknown and what this version cannot do. A key that is not set means its default.
+func (s *Spec) checkParallel() error {
+	p := &s.Parallel
+	for _, check := range []func(*Parallel) error{(*Parallel).checkSync, (*Parallel).checkZero, (*Parallel).checkStages} {
+		if err := check(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Parallel) checkSync() error {
+	switch p.Sync {
+	case "", AllReduce:
+	case DiLoCo:
+		return fmt.Errorf("parallel.sync: this version has allreduce alone; leave the key out")
+	default:
+		return fmt.Errorf("parallel.sync is %.40q; choose allreduce", p.Sync)
+	}
+	if p.InnerSteps != 0 || p.OuterLR != 0 || p.OuterMomentum != 0 {
+		return fmt.Errorf("parallel.inner_steps, outer_lr and outer_momentum belong to sync: diloco")
+	}
+	return nil
+}
+
+func (p *Parallel) checkZero() error {
+	switch p.Zero {
+	case "", "0":
+	default:
+		return fmt.Errorf("parallel.zero is %.40q; this version has 0 alone: leave the key out", p.Zero)
+	}
+	if p.MirrorRounds != 0 {
+		return fmt.Errorf("parallel.mirror_rounds belongs to zero: 1 and more")
+	}
+	return nil
+}
+
+func (p *Parallel) checkStages() error {
+	switch {
+	case p.Pipeline != "" && p.Pipeline != "1":
+		return fmt.Errorf("parallel.pipeline is %.40q; this version has one stage alone: leave the key out", p.Pipeline)
+	case p.Tensor < 0 || p.Tensor > 1:
+		return fmt.Errorf("parallel.tensor is %d; this version has 1 alone: leave the key out", p.Tensor)
+	case p.Offload != "" && p.Offload != None:
+		return fmt.Errorf("parallel.offload is %.40q; this version has none alone: leave the key out", p.Offload)
+	}
+	return nil
+}
