@@ -16,7 +16,12 @@ import (
 )
 
 // Run runs the suite on a device.
-func Run(t *testing.T, dev kernels.Device) {
+func Run(t *testing.T, dev kernels.Device) { run(t, dev, 1<<20) }
+
+// RunApart runs it with each tensor in a buffer of its own, for devices that notice what lies outside of a buffer.
+func RunApart(t *testing.T, dev kernels.Device) { run(t, dev, 0) }
+
+func run(t *testing.T, dev kernels.Device, slab int) {
 	for _, c := range []struct {
 		name string
 		test func(*bench)
@@ -31,7 +36,7 @@ func Run(t *testing.T, dev kernels.Device) {
 		{"Updates", testUpdates}, {"Adafactor", testAdafactor}, {"Dynamic8", testDynamic8}, {"AdamW8", testAdamW8},
 		{"F16", testF16}, {"F16Products", testF16Products}, {"InPlace", testInPlace}, {"NaN", testNaN}, {"BadRows", testBadRows},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.test(newBench(t, dev)) })
+		t.Run(c.name, func(t *testing.T) { c.test(newBench(t, dev, slab)) })
 	}
 }
 
@@ -40,6 +45,7 @@ type bench struct {
 	*testing.T
 	s     *kernels.Stream
 	arena *kernels.Arena
+	apart bool // tensors have buffers of their own
 	rng   *rand.Rand
 	made  []placed
 }
@@ -50,8 +56,11 @@ type placed struct {
 	pad      int
 }
 
-func newBench(t *testing.T, dev kernels.Device) *bench {
-	return &bench{T: t, s: kernels.NewStream(dev), arena: kernels.NewArena(dev, 1<<20), rng: rand.New(rand.NewPCG(1, 2))}
+func newBench(t *testing.T, dev kernels.Device, slab int) *bench {
+	b := &bench{T: t, s: kernels.NewStream(dev), arena: kernels.NewArena(dev, slab), apart: slab == 0}
+	b.rng = rand.New(rand.NewPCG(1, 2))
+	t.Cleanup(func() { b.arena.Free() })
+	return b
 }
 
 // mat is a matrix in float64 whose elements are float32 numbers until a reference computes with them.
@@ -157,7 +166,9 @@ func (b *bench) done() {
 	if err := b.s.Sync(context.Background()); err != nil {
 		b.Fatal(err)
 	}
-	b.arena.Reset()
+	if b.arena.Reset(); b.apart {
+		b.arena.Free()
+	}
 	b.made = b.made[:0]
 }
 

@@ -1,0 +1,38 @@
+//go:build cuda
+
+package cuda
+
+import (
+	"os"
+	"testing"
+
+	"github.com/seed-7b27c88a/shoal/kernels"
+	"github.com/seed-7b27c88a/shoal/kernels/kerneltest"
+)
+
+// RequireVar names the environment variable that makes tests fail, not skip, where there is no GPU.
+const requireVar = "SHOAL_REQUIRE_GPU"
+
+// open opens the first GPU, or the emulator, with buffers apart.
+func open(t testing.TB, o Options) *Device {
+	t.Helper()
+	d, err := Open(0, o)
+	if err != nil {
+		if os.Getenv(requireVar) != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+func TestConformance(t *testing.T) {
+	kerneltest.RunApart(t, open(t, Options{Apart: true}))
+}
+
+var _ kernels.Device = (*Device)(nil)
