@@ -10,10 +10,10 @@ import (
 	"github.com/seed-7b27c88a/shoal/kernels/kerneltest"
 )
 
-// RequireVar names the environment variable that makes tests fail, not skip, where there is no GPU.
+// requireVar names the environment variable that makes tests fail, not skip, where there is no GPU.
 const requireVar = "SHOAL_REQUIRE_GPU"
 
-// open opens the first GPU, or the emulator, with buffers apart.
+// open opens the first GPU, or the emulator.
 func open(t testing.TB, o Options) *Device {
 	t.Helper()
 	d, err := Open(0, o)
@@ -31,8 +31,12 @@ func open(t testing.TB, o Options) *Device {
 	return d
 }
 
+// TestConformance: every buffer has guard pages on the emulator.
 func TestConformance(t *testing.T) {
-	kerneltest.RunApart(t, open(t, Options{Apart: true}))
+	d := open(t, Options{Apart: true})
+	for _, name := range kerneltest.Names() {
+		t.Run(name, func(t *testing.T) { kerneltest.RunApart(t, d, name) })
+	}
 }
 
 var _ kernels.Device = (*Device)(nil)

@@ -117,6 +117,18 @@ func (h *heap) emptied(at uint64) (span, bool) {
 	return s, true
 }
 
+// trim forgets the slabs of which nothing is in use, and returns them for the driver.
+func (h *heap) trim() (empty []span) {
+	for _, s := range slices.Clone(h.slabs) {
+		if f := slices.Index(h.free, s); f >= 0 {
+			h.free = slices.Delete(h.free, f, f+1)
+			h.slabs = slices.DeleteFunc(h.slabs, func(o span) bool { return o == s })
+			empty = append(empty, s)
+		}
+	}
+	return empty
+}
+
 // held is the bytes of all slabs.
 func (h *heap) held() (n int64) {
 	for _, s := range h.slabs {

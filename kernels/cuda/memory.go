@@ -71,6 +71,13 @@ func (d *Device) takeMemory(n int) (uint64, error) {
 	if at, ok := d.heap.take(n); ok {
 		return at, nil
 	}
+	if d.limit-d.heap.held() < int64(d.heap.slabFor(n)) {
+		for _, s := range d.heap.trim() {
+			if err := d.ctx.Free(driver.Ptr(s.at)); err != nil {
+				return 0, err
+			}
+		}
+	}
 	if err := d.addSlab(n); err != nil {
 		return 0, err
 	}

@@ -16,28 +16,43 @@ import (
 )
 
 // Run runs the suite on a device.
-func Run(t *testing.T, dev kernels.Device) { run(t, dev, 1<<20) }
-
-// RunApart runs it with each tensor in a buffer of its own, for devices that notice what lies outside of a buffer.
-func RunApart(t *testing.T, dev kernels.Device) { run(t, dev, 0) }
-
-func run(t *testing.T, dev kernels.Device, slab int) {
-	for _, c := range []struct {
-		name string
-		test func(*bench)
-	}{
-		{"MatMul", testMatMul}, {"MatMulSpecial", testMatMulSpecial}, {"MatMulHalf", testMatMulHalf},
-		{"MatMulQuantized", testMatMulQuantized}, {"Frozen", testFrozen}, {"HalfOps", testHalfOps}, {"HalfProducts", testHalfProducts},
-		{"Elementwise", testElementwise}, {"Gated", testGated}, {"Activations", testActivations}, {"Special", testSpecial}, {"Convert", testConvert},
-		{"SumRows", testSumRows}, {"RMSNorm", testRMSNorm}, {"LayerNorm", testLayerNorm}, {"Rope", testRope},
-		{"Attention", testAttention}, {"AttentionCache", testAttentionCache}, {"Rows", testRows}, {"ArgMax", testArgMax},
-		{"Head", testHead}, {"HeadChunks", testHeadChunks}, {"Drop", testDrop}, {"SumSq", testSumSq}, {"WeightedSum", testWeightedSum},
-		{"Quotient", testQuotient}, {"AdamW", testAdamW},
-		{"Updates", testUpdates}, {"Adafactor", testAdafactor}, {"Dynamic8", testDynamic8}, {"AdamW8", testAdamW8},
-		{"F16", testF16}, {"F16Products", testF16Products}, {"InPlace", testInPlace}, {"NaN", testNaN}, {"BadRows", testBadRows},
-	} {
-		t.Run(c.name, func(t *testing.T) { c.test(newBench(t, dev, slab)) })
+func Run(t *testing.T, dev kernels.Device) {
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) { c.test(newBench(t, dev, 1<<20)) })
 	}
+}
+
+// Names lists the tests of the suite.
+func Names() (out []string) {
+	for _, c := range cases {
+		out = append(out, c.name)
+	}
+	return out
+}
+
+// RunApart runs one test of the suite with each tensor in a buffer of its own, for devices that notice what lies outside
+// of a buffer.
+func RunApart(t *testing.T, dev kernels.Device, name string) {
+	for _, c := range cases {
+		if c.name == name {
+			c.test(newBench(t, dev, 0))
+		}
+	}
+}
+
+var cases = []struct {
+	name string
+	test func(*bench)
+}{
+	{"MatMul", testMatMul}, {"MatMulSpecial", testMatMulSpecial}, {"MatMulHalf", testMatMulHalf},
+	{"MatMulQuantized", testMatMulQuantized}, {"Frozen", testFrozen}, {"HalfOps", testHalfOps}, {"HalfProducts", testHalfProducts},
+	{"Elementwise", testElementwise}, {"Gated", testGated}, {"Activations", testActivations}, {"Special", testSpecial}, {"Convert", testConvert},
+	{"SumRows", testSumRows}, {"RMSNorm", testRMSNorm}, {"LayerNorm", testLayerNorm}, {"Rope", testRope},
+	{"Attention", testAttention}, {"AttentionCache", testAttentionCache}, {"Rows", testRows}, {"ArgMax", testArgMax},
+	{"Head", testHead}, {"HeadChunks", testHeadChunks}, {"Drop", testDrop}, {"SumSq", testSumSq}, {"WeightedSum", testWeightedSum},
+	{"Quotient", testQuotient}, {"AdamW", testAdamW},
+	{"Updates", testUpdates}, {"Adafactor", testAdafactor}, {"Dynamic8", testDynamic8}, {"AdamW8", testAdamW8},
+	{"F16", testF16}, {"F16Products", testF16Products}, {"InPlace", testInPlace}, {"NaN", testNaN}, {"BadRows", testBadRows},
 }
 
 // bench is what one test works with.

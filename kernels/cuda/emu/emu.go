@@ -24,8 +24,9 @@ import (
 // ErrNoCompiler says that this machine cannot build the emulator.
 var ErrNoCompiler = errors.New("no C++ compiler: install g++, or set CXX")
 
-// Library builds the emulator with the kernels below dir, the folder kernels/cuda, and returns its path.
-func Library(dir string) (string, error) {
+// Library builds the emulator with the kernels below dir, the folder kernels/cuda, and further files of kernels, and
+// returns its path.
+func Library(dir string, more ...string) (string, error) {
 	b, err := newBuild(dir)
 	if err != nil {
 		return "", err
@@ -34,6 +35,7 @@ func Library(dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	units = append(units, more...)
 	objects, errs := make([]string, len(units)), make([]error, len(units))
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, max(1, runtime.NumCPU()))

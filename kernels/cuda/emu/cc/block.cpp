@@ -34,28 +34,29 @@ Kernel::Kernel(const char *name, size_t argBytes, unsigned maxThreads, void (*ru
 }
 
 // What tests switched off: "file:line".
-static std::mutex offMutex;
-static std::string offSite;
+static std::mutex siteMutex;
+static const std::string offSite = getenv("SHOAL_EMU_SKIP") ? getenv("SHOAL_EMU_SKIP") : "";
 
-Site::Site(const char *file, int line, const char *what) : file(file), line(line), what(what), off(false) {
+Site::Site(const char *file, int line, const char *what) : file(file), line(line), what(what), off(false), reached(false) {
     const char *base = strrchr(file, '/');
     this->file = base ? base + 1 : file;
-    std::lock_guard<std::mutex> l(offMutex);
+    std::lock_guard<std::mutex> l(siteMutex);
     off = offSite == std::string(this->file) + ":" + std::to_string(line);
     next = firstSite;
     firstSite = this;
 }
 
-extern "C" void shoalEmuSkip(const char *site) {
-    std::lock_guard<std::mutex> l(offMutex);
-    offSite = site;
-    for (Site *s = firstSite; s; s = s->next) s->off = offSite == std::string(s->file) + ":" + std::to_string(s->line);
+#define SHOW extern "C" __attribute__((visibility("default")))
+
+SHOW void shoalEmuForget(uint64_t) {
+    for (Site *s = firstSite; s; s = s->next) s->reached = false;
 }
 
-// shoalEmuSites writes the sites that ran so far, a line each, and returns how many bytes they need.
-extern "C" size_t shoalEmuSites(char *out, size_t bytes) {
+// shoalEmuSites writes the sites that ran since shoalEmuForget, a line each, and returns how many bytes they need.
+SHOW size_t shoalEmuSites(char *out, size_t bytes) {
     std::string text;
-    for (Site *s = firstSite; s; s = s->next) text += std::string(s->file) + ":" + std::to_string(s->line) + " " + s->what + "\n";
+    for (Site *s = firstSite; s; s = s->next)
+        if (s->reached) text += std::string(s->file) + ":" + std::to_string(s->line) + " " + s->what + "\n";
     if (bytes) memcpy(out, text.data(), bytes < text.size() ? bytes : text.size());
     return text.size();
 }
@@ -307,6 +308,7 @@ void Machine::runBlock() {
 }
 
 void barrier(Site *s) {
+    s->reached = true;
     if (s->off) return;
     Machine *m = machine;
     m->barrierAt = s;
@@ -316,6 +318,7 @@ void barrier(Site *s) {
 
 static void nothing(void *const[32], unsigned) {}
 void syncwarp(Site *s, unsigned mask) {
+    s->reached = true;
     if (!s->off) together(mask, nothing, s);
 }
 
@@ -363,6 +366,7 @@ void copyAsync(void *dst, const void *src, int bytes, int zero) {
 void commitCopies() { self->group++; }
 
 void waitCopies(Site *s, int newest) {
+    s->reached = true;
     if (s->off) return;
     Fiber *f = self;
     int kept = 0;

@@ -54,7 +54,7 @@ struct Site {
     const char *file;
     int line;
     const char *what;
-    bool off;
+    bool off, reached;
     Site *next;
     Site(const char *file, int line, const char *what);
 };
@@ -104,9 +104,10 @@ struct Kernel {
 #define warpSize 32
 
 #define __syncthreads() emu::barrier(SHOAL_SITE("__syncthreads"))
-#define SHOAL_SYNCWARP(mask) emu::syncwarp(SHOAL_SITE("__syncwarp"), mask)
-#define SHOAL_NTH(a, b, ...) b
-#define __syncwarp(...) SHOAL_SYNCWARP(SHOAL_NTH(0, ##__VA_ARGS__, 0xffffffffu))
+namespace emu {
+inline unsigned lanes(unsigned mask = 0xffffffffu) { return mask; }
+} // namespace emu
+#define __syncwarp(...) emu::syncwarp(SHOAL_SITE("__syncwarp"), emu::lanes(__VA_ARGS__))
 
 struct alignas(8) float2 { float x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
