@@ -33,9 +33,10 @@ type Door interface {
 	Secret() []byte
 	// Credential is what this node shows when it dials as the given identity: its own, or one it made for a test.
 	Credential(as record.PeerID) ([]byte, error)
-	// Judge decides about a dialer's credential and returns what to show it. swarm.ErrGuest: answer, then hang up.
+	// Judge decides about a dialer's credential and returns what to show it. An error beside an answer: answer, then hang up,
+	// as to a guest (swarm.ErrGuest) and to who was revoked. Without an answer the dialer sees the end alone.
 	Judge(from record.PeerID, credential []byte) (answer []byte, err error)
-	// Welcome decides about the answer of a peer that this node dialed.
+	// Welcome decides about the answer of a peer that this node dialed; swarm.ErrRevoked: it says that this node is out.
 	Welcome(from record.PeerID, answer []byte) error
 }
 
@@ -102,7 +103,7 @@ func (d *doorkeeper) receive(rw io.ReadWriter, self, from record.PeerID) error {
 		return fmt.Errorf("a stranger, who does not know the swarm's secret: %w", err)
 	}
 	answer, verdict := d.door.Judge(from, cred)
-	if verdict != nil && !errors.Is(verdict, swarm.ErrGuest) {
+	if verdict != nil && answer == nil {
 		return verdict
 	}
 	mine := newNonce()
@@ -114,7 +115,7 @@ func (d *doorkeeper) receive(rw io.ReadWriter, self, from record.PeerID) error {
 		return err
 	}
 	if verdict != nil {
-		io.CopyN(io.Discard, rw, 1) // until the guest hangs up: a close here might overtake the answer
+		io.CopyN(io.Discard, rw, 1) // until the other side hangs up: a close here might overtake the answer
 	}
 	return verdict
 }
