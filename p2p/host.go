@@ -60,8 +60,8 @@ type Host struct {
 	gossip  *Gossip
 	meter   *meter
 	traffic traffic
-	endQUIC func() error // closes QUIC's sockets, once; nil: there are none
-	routing *Routing     // nil without Config.Internet, as reach
+	sockets sockets  // of QUIC
+	routing *Routing // nil without Config.Internet, as reach
 	reach   *reach
 	clocks  clocks
 	nets    nets
@@ -113,7 +113,7 @@ func New(cfg Config) (*Host, error) {
 	}
 	if err != nil {
 		h.stop()
-		err = errors.Join(fmt.Errorf("start the network: %w", err), h.host.Close(), h.endQUIC())
+		err = errors.Join(fmt.Errorf("start the network: %w", err), h.host.Close(), h.sockets.close())
 		h.wg.Wait()
 		return nil, err
 	}
@@ -390,7 +390,7 @@ func (h *Host) Close() error {
 	if h.routing != nil {
 		err = h.routing.dht.Close()
 	}
-	err = errors.Join(err, h.host.Close(), h.endQUIC())
+	err = errors.Join(err, h.host.Close(), h.sockets.close())
 	h.wg.Wait()
 	return err
 }
