@@ -306,7 +306,11 @@ func (h *Host) wrap(s network.Stream) *Stream {
 	if s.Conn().IsClosed() {
 		h.left(id) // nobody else will: its end was reported before life made a record
 	}
-	return &Stream{s: s, peer: id, life: l}
+	bulk := h.meter
+	if s.Protocol() == controlProtocol {
+		bulk = nil
+	}
+	return &Stream{s: s, peer: id, life: l, bulk: bulk}
 }
 
 // identified waits until libp2p's identify protocol has told the peer's addresses, so that whoever sees a peer come up also
