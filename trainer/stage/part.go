@@ -2,6 +2,7 @@ package stage
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/seed-7b27c88a/shoal/kernels"
 	"github.com/seed-7b27c88a/shoal/kernels/dtype"
@@ -99,11 +100,14 @@ func (s *Stage) use(i int) {
 }
 
 // Forth runs a micro-batch through the part, in a slot that is kept until Back. in is what the part before gave
-// (N, C), nil for the first; out goes to the next. The last gives none but the sums of the loss, and is ready for Back.
+// (N, C), nil for the first; out goes to the next. The last gives none but the sums of the loss, and is ready for Back: the
+// head's gradient is in G already. The others count tokens alone.
 func (s *Stage) Forth(ctx context.Context, slot int, step uint64, seqs []model.Sequence, in []float32) (out []float32, sums objective.Sums, err error) {
 	s.use(slot)
 	c := s.start(ctx, true, step, seqs)
-	s.enter(c, in)
+	if err := s.enter(c, in); err != nil {
+		return nil, sums, err
+	}
 	if s.Model.Last(s.Part) {
 		up := s.lossGradient(c)
 		s.hidden = s.Model.Run(c, s.input, s.Part)
@@ -112,21 +116,30 @@ func (s *Stage) Forth(ctx context.Context, slot int, step uint64, seqs []model.S
 		return nil, sums, err
 	}
 	s.hidden = s.Model.Run(c, s.input, s.Part)
+	for _, y := range s.host.target {
+		if y != objective.Ignore {
+			sums.Tokens++
+		}
+	}
 	out, err = s.leave()
 	return out, sums, err
 }
 
 // enter puts what the part before gave on the tape.
-func (s *Stage) enter(c *model.Ctx, in []float32) {
+func (s *Stage) enter(c *model.Ctx, in []float32) error {
 	s.input = autograd.Var{}
 	if s.Part.First() {
-		return
+		return nil
+	}
+	if n := len(s.host.target) * s.Model.Config.Hidden; len(in) != n {
+		return fmt.Errorf("the stage before gave %d numbers, these sequences have %d", len(in), n)
 	}
 	x := c.Alloc(len(s.host.target), s.Model.Config.Hidden)
 	c.S.Upload(x, in)
 	if s.input = autograd.Const(x); s.before {
 		s.input = c.Input(x)
 	}
+	return nil
 }
 
 // leave reads what goes to the next part.
@@ -141,9 +154,15 @@ func (s *Stage) leave() ([]float32, error) {
 // Back runs a slot's micro-batch backward and adds its gradient to G. dOut is the gradient of what Forth gave, nil in the
 // last part; dIn is that of what Forth got, nil where nobody before this part wants it.
 func (s *Stage) Back(ctx context.Context, slot int, dOut []float32) (dIn []float32, err error) {
+	if len(s.Train) == 0 && !s.before { // nobody asked for a gradient
+		return nil, nil
+	}
 	s.use(slot)
 	d := s.scores.DH
 	if !s.Model.Last(s.Part) {
+		if len(dOut) != s.hidden.T.Len() {
+			return nil, fmt.Errorf("the next stage gave %d numbers as the gradient of %d", len(dOut), s.hidden.T.Len())
+		}
 		d = s.tape.Alloc(s.hidden.T.Rows, s.hidden.T.Cols)
 		s.Stream.Upload(d, dOut)
 	}
@@ -164,7 +183,9 @@ func (s *Stage) LogitsOf(ctx context.Context, seqs []model.Sequence, cache model
 	s.use(0)
 	c := s.start(ctx, false, 0, seqs)
 	c.Cache = cache
-	s.enter(c, in)
+	if err := s.enter(c, in); err != nil {
+		return nil, err
+	}
 	s.hidden = s.Model.Run(c, s.input, s.Part)
 	if !s.Model.Last(s.Part) {
 		return s.leave()
