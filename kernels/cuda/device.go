@@ -144,7 +144,9 @@ func (d *Device) prepare() error {
 	if err := d.down.make(d.ctx); err != nil {
 		return err
 	}
-	d.launch, err = newLauncher(d, m, d.compute)
+	if d.launch, err = newLauncher(d, m, d.compute); err == nil {
+		d.openProducts()
+	}
 	return err
 }
 
@@ -218,6 +220,8 @@ func (d *Device) broken(err error) error {
 // ErrFault says that the GPU stopped at a fault. The process must end before the GPU serves again.
 var ErrFault = errors.New("the GPU stopped at a fault")
 
+var errNoLt = errors.New("switched off by " + LtVar)
+
 var errClosed = errors.New("the device is closed")
 
 // Close waits for the GPU and gives everything back.
@@ -250,6 +254,9 @@ func (d *Device) Close() (err error) {
 // end.
 func (d *Device) release(faulted bool) error {
 	errs := []error{d.ctx.Sync()}
+	if d.launch != nil && d.launch.lt != nil {
+		errs = append(errs, d.launch.lt.Close())
+	}
 	d.memory.Lock()
 	defer d.memory.Unlock()
 	for _, s := range d.heap.slabs {
