@@ -217,9 +217,6 @@ func (d *Device) broken(err error) error {
 	return err
 }
 
-// ErrFault says that the GPU stopped at a fault. The process must end before the GPU serves again.
-var ErrFault = errors.New("the GPU stopped at a fault")
-
 var errNoLt = errors.New("switched off by " + LtVar)
 
 var errClosed = errors.New("the device is closed")

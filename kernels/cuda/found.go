@@ -1,6 +1,12 @@
 package cuda
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
+
+// ErrFault says that the GPU stopped at a fault. The process must end before the GPU serves again.
+var ErrFault = errors.New("the GPU stopped at a fault")
 
 // Found is what the driver says of this machine.
 type Found struct {
