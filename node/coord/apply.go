@@ -46,19 +46,19 @@ func (m *Machine) valid(e *Entry) bool {
 		return j.cut != nil && j.totals == nil && h.Round == j.plan.key.Round && h.Attempt == j.plan.key.Attempt
 	case *CommitEntry:
 		return j.totals != nil && h.Round == j.round+1 && h.Attempt == j.plan.key.Attempt && b.Of == j.plan.key.Plan &&
-			b.Prev == j.commit && m.validCommit(b, h)
+			b.Prev == j.commit && b.Bad == j.badAfter(&b.Totals) && m.validCommit(b, h)
 	case *SettleEntry:
 		return b.Round > j.lastSettled().Round && b.Round <= j.round
 	case *MembersEntry:
 		return true
 	case *CancelEntry:
-		return m.validOrder(b.Order)
+		return m.validEnd(b)
 	}
 	return false
 }
 
 func (m *Machine) validPlan(b *PlanEntry, h record.Header) bool {
-	if h.Round != m.job.round+1 || h.Round > m.g.Steps || !m.g.holds(b, h.Round) {
+	if h.Round != m.job.round+1 || h.Round > m.g.Steps || !m.holds(b, h.Round) {
 		return false
 	}
 	if p := m.job.plan; p != nil {
@@ -72,12 +72,12 @@ func (m *Machine) validCommit(b *CommitEntry, h record.Header) bool {
 	if h.Round > m.g.Steps || len(b.Units) != m.units() || (b.Plan == nil) != (h.Round == m.g.Steps) {
 		return false
 	}
-	return b.Plan == nil || m.g.holds(b.Plan, h.Round+1)
+	return b.Plan == nil || m.holds(b.Plan, h.Round+1)
 }
 
 // holds tells whether a plan's pieces lie in the round's batch.
-func (g *Genesis) holds(b *PlanEntry, round uint64) bool {
-	batch := g.batch(round)
+func (m *Machine) holds(b *PlanEntry, round uint64) bool {
+	batch := m.batch(round)
 	for _, pc := range b.Pieces {
 		if pc.Ranges[0].Lo < batch.Lo || pc.Ranges[len(pc.Ranges)-1].Hi > batch.Hi {
 			return false
@@ -95,7 +95,7 @@ func (m *Machine) coversBatch(c *CutEntry) bool {
 		}
 		rs = append(rs, m.job.plan.Pieces[k.Piece].Ranges...)
 	}
-	return exactly(rs, m.g.batch(m.job.round+1))
+	return exactly(rs, m.batch(m.job.round+1))
 }
 
 // exactly tells whether rs cover all, each position once.
@@ -169,7 +169,7 @@ func (m *Machine) performCommit(e *Entry, b *CommitEntry) {
 	if j.plan != nil && j.plan.key == done.key {
 		m.emit(Committed{Key: done.key})
 	}
-	j.round, j.commit, j.tokens = done.round, e.CID, b.Tokens
+	j.round, j.commit, j.tokens, j.bad = done.round, e.CID, b.Tokens, b.Bad
 	j.trail = append(j.trail, done)
 	if len(j.trail) > maxTrail {
 		j.trail = slices.Delete(j.trail, 0, 1)

@@ -103,9 +103,9 @@ func (m *Machine) proposeCommit(units []collective.Hash) {
 	p, j := m.job.plan, m.job
 	round := p.key.Round
 	c := CommitEntry{
-		Of: p.key.Plan, Prev: j.commit, Units: units, Counted: p.counted(j.cut.Set), Next: m.g.batch(round).Hi,
+		Of: p.key.Plan, Prev: j.commit, Units: units, Counted: p.counted(j.cut.Set), Next: m.batch(round).Hi,
 		Totals: *j.totals, Tokens: j.tokens + j.totals.Weight, State: m.stateHash(), Scale: 1,
-		Collect: m.lead.cutAt, Gather: m.now - m.lead.from,
+		Collect: m.lead.cutAt, Gather: m.now - m.lead.from, Bad: j.badAfter(j.totals),
 	}
 	if attemptOf(p.key.Attempt) == 0 && m.lead.tries == 0 {
 		m.lead.gather.add(c.Gather)

@@ -68,7 +68,7 @@ func (m *Machine) driveCut() {
 			held = append(held, k)
 		}
 	}
-	if set := choose(p, held, m.g.batch(p.key.Round)); set != nil {
+	if set := choose(p, held, m.batch(p.key.Round)); set != nil {
 		m.noteArrival()
 		m.propose(contextCut, p.key.Round, p.key.Attempt, &CutEntry{Set: set, Totals: m.totalsOf(set, owners)})
 		return

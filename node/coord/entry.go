@@ -112,6 +112,7 @@ type CommitEntry struct {
 	Absent  []Absence         `cbor:"12,keyasint,omitempty"`
 	Plan    *PlanEntry        `cbor:"13,keyasint,omitempty"` // of the next round; absent after the last
 	Of      cid.Cid           `cbor:"14,keyasint"`           // the plan that was carried out
+	Bad     uint64            `cbor:"15,keyasint,omitempty"` // rounds in a row, this one the last, whose sum was not finite
 }
 
 // SettleEntry says that a checkpoint has enough receipts.
@@ -138,6 +139,9 @@ type ResetEntry struct {
 	Regular bool           `cbor:"3,keyasint,omitempty"` // more than half of the old keepers' peer ids are among the keepers
 	Forks   []Fork         `cbor:"4,keyasint,omitempty"` // the generations before, oldest first
 	Settled []SettleEntry  `cbor:"5,keyasint,omitempty"` // checkpoints up to the parent, at most two, oldest first
+	Order   uint64         `cbor:"6,keyasint,omitempty"` // a person's, by number; the submitter alone signs such a Reset
+	Moves   []Move         `cbor:"7,keyasint,omitempty"` // all that hold from here on, oldest first
+	Strikes uint64         `cbor:"8,keyasint,omitempty"` // how often the job went back by itself since the last order
 }
 
 // Fork is where a generation began.
@@ -146,11 +150,12 @@ type Fork struct {
 	Reset      cid.Cid `cbor:"2,keyasint"`
 	Round      uint64  `cbor:"3,keyasint"` // of the parent commit
 	Regular    bool    `cbor:"4,keyasint,omitempty"`
+	Order      uint64  `cbor:"5,keyasint,omitempty"` // number of the newest order up to here
 }
 
-// CancelEntry ends the job by the submitter's word.
+// CancelEntry ends the job by the submitter's word, or because it diverges again and again.
 type CancelEntry struct {
-	Order *record.Signed `cbor:"1,keyasint"` // signed by the submitter: context shoal/cancel-order
+	Order *record.Signed `cbor:"1,keyasint,omitempty"` // signed by the submitter: context shoal/cancel-order
 	Why   string         `cbor:"2,keyasint"`
 }
 
@@ -325,12 +330,12 @@ func (r *ResetEntry) check() error {
 			return err
 		}
 	}
-	return checkKeepers(r.Keepers)
+	return errors.Join(checkMoves(r.Moves), checkKeepers(r.Keepers))
 }
 
 func (c *CancelEntry) check() error {
-	if c.Order == nil || len(c.Why) > maxText {
-		return fmt.Errorf("no order, or a reason of %d bytes", len(c.Why))
+	if len(c.Why) > maxText {
+		return fmt.Errorf("reason of %d bytes", len(c.Why))
 	}
 	return nil
 }

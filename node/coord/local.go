@@ -151,6 +151,7 @@ func (m *Machine) stepped(e Stepped) {
 	}
 	m.me.finish = cid.Undef
 	m.setState(e.Round, e.Commit, e.Hash)
+	m.disown() // the log may have become another one meanwhile
 }
 
 func (m *Machine) setState(round uint64, commit cid.Cid, hash collective.Hash) {

@@ -237,7 +237,7 @@ func (r *run) set(st state) {
 			r.work(e)
 		}
 	}
-	if !r.flip && !slices.Equal(st.w, r.s.want[st.round]) {
+	if !r.flip && !slices.Equal(st.w, r.s.expect(r.m, st.round)) {
 		r.s.violate("%s has wrong weights after round %d", r.id, st.round)
 	}
 }
@@ -250,7 +250,7 @@ func (r *run) fetchState(e Fetch) {
 	if e.Round == 0 {
 		r.sim.After(10*time.Millisecond, func() {
 			if n == r.fetch {
-				r.set(state{w: slices.Clone(r.s.want[0])})
+				r.set(state{w: slices.Clone(r.s.expect(r.m, 0))})
 				r.do(Restored{Hash: hashState(r.st.w)})
 			}
 		})

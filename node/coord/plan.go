@@ -184,7 +184,7 @@ func waiting(have, want int) string {
 
 // wholeBatch hands the whole round out to the working rows.
 func (m *Machine) wholeBatch(d *draft) {
-	d.missing = []shard.Range{m.g.batch(d.round)}
+	d.missing = []shard.Range{m.batch(d.round)}
 	d.workers = working(d.rows)
 }
 

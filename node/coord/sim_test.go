@@ -80,6 +80,9 @@ func runSchedule(t *testing.T, seed uint64, trace int) {
 		s.fault(when)
 		s.fault(when)
 	}
+	if seed%5 == 0 {
+		s.at(s.rng.Int64N(15000), s.order)
+	}
 	s.net.After(s.calm, s.repair)
 	defer func() {
 		if t.Failed() {
@@ -101,6 +104,21 @@ func (s *schedule) rates(rng *rand.Rand) {
 }
 
 func (s *schedule) at(ms int64, f func()) { s.net.After(time.Duration(ms)*time.Millisecond, f) }
+
+// order has the submitter send the job back, if it runs there.
+func (s *schedule) order() {
+	n := s.nodes[0]
+	if n.sim == nil || !n.sim.Alive() || n.run.ended != "" {
+		return
+	}
+	j := n.run.m.job
+	e := GoBack{Order: j.order() + 1}
+	if i := s.rng.IntN(3); i < len(j.settled) {
+		e.To = j.settled[i]
+	}
+	s.net.Logf("%s goes back to round %d", n.id, e.To.Round)
+	n.run.do(e)
+}
 
 // fault plans one thing that goes wrong, when milliseconds from now.
 func (s *schedule) fault(when int64) {
