@@ -69,6 +69,9 @@ func (m *Machine) driveCut() {
 		}
 	}
 	if set := choose(p, held, m.batch(p.key.Round)); set != nil {
+		if m.again(m.spoilt(set, owners)) {
+			return
+		}
 		m.noteArrival()
 		m.propose(contextCut, p.key.Round, p.key.Attempt, &CutEntry{Set: set, Totals: m.totalsOf(set, owners)})
 		return

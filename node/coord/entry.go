@@ -67,7 +67,8 @@ type Piece struct {
 	Attempt uint32        `cbor:"1,keyasint"` // that made it
 	ID      record.PeerID `cbor:"2,keyasint"`
 	Boot    uint64        `cbor:"3,keyasint"`
-	Ranges  []shard.Range `cbor:"4,keyasint"` // its positions: sorted, apart
+	Ranges  []shard.Range `cbor:"4,keyasint"`           // its positions: sorted, apart
+	Again   bool          `cbor:"5,keyasint,omitempty"` // another member's numbers for them were not finite: these count
 }
 
 // CutEntry names the one set of pieces that counts.

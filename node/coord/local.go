@@ -110,6 +110,9 @@ func (m *Machine) sendHave() {
 	rest := m.me.have.Pieces // in plan order
 	for i, id := range p.parts.Pieces {
 		if len(rest) > 0 && rest[0].PieceID == id {
+			if slices.Contains(m.me.have.Spoilt, id) {
+				msg.Spoilt = append(msg.Spoilt, len(msg.Pieces))
+			}
 			msg.Pieces = append(msg.Pieces, CutMark{Piece: i, Weight: rest[0].Weight, Loss: rest[0].Loss})
 			rest = rest[1:]
 		}

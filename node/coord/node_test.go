@@ -3,6 +3,7 @@ package coord
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -197,6 +198,9 @@ func (r *run) work(e Start) {
 			return // a Rollback came
 		}
 		v, tokens := r.s.sum(e.Work)
+		if r.spoil {
+			v[len(v)-1] = float32(math.Inf(1))
+		}
 		id := collective.PieceID{Round: e.Plan.Round, Attempt: e.Plan.Attempt, Member: r.id, Boot: r.sim.Boot()}
 		r.collect(r.col.Local(collective.Mark{PieceID: id, Weight: tokens, Loss: float64(tokens)}, v))
 	})

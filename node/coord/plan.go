@@ -16,6 +16,7 @@ type draft struct {
 	attempt uint32
 	rows    []Row
 	kept    []Piece       // of earlier attempts, that may still count
+	again   []Piece       // new ones that are handed out already
 	missing []shard.Range // positions to hand out
 	workers []int         // rows that take them
 	absent  []Absence
@@ -26,7 +27,7 @@ type draft struct {
 // plan finishes a draft.
 func (m *Machine) plan(d draft) *PlanEntry {
 	e := &PlanEntry{Members: d.rows, Codec: m.g.Codec.String(), Absent: clip(d.absent), Base: d.base}
-	e.Pieces = d.kept
+	e.Pieces = slices.Concat(d.kept, d.again)
 	for k, rs := range m.assign(d.round, d.missing, d.rows, d.workers) {
 		r := d.rows[d.workers[k]]
 		if len(rs) > 0 {

@@ -59,6 +59,10 @@ func runSchedule(t *testing.T, seed uint64, trace int) {
 			Loss: max(0, 0.04*rng.Float64()-0.02),
 		},
 	})
+	if s.g.Again = seed%4 == 1; s.g.Again {
+		bad := rng.Uint64N(s.g.Samples)
+		s.poison = func(p uint64) bool { return p == bad }
+	}
 	if rng.IntN(3) == 0 {
 		for range n {
 			s.rates(rng)
