@@ -188,7 +188,7 @@ func (m *Machine) suspects(owners []int) (out []int) {
 // the positions that are missing. When nothing can be done better the deadline is extended instead.
 func (m *Machine) nextAttempt(f fault) {
 	p := m.job.plan
-	d := draft{round: p.key.Round, attempt: p.key.Attempt + 1, slower: m.lead.tries}
+	d := draft{round: p.key.Round, attempt: p.key.Attempt + 1, slower: m.lead.tries, cursor: m.job.cursor}
 	if f.timed {
 		d.slower++
 	}
@@ -207,6 +207,10 @@ func (m *Machine) nextAttempt(f fault) {
 	}
 	if d.base = p.Base; len(d.base) == 0 {
 		d.base = p.workers()
+	}
+	if m.g.diloco() {
+		m.nextOwn(d, f)
+		return
 	}
 	d.kept, d.missing = m.salvage(f, d.rows)
 	d.workers = m.helpers(d.rows, f.late)

@@ -18,7 +18,7 @@ func (j *job) badAfter(t *Totals) uint64 {
 
 // diverged tells that the job cannot get anywhere from its present weights. It depends on the log alone.
 func (m *Machine) diverged() bool {
-	return m.g.BadRounds > 0 && m.job.bad >= m.g.BadRounds && m.job.round < m.g.Steps
+	return m.g.BadRounds > 0 && m.job.bad >= m.g.BadRounds && !m.job.cursor.done(&m.g)
 }
 
 func (m *Machine) hopeless() bool { return m.job.strikes >= maxStrikes || len(m.job.moves) >= maxMoves }
@@ -39,16 +39,19 @@ func (m *Machine) driveDiverged() bool {
 }
 
 // movesAfter is what a Reset to the commit of a round says about the order of batches: those since then are put off if
-// they made the job diverge.
+// they made the job diverge. In diloco they are open again, and members share them differently.
 func (m *Machine) movesAfter(round uint64) ([]Move, uint64) {
 	j := m.job
 	if !m.diverged() || round >= j.round {
 		return j.moves, j.strikes
+	}
+	if m.g.diloco() {
+		return j.moves, j.strikes + 1
 	}
 	return append(slices.Clone(j.moves), Move{At: round, Count: j.round - round}), j.strikes + 1
 }
 
 // tainted tells that a checkpoint of a commit would be no place to go back to: the rounds before it were not finite.
 func (m *Machine) tainted(c commitAt) bool {
-	return m.g.BadRounds > 0 && c.round < m.g.Steps && c.entry != nil && c.entry.Bad > 0
+	return m.g.BadRounds > 0 && !c.cursor.done(&m.g) && c.entry != nil && c.entry.Bad > 0
 }

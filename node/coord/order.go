@@ -17,6 +17,9 @@ func (m *Machine) goBack(e GoBack) {
 	r := &ResetEntry{
 		Keepers: []replog.Voter{m.voter()}, Tokens: e.To.Tokens, Regular: true, Forks: j.forks, Order: e.Order, Moves: j.moves,
 	}
+	if m.g.diloco() {
+		r.Next, r.Open = e.To.Next, e.To.Open
+	}
 	if e.To.Round > 0 {
 		e.To.Regular = true
 		earlier := j.settledUpTo(e.To.Round - 1)

@@ -24,7 +24,8 @@ func checkMoves(ms []Move) error {
 	return nil
 }
 
-// batch is the stream range of a round, as the moves so far have it.
+// batch is the stream range of a round, as the moves so far have it. The cursor of commits knows nothing of moves: it
+// counts the batches that are done.
 func (m *Machine) batch(round uint64) shard.Range {
 	at := round - 1
 	for i := len(m.job.moves) - 1; i >= 0; i-- {
