@@ -14,7 +14,7 @@ func (m *Machine) takeAck(o *opened, a *ackMsg) {
 		return
 	}
 	if i := p.row(o.signer, o.header.Boot); i >= 0 {
-		l.acks[i] = a.Units
+		l.acks[i], l.notices[i] = a.Units, a.Notice
 	}
 }
 
@@ -111,7 +111,7 @@ func (m *Machine) proposeCommit(units []collective.Hash) {
 		m.lead.gather.add(c.Gather)
 	}
 	ready, absent := m.readyNext(units, c.State)
-	c.Absent = clip(slices.Concat(p.Absent, absent))
+	c.Absent = clip(slices.Concat(p.Absent, absent, m.moments()))
 	if round < m.g.Steps {
 		c.Plan = m.planNext(round+1, ready)
 	}

@@ -75,6 +75,8 @@ type Genesis struct {
 	Samples         uint64 // stream length: Steps·Batch, or less when the last step is smaller
 	Chunks          []collective.Chunk
 	Codec           exact.Codec // in which pieces and results travel
+	OwnersStep      bool        // the result is what owners make of the sums (zero.go)
+	Weights         int         // with OwnersStep: chunks that hold weights; 0: all
 	MinPeers        int
 	MaxPeers        int // 0: no limit
 	CheckpointEvery uint64
