@@ -105,7 +105,7 @@ func New(c Config) (*Trainer, error) {
 		evals: make(chan struct{}, 1), steps: c.Spec.Steps(uint64(c.Rows.Rows())),
 		sampler: &data.Sampler{Rows: uint64(c.Rows.Rows()), Seed: c.Spec.Seed, Shuffle: c.Spec.Shuffle == nil || *c.Spec.Shuffle}}
 	t.feed, t.host = feeder{model: t.model, over: t.parts.over(), rows: t.rows}, buffers{n: t.layout.Size}
-	t.owners = c.Owners && !c.Idle && t.zero > 0
+	t.owners = c.Owners && t.zero > 0
 	if err := t.load(c.Device); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
