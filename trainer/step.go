@@ -36,7 +36,7 @@ func (t *Trainer) Apply(g []float32, tot Totals) (StepReport, error) {
 func (t *Trainer) take(tot Totals, change func(r *StepReport) error) (StepReport, error) {
 	step := t.step + 1
 	r := t.report(step, tot)
-	if !r.Skipped {
+	if !r.Skipped && t.elems > 0 {
 		if err := change(&r); err != nil {
 			return StepReport{}, fmt.Errorf("optimizer step: %w", err)
 		}
