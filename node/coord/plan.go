@@ -26,6 +26,9 @@ type draft struct {
 
 // plan finishes a draft.
 func (m *Machine) plan(d draft) *PlanEntry {
+	if len(d.base) == 0 {
+		d.base = m.bestOwners(d.rows)
+	}
 	e := &PlanEntry{Members: d.rows, Codec: m.g.Codec.String(), Absent: clip(d.absent), Base: d.base}
 	e.Pieces = d.kept
 	for k, rs := range m.assign(d.round, d.missing, d.rows, d.workers) {

@@ -10,12 +10,13 @@ import (
 var (
 	nodes = flag.Int("nodes", 30, "members of TestChurn")
 	span  = flag.Duration("span", 10*time.Minute, "virtual time of TestChurn")
+	inner = flag.Int("inner", 0, "inner steps of TestChurn; 0: allreduce")
 	churn = flag.Float64("churn", 0.1, "part of them that goes per minute")
 )
 
 // TestChurn: a swarm that loses a tenth of its members per minute commits its rounds, and the invariants hold.
 func TestChurn(t *testing.T) {
-	r, err := New(Config{Seed: 1, Nodes: *nodes, For: *span, Churn: *churn, Clean: 0.3})
+	r, err := New(Config{Seed: 1, Nodes: *nodes, For: *span, Inner: *inner, Churn: *churn, Clean: 0.3})
 	if err != nil {
 		t.Fatal(err)
 	}
