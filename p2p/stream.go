@@ -16,6 +16,7 @@ type Stream struct {
 	s    network.Stream
 	life *life
 	peer record.PeerID
+	bulk *meter // what its writes wait for; nil: they are control, which goes first
 }
 
 // life is what is known of a peer's being alive, shared by all its streams.
@@ -49,7 +50,22 @@ func (s *Stream) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (s *Stream) Write(p []byte) (int, error) { return s.s.Write(p) }
+func (s *Stream) Write(p []byte) (n int, err error) {
+	for s.bulk != nil && s.bulk.up.rate.Load() != 0 && len(p) > bulkPiece {
+		s.bulk.pass(&s.bulk.bulk, bulkPiece, nil)
+		k, err := s.s.Write(p[:bulkPiece])
+		n += k
+		if err != nil {
+			return n, err
+		}
+		p = p[k:]
+	}
+	if s.bulk != nil {
+		s.bulk.pass(&s.bulk.bulk, len(p), nil)
+	}
+	k, err := s.s.Write(p)
+	return n + k, err
+}
 
 // Close ends writing in order and reading at once.
 func (s *Stream) Close() error { return s.s.Close() }
