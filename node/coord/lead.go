@@ -29,6 +29,8 @@ type lead struct {
 	order    *record.Signed
 	waits    string        // what the leader last said it waits for
 	barren   time.Duration // since when nobody has had the state of the newest commit
+	news     bool          // a Have came since the last look at them
+	looked   time.Duration // when that was
 	hailed   int           // index of the link looked at last
 	yield    bool          // this node's own work was late: another keeper should lead
 }
