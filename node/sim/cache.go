@@ -27,8 +27,8 @@ type made struct {
 }
 
 const (
-	keptEntries  = 512     // more than a swarm has under way
-	keptMessages = 1 << 15 // about as many as a large swarm has under way
+	keptEntries  = 64      // more than a swarm has under way
+	keptMessages = 1 << 12 // about as many as a large swarm has under way; the largest have 200 KiB
 )
 
 func newCache() *cache {
