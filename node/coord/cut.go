@@ -72,7 +72,10 @@ func (m *Machine) driveCut() {
 			held = append(held, k)
 		}
 	}
-	if set := choose(p, held, m.g.batch(p.key.Round)); set != nil {
+	if set := choose(p, held, m.batch(p.key.Round)); set != nil {
+		if m.again(m.spoilt(set, owners)) {
+			return
+		}
 		m.noteArrival()
 		m.propose(contextCut, p.key.Round, p.key.Attempt, &CutEntry{Set: set, Totals: m.totalsOf(set, owners)})
 		return

@@ -227,7 +227,17 @@ func (m *Machine) cutOwn(held []CutMark, owners []int, f fault) {
 		}
 	}
 	m.lead.missed = m.absentNow(f)
+	held = m.sound(held, owners)
 	m.propose(contextCut, p.key.Round, p.key.Attempt, &CutEntry{Set: held, Totals: m.totalsOf(held, owners)})
+}
+
+// sound is held without what is not finite: that is open again. Where nothing else is there, it counts.
+func (m *Machine) sound(held []CutMark, owners []int) []CutMark {
+	bad := m.spoilt(held, owners)
+	if len(bad) == len(held) {
+		return held
+	}
+	return slices.DeleteFunc(held, func(k CutMark) bool { return slices.Contains(bad, k.Piece) })
 }
 
 // nextOwn goes on with an attempt that has other owners. Where no piece may count any more the round starts from nothing.

@@ -118,7 +118,7 @@ func (m *Machine) hailed() (ids []record.PeerID) {
 func (m *Machine) sendBeat(to record.PeerID, answer bool) {
 	b := beat{
 		Capability: m.cap, Head: m.job.head, Ready: m.me.ready, Round: m.me.round, Commit: m.me.commit, Hash: m.me.hash,
-		Leader: m.guide.leader, Term: m.guide.term, Leaving: m.leaving || m.over == "failed", Answer: answer,
+		Leader: m.guide.leader, Term: m.guide.term, Leaving: m.leaving || m.over == "failed" && !m.job.ended, Answer: answer,
 	}
 	m.send(to, m.header(contextBeat, m.job.round, 0), b)
 }

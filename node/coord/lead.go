@@ -83,7 +83,7 @@ func (m *Machine) drive() {
 	}
 	l.flight = flight{}
 	switch {
-	case m.driveCancel(), m.driveKeepers(), m.driveSettle():
+	case m.driveCancel(), m.driveKeepers(), m.driveSettle(), m.driveDiverged():
 	case m.job.plan == nil:
 		m.driveFirst()
 	case m.job.cut == nil:

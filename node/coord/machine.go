@@ -125,6 +125,8 @@ func (m *Machine) take(e Event) {
 		m.end("failed", e.Why)
 	case Leave:
 		m.leave()
+	case GoBack:
+		m.goBack(e)
 	case CancelJob:
 		m.orderCancel(e.Why, e.Enough)
 	}
@@ -278,6 +280,7 @@ type Status struct {
 	State      uint64 // round of this node's weights
 	Ready      bool   // it has weights
 	Settled    uint64 // round of the newest settled checkpoint
+	Order      uint64 // number of the newest order of a person
 	Over       string // "done", "cancelled", "failed", "left"; empty: it goes on
 }
 
@@ -285,7 +288,7 @@ type Status struct {
 func (m *Machine) Status() Status {
 	s := Status{
 		Generation: m.job.gen, Round: m.job.round, Tokens: m.job.tokens, Leader: m.guide.leader,
-		State: m.me.round, Ready: m.me.ready, Settled: m.job.lastSettled().Round, Over: m.over,
+		State: m.me.round, Ready: m.me.ready, Settled: m.job.lastSettled().Round, Over: m.over, Order: m.job.order(),
 	}
 	for _, k := range m.job.keepers {
 		s.Keepers = append(s.Keepers, k.ID)

@@ -16,6 +16,7 @@ type draft struct {
 	attempt uint32
 	rows    []Row
 	kept    []Piece       // of earlier attempts, that may still count
+	again   []Piece       // new ones that are handed out already
 	missing []shard.Range // positions to hand out
 	cursor  cursor        // diloco: what is free
 	workers []int         // rows that take them
@@ -30,7 +31,7 @@ func (m *Machine) plan(d draft) *PlanEntry {
 		d.base = m.bestOwners(d.rows)
 	}
 	e := &PlanEntry{Members: d.rows, Codec: m.g.Codec.String(), Absent: clip(d.absent), Base: d.base}
-	e.Pieces = d.kept
+	e.Pieces = slices.Concat(d.kept, d.again)
 	for k, rs := range m.assign(d.round, d.missing, d.rows, d.workers) {
 		r := d.rows[d.workers[k]]
 		if len(rs) > 0 {
@@ -200,7 +201,7 @@ func (m *Machine) wholeBatch(d *draft) {
 		d.missing = m.own(d)
 		return
 	}
-	d.missing = []shard.Range{m.g.batch(d.round)}
+	d.missing = []shard.Range{m.batch(d.round)}
 }
 
 func working(rows []Row) (out []int) {

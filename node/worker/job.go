@@ -11,6 +11,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 	"github.com/seed-7b27c88a/shoal/trainer"
+	"github.com/seed-7b27c88a/shoal/trainer/job"
 )
 
 // leaveTime is what a clean leave may take; a node ends within 5 s of being asked to.
@@ -106,6 +107,11 @@ func (j *Job) genesis() (coord.Genesis, error) {
 		MinPeers:        s.Swarm.MinPeers,
 		MaxPeers:        s.Swarm.MaxPeers,
 		CheckpointEvery: uint64(s.Checkpoint.EverySteps),
+		BadRounds:       badRounds,
+		Again:           s.DType != job.FP16,
+	}
+	if s.DType == job.FP16 {
+		g.BadRounds = badRoundsFP16
 	}
 	if g.Codec, err = exact.Parse(s.Wire.Gradients); err != nil {
 		return coord.Genesis{}, err
@@ -116,6 +122,13 @@ func (j *Job) genesis() (coord.Genesis, error) {
 	}
 	return g, nil
 }
+
+// How many steps in a row may not be finite before the job goes back. In fp16 such steps are normal until the loss scale
+// fits: from its usual start, 2^16, it takes 40 halvings to its floor of 2^-24 (trainer.LossScale).
+const (
+	badRounds     = 5
+	badRoundsFP16 = 40
+)
 
 // takePart starts everything that belongs to the job and waits for its end.
 func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err error) {

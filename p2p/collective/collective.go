@@ -106,6 +106,7 @@ type Have struct {
 	Pieces    []Mark  // in plan order
 	SumSq     float64 // Σ (Σu)² over this owner's chunks
 	NonFinite bool
+	Spoilt    []PieceID // of Pieces, in their order: those whose own numbers here, or whose loss, are not finite
 }
 
 // Totals of a cut.

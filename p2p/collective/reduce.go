@@ -159,7 +159,9 @@ func (m *Machine) report(out []Effect, partial bool) []Effect {
 	}
 	m.told, m.have = true, set
 	h := &Have{Key: m.plan.Key, Pieces: set}
-	h.SumSq, h.NonFinite = m.sumOwned(set)
+	if h.SumSq, h.NonFinite = m.sumOwned(set); h.NonFinite {
+		h.Spoilt = m.spoilt(set)
+	}
 	return append(out, Effect{Have: h})
 }
 
