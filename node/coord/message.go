@@ -167,7 +167,24 @@ type opened struct {
 	signed *record.Signed
 }
 
+// messageCache is for messages what entryCache is for entries.
+type messageCache interface {
+	Message(s *record.Signed, open func() (any, error)) (any, error)
+}
+
 func openMessage(by Signer, s *record.Signed) (*opened, error) {
+	c, ok := by.(messageCache)
+	if !ok {
+		return openOne(by, s)
+	}
+	o, err := c.Message(s, func() (any, error) { return openOne(by, s) })
+	if err != nil {
+		return nil, err
+	}
+	return o.(*opened), nil
+}
+
+func openOne(by Signer, s *record.Signed) (*opened, error) {
 	rec, _, err := by.Open(s)
 	if err != nil {
 		return nil, err
