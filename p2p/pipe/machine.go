@@ -20,6 +20,7 @@ type Plan struct {
 	Stages [][]Member    // per stage, its replicas
 	Homes  []int         // per micro-batch: the replica of stage 0 that begins it; see Share
 	Delay  time.Duration // of a line between stages with what a micro-batch sends over it, one way
+	Elems  int           // of a frame at most; 0: no frame has data
 	Live   []int         // per stage: micro-batches that a replica keeps alive at most; nil: Lives
 }
 
@@ -292,7 +293,7 @@ func (m *Machine) dispatch() {
 	for len(m.ready) > 0 {
 		micro := m.ready[0]
 		to := m.choose()
-		if to == "" || m.next[to].out > m.room(to) {
+		if to == "" || m.next[to].out > m.room(to, m.next[to].pace) {
 			return
 		}
 		m.ready = m.ready[1:]
@@ -303,11 +304,11 @@ func (m *Machine) dispatch() {
 	}
 }
 
-// room is how many micro-batches a replica may have whose gradient has not come, less one: those that it keeps alive, and
-// those on the lines.
-func (m *Machine) room(id record.PeerID) int {
-	p := m.next[id]
-	return m.plan.Live[m.stage+1] + int((2*m.plan.Delay+p.pace-1)/p.pace)
+// room is how many micro-batches a replica of some pace may have from one member whose gradient has not come, less one:
+// those that it keeps alive, and those on the lines.
+func (m *Machine) room(id record.PeerID, pace time.Duration) int {
+	pace = max(pace, 1)
+	return m.plan.Live[m.stageOf(id)] + int((2*m.plan.Delay+pace-1)/pace)
 }
 
 // choose is the live replica of the next stage with the earliest expected completion; "": there is none.

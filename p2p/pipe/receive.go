@@ -12,15 +12,8 @@ var ErrStale = errors.New("frame of another plan or of a lost member")
 
 // Receive takes a frame from a peer. An error says why it was refused; nothing has changed then.
 func (m *Machine) Receive(from record.PeerID, f Frame) error {
-	if f.Key != m.plan.Key || m.lost[from] {
-		return ErrStale
-	}
-	side := -1 // of the sender
-	if f.Kind == Backward || f.Kind == Answer {
-		side = 1
-	}
-	if s := m.stageOf(from); s != m.stage+side || int(f.From) != s || int(f.Micro) >= len(m.plan.Homes) {
-		return fmt.Errorf("pipe: %s frame of micro-batch %d from stage %d at stage %d", f.Kind, f.Micro, f.From, m.stage)
+	if err := m.admit(from, f); err != nil {
+		return err
 	}
 	switch f.Kind {
 	case Forward:
@@ -31,10 +24,60 @@ func (m *Machine) Receive(from record.PeerID, f Frame) error {
 		m.asked(from, f)
 	case Answer:
 		m.answered(from, f)
-	default:
+	}
+	return nil
+}
+
+// ErrFull: the sender has as many micro-batches here as it may.
+var ErrFull = errors.New("too many micro-batches from one member")
+
+// Wants says whether a frame's data are needed, before they are here; an error refuses the frame. arriving is how many
+// frames of its kind are on their way in from the same member.
+func (m *Machine) Wants(from record.PeerID, f Frame, arriving int) (bool, error) {
+	if err := m.admit(from, f); err != nil {
+		return false, err
+	}
+	h := m.held[f.Micro]
+	switch {
+	case f.Kind == Backward && h == nil:
+		return false, m.neverHere(f)
+	case f.Kind == Backward:
+		return !h.graded, nil
+	case f.Kind != Forward || h != nil:
+		return false, nil
+	}
+	n := arriving
+	for _, o := range m.held {
+		if o.from == from && !o.finished {
+			n++
+		}
+	}
+	if n > 2*(m.room(m.self, m.pace)+1) { // paces are known a little differently on both sides
+		return false, ErrFull
+	}
+	return true, nil
+}
+
+// admit checks who says what.
+func (m *Machine) admit(from record.PeerID, f Frame) error {
+	if f.Key != m.plan.Key || m.lost[from] {
+		return ErrStale
+	}
+	side := -1 // of the sender
+	if f.Kind == Backward || f.Kind == Answer {
+		side = 1
+	}
+	if s := m.stageOf(from); s != m.stage+side || int(f.From) != s || int(f.Micro) >= len(m.plan.Homes) {
+		return fmt.Errorf("pipe: %s frame of micro-batch %d from stage %d at stage %d", f.Kind, f.Micro, f.From, m.stage)
+	}
+	if f.Kind < Forward || f.Kind > Answer {
 		return fmt.Errorf("pipe: frame of unknown kind %d", f.Kind)
 	}
 	return nil
+}
+
+func (m *Machine) neverHere(f Frame) error {
+	return fmt.Errorf("pipe: gradient of micro-batch %d, which never was here", f.Micro)
 }
 
 func (m *Machine) stageOf(id record.PeerID) int { return stageOf(m.plan, id) }
@@ -73,7 +116,7 @@ func (m *Machine) claim(from record.PeerID, micro uint32) {
 func (m *Machine) backward(from record.PeerID, f Frame) error {
 	h := m.held[f.Micro]
 	if h == nil {
-		return fmt.Errorf("pipe: gradient of micro-batch %d, which never was here", f.Micro)
+		return m.neverHere(f)
 	}
 	p := m.next[from]
 	p.others = int(f.Load)
