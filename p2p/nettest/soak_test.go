@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net/http"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -143,9 +143,10 @@ func help(what string) {
 			go garbage("udp", to, i)
 		}
 	case "get":
-		r, err := http.Get(to)
+		c, err := net.Dial("tcp", to)
 		if err == nil {
-			_, err = io.Copy(os.Stdout, r.Body)
+			fmt.Fprintf(c, "GET /metrics HTTP/1.0\r\nHost: %s\r\n\r\n", to)
+			_, err = io.Copy(os.Stdout, c)
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -164,7 +165,10 @@ func rest(ctx context.Context, d time.Duration) {
 }
 
 // usage is what a daemon held over time.
-type usage struct{ goroutines, heap, resident []int }
+type usage struct {
+	goroutines, heap, resident []int
+	missed                     int // readings that a busy machine did not answer in time
+}
 
 // watchMemory reads every five seconds, until ctx ends.
 func watchMemory(ctx context.Context, t *testing.T, nodes []*daemon) []usage {
@@ -173,11 +177,12 @@ func watchMemory(ctx context.Context, t *testing.T, nodes []*daemon) []usage {
 	for ctx.Err() == nil {
 		for i, d := range nodes {
 			m, err := d.metrics()
-			if err != nil {
-				t.Errorf("metrics of node %d: %v", d.at, err)
-				return out
-			}
 			u := &out[i]
+			if err != nil {
+				t.Logf("metrics of node %d: %v", d.at, err)
+				u.missed++
+				continue
+			}
 			u.goroutines = append(u.goroutines, m["shoal_goroutines"])
 			u.heap = append(u.heap, m["shoal_heap_bytes"]>>20)
 			u.resident = append(u.resident, resident(t, d))
@@ -192,7 +197,7 @@ func (d *daemon) metrics() (map[string]int, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	cmd := d.l.command(ctx, "exec", strconv.Itoa(d.at), os.Args[0])
-	cmd.Env = append(cmd.Environ(), helper+"=get", "SHOAL_NETTEST_TO=http://127.0.0.1:4480/metrics")
+	cmd.Env = append(cmd.Environ(), helper+"=get", "SHOAL_NETTEST_TO=127.0.0.1:4480")
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
@@ -212,8 +217,8 @@ func (d *daemon) metrics() (map[string]int, error) {
 func (u usage) judge(t *testing.T, d *daemon) {
 	t.Helper()
 	n := len(u.heap)
-	if n < 12 {
-		t.Errorf("node %d: only %d readings", d.at, n)
+	if n < 12 || u.missed > n/10 {
+		t.Errorf("node %d: only %d readings, %d missed", d.at, n, u.missed)
 		return
 	}
 	for _, v := range []struct {
