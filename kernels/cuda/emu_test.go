@@ -19,6 +19,7 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		os.Setenv(LibraryVar, path)
+		os.Setenv(NVMLVar, path)
 		if os.Getenv(LtVar) == "" {
 			os.Setenv(LtVar, "none")
 		}
