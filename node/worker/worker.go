@@ -103,6 +103,9 @@ func (r *Runtime) Run(ctx context.Context, t task.Task, report func(task.Event))
 		keeps:    map[uint64]context.CancelFunc{},
 		area:     r.deps.Store.KV(areaPrefix + t.ID.String()),
 	}
+	if s, ok := j.Device.(interface{ Pick() kernels.Device }); ok { // a node with several GPUs
+		j.Device = s.Pick()
+	}
 	// The job outlives ctx by the time that a clean leave takes, and lingers after its end.
 	j.ctx, j.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if err := r.enter(j); err != nil {
