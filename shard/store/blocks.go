@@ -38,7 +38,10 @@ func (s *Store) getInto(c cid.Cid, buf []byte) ([]byte, error) {
 	if err == nil {
 		return s.readLarge(c, at, buf)
 	}
-	data, err := s.copyInto(blockKey(c), buf)
+	var data []byte
+	if errors.Is(err, pebble.ErrNotFound) {
+		data, err = s.copyInto(blockKey(c), buf)
+	}
 	switch {
 	case errors.Is(err, pebble.ErrNotFound):
 		return nil, fmt.Errorf("%w: %s", shard.ErrNotFound, c)
