@@ -38,17 +38,17 @@ func (t *Trainer) Run(ctx context.Context, src Source, col Collective, report fu
 }
 
 // round is one optimizer step as this member sees it. With replicated state (zero 0) the gradient is gathered and every
-// member steps; where owners step, step and gather change places.
+// member steps; where owners step, step and gather change places (stepped).
 func (t *Trainer) round(ctx context.Context, work Work, col Collective) (r StepReport, err error) {
 	samples, err := t.batch(work)
 	if err != nil {
 		return r, err
 	}
-	if _, ok := col.(*Solo); ok {
+	if _, ok := col.(*Solo); ok && t.owned == nil {
 		return t.alone(ctx, work.Round, samples)
 	}
 	piece := Piece{Round: work.Round, Attempt: work.Attempt, Positions: work.Positions}
-	u, err := t.contribute(ctx, work.Round, samples, &piece) // forward, backward
+	u, err := t.contribute(ctx, work, samples, &piece) // forward, backward
 	if err != nil {
 		return r, err
 	}
@@ -58,6 +58,9 @@ func (t *Trainer) round(ctx context.Context, work Work, col Collective) (r StepR
 	own, totals, err := col.Cut(ctx, work.Round)
 	if err != nil {
 		return r, err
+	}
+	if t.owned != nil {
+		return t.stepped(ctx, work, col, own, totals)
 	}
 	g, err := t.result()
 	if err != nil {
@@ -75,8 +78,13 @@ func (t *Trainer) batch(w Work) ([]uint64, error) {
 	if done := t.Step(); w.Round != done+1 {
 		return nil, fmt.Errorf("work is for step %d, this member has done %d: %w", w.Round, done, ErrExcluded)
 	}
+	return t.samples(w.Positions)
+}
+
+// samples lists those of some positions.
+func (t *Trainer) samples(positions []shard.Range) ([]uint64, error) {
 	var samples []uint64
-	for _, r := range w.Positions {
+	for _, r := range positions {
 		if r.Hi < r.Lo || r.Len() > uint64(t.spec.GlobalBatchSize-len(samples)) {
 			return nil, fmt.Errorf("work of more than the batch of %d positions", t.spec.GlobalBatchSize)
 		}
@@ -88,7 +96,11 @@ func (t *Trainer) batch(w Work) ([]uint64, error) {
 }
 
 // contribute computes the summed gradient of the samples alone, and completes p with what they add up to.
-func (t *Trainer) contribute(ctx context.Context, step uint64, samples []uint64, p *Piece) ([]float32, error) {
+func (t *Trainer) contribute(ctx context.Context, w Work, samples []uint64, p *Piece) ([]float32, error) {
+	if t.isPart() {
+		return t.flow(ctx, w, p)
+	}
+	step := w.Round
 	if err := t.lock(); err != nil {
 		return nil, err
 	}
