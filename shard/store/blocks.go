@@ -137,6 +137,18 @@ func (s *Store) PutLater(ctx context.Context, c cid.Cid, data []byte) error {
 	return (&putter{s: s}).Put(ctx, c, data)
 }
 
+// PutTwoLater is PutLater of two blocks, which are hashed together. Each has its own error.
+func (s *Store) PutTwoLater(ctx context.Context, c, d cid.Cid, a, b []byte) (errA, errB error) {
+	p := &putter{s: s}
+	if errA, errB = shard.CheckTwo(c, d, a, b); errA == nil {
+		errA = p.store(ctx, c, a)
+	}
+	if errB == nil {
+		errB = p.store(ctx, d, b)
+	}
+	return errA, errB
+}
+
 // Sync makes durable what is stored.
 func (s *Store) Sync(ctx context.Context) error {
 	return s.write(ctx, settled, func(*pebble.Batch) error { return nil })
