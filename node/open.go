@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/seed-7b27c88a/shoal/kernels"
@@ -76,8 +77,12 @@ func OpenDevice(name string) (kernels.Device, error) {
 }
 
 func (n *Node) openHost(context.Context) error {
-	if err := checkListen(n.cfg.Listen); err != nil {
+	taken, err := checkListen(n.cfg.Listen)
+	if err != nil {
 		return err
+	}
+	if n.taken = taken; len(taken) > 0 {
+		n.log.Warn("another program uses a port; peers are not accepted there", "listen", taken)
 	}
 	net, err := internet(n.cfg.Network)
 	if err != nil {
@@ -141,7 +146,9 @@ func (n *Node) openAPI(context.Context) error {
 		return err
 	}
 	l, err := net.Listen("tcp", n.cfg.APIAddr)
-	if err != nil {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("API: another program uses %s (a second shoal?); choose another --api-addr, or port 0 for a free one", n.cfg.APIAddr)
+	} else if err != nil {
 		return fmt.Errorf("API: %w; choose another --api-addr, or port 0 for a free one", err)
 	}
 	n.listener = l
