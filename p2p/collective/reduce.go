@@ -1,7 +1,6 @@
 package collective
 
 import (
-	"crypto/sha256"
 	"slices"
 	"unsafe"
 
@@ -70,7 +69,7 @@ func (f *Frame) sum() *Hash {
 	if f.Codec == exact.FP32 {
 		h = hashChunk(f.Codec, f.Data)
 	} else {
-		h = sha256.Sum256(f.slice().wire)
+		h = hashBytes(f.slice().wire)
 	}
 	return &h
 }
@@ -250,7 +249,7 @@ func (m *Machine) reduceOwned(out []Effect, r *result) []Effect {
 		exact.Divide(v, m.sumChunk(c, key, ids).v, m.totals.Weight)
 		if r.plan.Codec != exact.FP32 {
 			r.encode(c, v, m.residual[c], m.outworn[c])
-			r.stage(c, sha256.Sum256(r.wire[c]))
+			r.stage(c, hashBytes(r.wire[c]))
 		} else {
 			r.stage(c, r.hashOf(c))
 		}
