@@ -3,7 +3,7 @@ GO ?= go
 export CGO_ENABLED ?= 0
 SHELL := bash
 
-.PHONY: build demo test test-net soak race lint bench bench-cpu generate clean
+.PHONY: build demo test test-net soak soak-net race lint bench bench-cpu generate clean
 
 build: ## the one binary
 	$(GO) build -trimpath -o bin/shoal ./cmd/shoal
@@ -26,7 +26,10 @@ test: ## everything; tests that cannot run here say why
 test-net: ## real daemons behind NATs, on a laboratory network of this machine; needs root and netlab (set NETLAB to its path)
 	SHOAL_NETLAB=1 $(GO) test -count=1 -timeout 9m -v ./p2p/nettest
 
-soak: ## the simulated faults at length, an hour or so
+soak-net: ## ten minutes of churn, garbage and changing NATs around a job that trains; needs what test-net needs
+	SHOAL_NETLAB=1 SHOAL_SOAK=$${SHOAL_SOAK:-10m} $(GO) test -count=1 -timeout 20m -v -run Soak ./p2p/nettest
+
+soak: soak-net ## that, and the simulated faults at length, an hour or so
 	$(GO) test -timeout 5h -count=1 ./node/coord -args -matrix 1000 -seeds 10000 -failing 1000
 
 race: ## the protocol rooms under the race detector (needs a C compiler)

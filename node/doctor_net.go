@@ -67,6 +67,7 @@ func countRelayed(peers []api.Peer) (n int) {
 // remedy is what to do about a dial error; it knows the texts of the system and of libp2p.
 func remedy(why string) string {
 	for _, r := range []struct{ part, fix string }{
+		{"no longer a member", "ask an admin of the swarm for a new invite, then \"shoal swarm join\""},
 		{"refused", "start the node at that address, or correct the port"},
 		{"no route to host", "check this machine's network connection and the address"},
 		{"network is unreachable", "check this machine's network connection"},

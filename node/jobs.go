@@ -147,6 +147,9 @@ func (js *jobs) admit(t task.Task, base string) error {
 	if _, ok := js.table[t.ID]; ok {
 		return nil
 	}
+	if gone, err := js.t.get(removedKey(t.ID), new(removed)); err != nil || gone {
+		return err
+	}
 	if err := js.policy.accepts(t); err != nil {
 		return err
 	}

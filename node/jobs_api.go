@@ -163,6 +163,9 @@ func (js *jobs) exportable(e *entry, partial bool) error {
 	js.mu.Lock()
 	defer js.mu.Unlock()
 	if partial || e.state == api.Done {
+		if e.settled == 0 {
+			return api.Conflict("this node holds no settled checkpoint of the job yet; wait for one, or export the job on the node that submitted it")
+		}
 		return nil
 	}
 	v := e.show()

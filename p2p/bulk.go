@@ -189,7 +189,7 @@ func (h *Host) tie(s *Stream, c net.Conn, proto string, secret, ticket []byte, d
 		}
 	}()
 	count := h.traffic.of(protocol.ID(proto))
-	return &Stream{s: s.s, carrier: &tied{x, s.s, count}, proto: proto, peer: s.peer, life: s.life}, nil
+	return &Stream{s: s.s, carrier: &tied{x, s.s, count}, proto: proto, peer: s.peer, life: s.life, bulk: h.meter}, nil
 }
 
 // tied is a connection and the stream it hangs on.

@@ -20,6 +20,7 @@ type Stream struct {
 	joined  []byte // of WriteLent
 	life    *life
 	peer    record.PeerID
+	bulk    *meter // what its writes wait for; nil: they are control, which goes first
 }
 
 // carrier is what a Stream needs of what carries its bytes.
@@ -63,13 +64,31 @@ func (s *Stream) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (s *Stream) Write(p []byte) (int, error) { return s.carrier.Write(p) }
+func (s *Stream) Write(p []byte) (n int, err error) {
+	for s.bulk != nil && s.bulk.up.rate.Load() != 0 && len(p) > bulkPiece {
+		s.bulk.pass(&s.bulk.bulk, bulkPiece, nil)
+		k, err := s.carrier.Write(p[:bulkPiece])
+		n += k
+		if err != nil {
+			return n, err
+		}
+		p = p[k:]
+	}
+	if s.bulk != nil {
+		s.bulk.pass(&s.bulk.bulk, len(p), nil)
+	}
+	k, err := s.carrier.Write(p)
+	return n + k, err
+}
 
 // WriteLent writes a head and then the body that lend hands to its argument, in one go; lent is false, and nothing is written,
 // when lend returns false. The body is not used any more when lend returns, and nothing waits for the network before. On a
 // stream for bulk it is not copied either, and who reads as many bytes as it has gets them without a copy.
 func (s *Stream) WriteLent(head []byte, lend func(use func(body []byte)) bool) (lent bool, err error) {
 	if c, ok := s.carrier.(*tied); ok {
+		if s.bulk.capped() { // since it was opened; its pieces are too large for that
+			return false, errNoBulk
+		}
 		return c.WriteLent(head, lend)
 	}
 	b := append(s.joined[:0], head...)
@@ -77,7 +96,7 @@ func (s *Stream) WriteLent(head []byte, lend func(use func(body []byte)) bool) (
 		return false, nil
 	}
 	s.joined = b
-	_, err = s.carrier.Write(b)
+	_, err = s.Write(b)
 	return true, err
 }
 

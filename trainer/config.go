@@ -42,6 +42,9 @@ type Config struct {
 	Rows    Rows           // what is trained on
 	Device  kernels.Device // stays the caller's, who closes it after the trainer
 	Idle    bool           // it only keeps state and exports: frozen weights are not loaded, Run and Eval are errors
+
+	Part model.Part // units that this member holds; the zero Part: all of them
+	Line Line       // the other stages, where the Part is not all
 }
 
 // errIdle answers who wants an idle trainer to compute.
@@ -62,6 +65,8 @@ type Trainer struct {
 
 	parts
 	rule optim.Rule
+	part model.Part // the zero Part: the whole model
+	line Line
 
 	mu      sync.Mutex // guards what follows and all device work
 	closed  bool
@@ -97,13 +102,17 @@ func New(c Config) (*Trainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Trainer{spec: c.Spec, rows: c.Rows, files: c.Model, idle: c.Idle, parts: *p, started: time.Now(), rule: rule(c.Spec),
+	t := &Trainer{spec: c.Spec, rows: c.Rows, files: c.Model, idle: c.Idle, parts: *p, started: time.Now(), rule: rule(c.Spec), part: c.Part, line: c.Line,
 		evals: make(chan struct{}, 1), steps: c.Spec.Steps(uint64(c.Rows.Rows())),
 		sampler: &data.Sampler{Rows: uint64(c.Rows.Rows()), Seed: c.Spec.Seed, Shuffle: c.Spec.Shuffle == nil || *c.Spec.Shuffle}}
-	t.feed, t.host = feeder{model: t.model, over: t.parts.over(), rows: t.rows}, buffers{n: t.layout.Size}
+	t.feed = feeder{model: t.model, over: t.parts.over(), rows: t.rows}
+	if err := t.checkPart(); err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
 	if err := t.load(c.Device); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
+	t.host = buffers{n: t.layout.Size}
 	return t, nil
 }
 
@@ -175,11 +184,7 @@ func (t *Trainer) load(dev kernels.Device) (err error) {
 	if t.adapter != nil {
 		a = t.adapter
 	}
-	begin := stage.NewIn
-	if t.idle {
-		begin = stage.NewIdle
-	}
-	if t.stage, err = begin(computed(t.spec), dev, t.model, a, t.trained, t.elems); err != nil {
+	if err = t.loadStage(dev, a); err != nil {
 		return err
 	}
 	t.stage.Checkpoint = t.spec.GradientCheckpointing
@@ -187,10 +192,22 @@ func (t *Trainer) load(dev kernels.Device) (err error) {
 	if t.norm, err = kernels.Alloc(dev, dtype.F64, 1, 1); err != nil {
 		return err
 	}
-	if t.opt, err = t.rule.Open(t.stage.Stream, t.trained, t.elems); err != nil {
+	if t.opt, err = t.rule.Open(t.stage.Stream, t.stage.Local(), t.elems); err != nil {
 		return err
 	}
 	return t.openCurved(dev)
+}
+
+func (t *Trainer) loadStage(dev kernels.Device, a stage.Adapter) (err error) {
+	if t.isPart() {
+		return t.loadPart(dev, a)
+	}
+	begin := stage.NewIn
+	if t.idle {
+		begin = stage.NewIdle
+	}
+	t.stage, err = begin(computed(t.spec), dev, t.model, a, t.trained, t.elems)
+	return err
 }
 
 // Close gives the device memory back and closes the files of the model and the adapter. It may be called at any time,

@@ -85,6 +85,9 @@ func (t *Trainer) beginEval() (*evaluation, error) {
 		return nil, err
 	}
 	defer t.mu.Unlock()
+	if t.isPart() {
+		return nil, errPart
+	}
 	t.eval = &evaluation{Still: t.stage.Still(), step: t.step}
 	return t.eval, nil
 }

@@ -27,6 +27,9 @@ const (
 // plain form of what was trained. The first form that is a directory is dir itself, each further one a folder in it with
 // its name; GGUF files lie in dir, named after the job. Weights keep the names and types of the base model's files.
 func (t *Trainer) Export(dir, as string) error {
+	if t.isPart() {
+		return errPart
+	}
 	forms, err := t.spec.Forms(as)
 	if err != nil {
 		return fmt.Errorf("export: %w", err)

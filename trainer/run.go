@@ -48,7 +48,7 @@ func (t *Trainer) round(ctx context.Context, work Work, col Collective) (r StepR
 		return t.alone(ctx, work.Round, samples)
 	}
 	piece := Piece{Round: work.Round, Attempt: work.Attempt, Positions: work.Positions}
-	u, err := t.contribute(ctx, work.Round, samples, &piece) // forward, backward
+	u, err := t.contribute(ctx, work, samples, &piece) // forward, backward
 	if err != nil {
 		return r, err
 	}
@@ -75,8 +75,13 @@ func (t *Trainer) batch(w Work) ([]uint64, error) {
 	if done := t.Step(); w.Round != done+1 {
 		return nil, fmt.Errorf("work is for step %d, this member has done %d: %w", w.Round, done, ErrExcluded)
 	}
+	return t.samples(w.Positions)
+}
+
+// samples lists those of some positions.
+func (t *Trainer) samples(positions []shard.Range) ([]uint64, error) {
 	var samples []uint64
-	for _, r := range w.Positions {
+	for _, r := range positions {
 		if r.Hi < r.Lo || r.Len() > uint64(t.spec.GlobalBatchSize-len(samples)) {
 			return nil, fmt.Errorf("work of more than the batch of %d positions", t.spec.GlobalBatchSize)
 		}
@@ -88,7 +93,11 @@ func (t *Trainer) batch(w Work) ([]uint64, error) {
 }
 
 // contribute computes the summed gradient of the samples alone, and completes p with what they add up to.
-func (t *Trainer) contribute(ctx context.Context, step uint64, samples []uint64, p *Piece) ([]float32, error) {
+func (t *Trainer) contribute(ctx context.Context, w Work, samples []uint64, p *Piece) ([]float32, error) {
+	if t.isPart() {
+		return t.flow(ctx, w, p)
+	}
+	step := w.Round
 	if err := t.lock(); err != nil {
 		return nil, err
 	}

@@ -96,6 +96,9 @@ type stateVector struct {
 
 // state lists the vectors that are used.
 func (t *Trainer) state(s *State) []stateVector {
+	if t.elems == 0 { // a stage in which nothing learns
+		return nil
+	}
 	w, stream := t.stage.W, t.stage.Stream
 	all := []stateVector{{&s.W,
 		func(lo int, dst []float32) error { return stream.Download(dst, w.SliceCols(lo, lo+len(dst))) },

@@ -29,7 +29,7 @@ func (t *Trainer) Apply(g []float32, tot Totals) (StepReport, error) {
 func (t *Trainer) take(tot Totals, place func()) (StepReport, error) {
 	step := t.step + 1
 	r := t.report(step, tot)
-	if !r.Skipped {
+	if !r.Skipped && t.elems > 0 {
 		place()
 		if err := t.update(step, &r); err != nil {
 			return StepReport{}, fmt.Errorf("optimizer step: %w", err)

@@ -16,6 +16,8 @@ import (
 	"io"
 	"time"
 
+	"github.com/ipfs/go-cid"
+
 	"github.com/seed-7b27c88a/shoal/node/task"
 	"github.com/seed-7b27c88a/shoal/trainer"
 	"github.com/seed-7b27c88a/shoal/trainer/job"
@@ -45,6 +47,8 @@ type Library interface {
 	ImportModel(ctx context.Context, r ImportRequest, p Progress) (Item, error)
 	Datasets(ctx context.Context) ([]Item, error)
 	AddDataset(ctx context.Context, r ImportRequest, p Progress) (Item, error)
+	// Block returns the bytes of what is stored, or shard.ErrNotFound.
+	Block(ctx context.Context, c cid.Cid) ([]byte, error)
 }
 
 // Jobs runs fine-tune jobs. A job is named by its CID, an unambiguous prefix of it, or its name.
@@ -53,6 +57,8 @@ type Jobs interface {
 	Jobs(ctx context.Context) ([]Job, error)
 	Job(ctx context.Context, id string) (Job, error)
 	Cancel(ctx context.Context, id string) (Job, error)
+	// Remove forgets an own job that is over, with its log and result, and frees its blocks.
+	Remove(ctx context.Context, id string) (Removed, error)
 	Rounds(ctx context.Context, id string) ([]Round, error)
 	// Metrics returns the lines of metrics.jsonl for steps after since, in step order.
 	Metrics(ctx context.Context, id string, since uint64) ([]trainer.StepReport, error)
@@ -186,6 +192,14 @@ type Job struct {
 	Model     string    `json:"model"`
 	Events    uint64    `json:"events"` // sequence number of the newest event
 	Spec      job.Spec  `json:"spec"`
+}
+
+// Removed says what became of a job that is forgotten.
+type Removed struct {
+	ID    string `json:"id"`
+	Name  string `json:"name"`
+	Freed int64  `json:"freed"`           // bytes of disk
+	Later bool   `json:"later,omitempty"` // they are freed when no job runs any more
 }
 
 // Over tells that nothing more will happen to the job on this node.

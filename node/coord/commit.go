@@ -103,24 +103,29 @@ func (m *Machine) proposeCommit(units []collective.Hash) {
 	p, j := m.job.plan, m.job
 	round := p.key.Round
 	c := CommitEntry{
-		Of: p.key.Plan, Prev: j.commit, Units: units, Counted: p.counted(j.cut.Set), Next: m.g.batch(round).Hi,
+		Of: p.key.Plan, Prev: j.commit, Units: units, Counted: p.counted(j.cut.Set),
 		Totals: *j.totals, Tokens: j.tokens + j.totals.Weight, State: m.stateHash(), Scale: 1,
 		Collect: m.lead.cutAt, Gather: m.now - m.lead.from,
 	}
+	left := m.g.afterRound(round)
+	if m.g.diloco() {
+		left = j.cursor.after(p.Pieces, c.Counted)
+	}
+	c.Next, c.Open = left.next, left.open
 	if attemptOf(p.key.Attempt) == 0 && m.lead.tries == 0 {
 		m.lead.gather.add(c.Gather)
 	}
 	ready, absent := m.readyNext(units, c.State)
-	c.Absent = clip(slices.Concat(p.Absent, absent))
-	if round < m.g.Steps {
-		c.Plan = m.planNext(round+1, ready)
+	c.Absent = clip(slices.Concat(p.Absent, m.lead.missed, absent))
+	if !left.done(&m.g) {
+		c.Plan = m.planNext(round+1, ready, left)
 	}
 	m.propose(contextCommit, round, p.key.Attempt, &c)
 }
 
 // planNext is the plan that the commit carries.
-func (m *Machine) planNext(round uint64, ready []record.PeerID) *PlanEntry {
-	d := draft{round: round, attempt: m.job.firstAttempt(), rows: m.rowsOf(ready)}
+func (m *Machine) planNext(round uint64, ready []record.PeerID, left cursor) *PlanEntry {
+	d := draft{round: round, attempt: m.job.firstAttempt(), rows: m.rowsOf(ready), cursor: left}
 	if len(working(d.rows)) == 0 { // whoever acknowledged is gone: the next attempt finds who is there
 		for i, r := range m.job.plan.Members {
 			if slices.Contains(ready, r.ID) {

@@ -12,7 +12,7 @@
 // not vote follow the log through entries that the leader pushes to them.
 //
 // Position s of a job is an index into its sample stream: optimizer step r works on [(r-1)·Batch, min(r·Batch,
-// Samples)). Round r is optimizer step r; round 0 is the state that the spec alone determines. A member's state is the
+// Samples)). Round r is optimizer step r, but in diloco jobs (diloco.go), where it takes what its plan hands out; round 0 is the state that the spec alone determines. A member's state is the
 // weights and moments after a round; it is named by the round and the CID of the round's commit.
 //
 // # A round
@@ -73,6 +73,7 @@ type Genesis struct {
 	MicroBatch      int
 	Steps           uint64 // total optimizer steps
 	Samples         uint64 // stream length: Steps·Batch, or less when the last step is smaller
+	Inner           uint64 // diloco: optimizer steps that a member takes in a round; 0: allreduce, a round is one step of all
 	Chunks          []collective.Chunk
 	Codec           exact.Codec // in which pieces and results travel
 	MinPeers        int

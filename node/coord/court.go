@@ -244,7 +244,7 @@ func (m *Machine) parentBy(here []answer) (commitAt, bool) {
 	}
 	for _, a := range here {
 		if a.Keeps == s.Manifest {
-			return commitAt{round: s.Round, cid: s.Commit, tokens: s.Tokens}, true
+			return commitAt{round: s.Round, cid: s.Commit, tokens: s.Tokens, cursor: cursor{s.Next, s.Open}}, true
 		}
 	}
 	if !m.court.told {

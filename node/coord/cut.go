@@ -62,6 +62,10 @@ func (m *Machine) heldBy(i int, owners []int) (k CutMark, n int) {
 func (m *Machine) driveCut() {
 	p := m.job.plan
 	owners := p.owning()
+	if m.g.diloco() {
+		m.driveCutOwn(owners)
+		return
+	}
 	var held []CutMark
 	for i := range p.Pieces {
 		if k, n := m.heldBy(i, owners); n == len(owners) {

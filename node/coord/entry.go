@@ -102,7 +102,7 @@ type CommitEntry struct {
 	Units   []collective.Hash `cbor:"2,keyasint"`          // of the reduced gradient
 	Counted []Contribution    `cbor:"3,keyasint"`
 	Next    uint64            `cbor:"4,keyasint"`           // data cursor: the first position not taken
-	Open    []shard.Range     `cbor:"5,keyasint,omitempty"` // positions before Next that did not count; none in allreduce
+	Open    []shard.Range     `cbor:"5,keyasint,omitempty"` // positions before Next that did not count: sorted, apart; none in allreduce
 	Totals  Totals            `cbor:"6,keyasint"`
 	Tokens  int64             `cbor:"7,keyasint"` // target tokens of the job so far
 	State   collective.Hash   `cbor:"8,keyasint"` // of weights and moments before this round, by majority; zero: unknown
@@ -122,6 +122,8 @@ type SettleEntry struct {
 	Manifest cid.Cid         `cbor:"4,keyasint"`
 	Holders  []record.PeerID `cbor:"5,keyasint"`
 	Regular  bool            `cbor:"6,keyasint,omitempty"` // settled in a regular generation
+	Next     uint64          `cbor:"7,keyasint,omitempty"` // diloco: the commit's data cursor
+	Open     []shard.Range   `cbor:"8,keyasint,omitempty"`
 }
 
 // MembersEntry names the keepers from here on.
@@ -138,6 +140,8 @@ type ResetEntry struct {
 	Regular bool           `cbor:"3,keyasint,omitempty"` // more than half of the old keepers' peer ids are among the keepers
 	Forks   []Fork         `cbor:"4,keyasint,omitempty"` // the generations before, oldest first
 	Settled []SettleEntry  `cbor:"5,keyasint,omitempty"` // checkpoints up to the parent, at most two, oldest first
+	Next    uint64         `cbor:"6,keyasint,omitempty"` // diloco: the parent's data cursor
+	Open    []shard.Range  `cbor:"7,keyasint,omitempty"`
 }
 
 // Fork is where a generation began.
@@ -280,8 +284,11 @@ func (t *Totals) check() error {
 func (t *TotalsEntry) check() error { return t.Totals.check() }
 
 func (c *CommitEntry) check() error {
-	if len(c.Units) > maxUnits || len(c.Counted) > maxMembers || len(c.Open) > 64 || c.Tokens < 0 {
+	if len(c.Units) > maxUnits || len(c.Counted) > maxMembers || len(c.Open) > maxOpen || c.Tokens < 0 {
 		return fmt.Errorf("%d units, %d members, %d open ranges, %d tokens", len(c.Units), len(c.Counted), len(c.Open), c.Tokens)
+	}
+	if err := checkRanges(c.Open); err != nil {
+		return err
 	}
 	for _, n := range c.Counted {
 		if err := checkRanges(n.Ranges); err != nil {
@@ -300,10 +307,10 @@ func (c *CommitEntry) check() error {
 }
 
 func (s *SettleEntry) check() error {
-	if !s.Manifest.Defined() || len(s.Holders) == 0 || len(s.Holders) > maxMembers || s.Tokens < 0 {
+	if !s.Manifest.Defined() || len(s.Holders) == 0 || len(s.Holders) > maxMembers || s.Tokens < 0 || len(s.Open) > maxOpen {
 		return fmt.Errorf("manifest %v, %d holders", s.Manifest, len(s.Holders))
 	}
-	return nil
+	return checkRanges(s.Open)
 }
 
 func (m *MembersEntry) check() error {
@@ -314,8 +321,11 @@ func (m *MembersEntry) check() error {
 }
 
 func (r *ResetEntry) check() error {
-	if r.Tokens < 0 || len(r.Forks) > maxForks {
-		return fmt.Errorf("%d tokens, %d forks", r.Tokens, len(r.Forks))
+	if r.Tokens < 0 || len(r.Forks) > maxForks || len(r.Open) > maxOpen {
+		return fmt.Errorf("%d tokens, %d forks, %d open ranges", r.Tokens, len(r.Forks), len(r.Open))
+	}
+	if err := checkRanges(r.Open); err != nil {
+		return err
 	}
 	if len(r.Settled) > 2 {
 		return fmt.Errorf("%d checkpoints", len(r.Settled))

@@ -22,6 +22,7 @@ type job struct {
 	round  uint64  // of the newest commit
 	commit cid.Cid // undefined: round 0
 	tokens int64
+	cursor cursor // which positions are left
 
 	plan   *planned
 	cut    *CutEntry
@@ -51,7 +52,8 @@ type planned struct {
 type commitAt struct {
 	round  uint64
 	cid    cid.Cid
-	tokens int64        // of the job up to here
+	tokens int64 // of the job up to here
+	cursor cursor
 	entry  *CommitEntry // nil: known from a Reset or a checkpoint
 	key    collective.Key
 	peers  int

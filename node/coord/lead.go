@@ -13,11 +13,12 @@ type lead struct {
 	flight flight
 
 	// of the plan in force, by index of its members
-	haves []*haveMsg
-	acks  [][]collective.Hash
-	from  time.Duration // since when the present phase runs: plan, cut or totals
-	cutAt time.Duration // when the cut was applied; its duration is reported
-	tries int           // extensions of the present phase's deadline
+	haves  []*haveMsg
+	acks   [][]collective.Hash
+	from   time.Duration // since when the present phase runs: plan, cut or totals
+	cutAt  time.Duration // when the cut was applied; its duration is reported
+	tries  int           // extensions of the present phase's deadline
+	missed []Absence     // diloco: whose work was not there at the cut
 
 	states   []stateOf // hashes of members' states
 	late     map[record.PeerID]int
@@ -65,7 +66,7 @@ func (m *Machine) leadPlan() {
 		return
 	}
 	l.from, l.cutAt, l.tries = m.now, 0, 0
-	l.haves, l.acks = nil, nil
+	l.haves, l.acks, l.missed = nil, nil, nil
 	if p := m.job.plan; p != nil {
 		l.haves = make([]*haveMsg, len(p.Members))
 		l.acks = make([][]collective.Hash, len(p.Members))

@@ -17,6 +17,7 @@ type draft struct {
 	rows    []Row
 	kept    []Piece       // of earlier attempts, that may still count
 	missing []shard.Range // positions to hand out
+	cursor  cursor        // diloco: what is free
 	workers []int         // rows that take them
 	absent  []Absence
 	base    []record.PeerID // see PlanEntry.Base
@@ -64,12 +65,16 @@ func (m *Machine) assign(round uint64, missing []shard.Range, rows []Row, worker
 	for _, r := range missing {
 		n += r.Len()
 	}
-	quota := shares(n, m.rates(rows, workers))
+	whole := uint64(1) // what is not divided
+	if m.g.diloco() {
+		whole = m.g.Batch
+	}
+	quota := shares((n+whole-1)/whole, m.rates(rows, workers))
 	probe(quota, round)
 	out := make([][]shard.Range, len(workers))
 	rest := slices.Clone(missing)
 	for i, q := range quota {
-		out[i], rest = takeRanges(rest, q)
+		out[i], rest = takeRanges(rest, q*whole)
 	}
 	return out
 }
@@ -157,7 +162,7 @@ func takeRanges(rs []shard.Range, n uint64) (head, tail []shard.Range) {
 // driveFirst makes the plan of a round that no commit carried: the first one, and the first one after a Reset.
 func (m *Machine) driveFirst() {
 	round := m.job.round + 1
-	if round > m.g.Steps {
+	if m.job.cursor.done(&m.g) {
 		return
 	}
 	ready := m.readyAt(m.job.round)
@@ -170,7 +175,7 @@ func (m *Machine) driveFirst() {
 		return
 	}
 	m.waitFor("")
-	d := draft{round: round, attempt: m.job.firstAttempt(), rows: m.rowsOf(ready)}
+	d := draft{round: round, attempt: m.job.firstAttempt(), rows: m.rowsOf(ready), cursor: m.job.cursor}
 	m.wholeBatch(&d)
 	m.propose(contextPlan, round, d.attempt, m.plan(d))
 }
@@ -184,8 +189,12 @@ func waiting(have, want int) string {
 
 // wholeBatch hands the whole round out to the working rows.
 func (m *Machine) wholeBatch(d *draft) {
-	d.missing = []shard.Range{m.g.batch(d.round)}
 	d.workers = working(d.rows)
+	if m.g.diloco() {
+		d.missing = m.own(d)
+		return
+	}
+	d.missing = []shard.Range{m.g.batch(d.round)}
 }
 
 func working(rows []Row) (out []int) {

@@ -98,9 +98,12 @@ func (m *Machine) performReset(e *Entry, held *ResetHeld) {
 	j.gen, j.reset = e.Header.Generation, e.CID
 	j.forks = forksOf([]*Entry{e})
 	j.round, j.commit, j.tokens = e.Header.Round, e.Header.Parent, r.Tokens
+	if j.cursor = m.g.afterRound(j.round); m.g.diloco() {
+		j.cursor = cursor{r.Next, r.Open}
+	}
 	j.trail = []commitAt{{}}
 	if j.round > 0 {
-		j.trail = append(j.trail, commitAt{round: j.round, cid: j.commit, tokens: j.tokens})
+		j.trail = append(j.trail, commitAt{round: j.round, cid: j.commit, tokens: j.tokens, cursor: j.cursor})
 	}
 	j.settled = slices.Clone(r.Settled)
 	j.keepers = r.Keepers
@@ -110,6 +113,9 @@ func (m *Machine) performReset(e *Entry, held *ResetHeld) {
 func (m *Machine) draftReset(here []answer, parent commitAt, regular bool) {
 	j := m.job
 	e := &ResetEntry{Keepers: m.benchOf(here, regular), Regular: regular, Forks: j.forks, Tokens: parent.tokens}
+	if m.g.diloco() {
+		e.Next, e.Open = parent.cursor.next, parent.cursor.open
+	}
 	for _, s := range j.settled {
 		if s.Round <= parent.round {
 			e.Settled = append(e.Settled, s)
@@ -217,6 +223,9 @@ func (m *Machine) agrees(writer record.PeerID, h record.Header, e *ResetEntry) b
 		return false
 	}
 	if e.Regular != m.hasOldMajority(e.Keepers) && e.Regular {
+		return false
+	}
+	if c, ok := j.at(h.Round); ok && m.g.diloco() && c.cid == h.Parent && !c.cursor.equal(cursor{e.Next, e.Open}) {
 		return false
 	}
 	newer := j.round > h.Round && m.me.ready && m.me.round == j.round && m.me.commit == j.commit

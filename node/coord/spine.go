@@ -85,17 +85,17 @@ func (m *Machine) follows(e *Entry) bool {
 	j, h := m.job, e.Header
 	switch b := e.Body.(type) {
 	case *PlanEntry:
-		return h.Round == j.round+1 && h.Round <= m.g.Steps && m.g.holds(b, h.Round)
+		return h.Round == j.round+1 && !j.cursor.done(&m.g) && m.g.holds(b, h.Round, j.cursor)
 	case *CutEntry:
-		return j.plan != nil && h.Round == j.plan.key.Round && h.Attempt == j.plan.key.Attempt && m.coversBatch(b)
+		return j.plan != nil && h.Round == j.plan.key.Round && h.Attempt == j.plan.key.Attempt && m.validSet(b)
 	case *TotalsEntry:
 		return j.cut != nil
 	case *CommitEntry:
 		return h.Round > j.round && m.validCommit(b, h)
 	case *SettleEntry:
-		return b.Round <= m.g.Steps
+		return !m.g.past(b.Round)
 	case *ResetHeld:
-		return h.Round <= m.g.Steps
+		return !m.g.past(h.Round)
 	}
 	return true
 }

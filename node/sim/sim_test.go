@@ -36,6 +36,24 @@ func TestChurn(t *testing.T) {
 	}
 }
 
+// TestDiLoCo: rounds close with what arrived, and what did not is worked on later, each position once.
+func TestDiLoCo(t *testing.T) {
+	r, err := New(Config{Seed: 3, Nodes: 12, For: 10 * time.Minute, Round: 15 * time.Second, Inner: 4, Churn: 0.3, Clean: 0.5, Partition: 4 * time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := r.Go(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	res.Print(&b)
+	t.Log("\n" + b.String())
+	if len(res.Rounds) < 20 || res.Committed() < 0.8 {
+		t.Errorf("%d rounds, %.1f %% of them in time", len(res.Rounds), 100*res.Committed())
+	}
+}
+
 // TestSameSeedSameRun: everything follows from the seed, partitions too.
 func TestSameSeedSameRun(t *testing.T) {
 	var texts [2]string

@@ -16,6 +16,7 @@ import (
 type Events struct {
 	Have func(Have) // to the job's leader
 	Done func(Done) // the result of a cut is complete here
+	Step func(Step) // owners step: Group.Stepped answers, from anywhere
 }
 
 // Group runs the Machine of one job over the network. It is safe for concurrent use.

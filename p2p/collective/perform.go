@@ -62,6 +62,8 @@ func (g *Group) call(e Effect) {
 		g.on.Have(*e.Have)
 	case e.Done != nil && g.on.Done != nil:
 		g.on.Done(*e.Done)
+	case e.Step != nil && g.on.Step != nil:
+		g.on.Step(*e.Step)
 	}
 }
 

@@ -27,6 +27,7 @@ type result struct {
 	residual map[int][]float32 // by owned chunk, in codecs other than fp32: what the codec dropped
 	missing  int
 	reduced  bool // owned chunks are staged and sent
+	asked    bool // owners step: Step was made
 	done     bool // Done was made
 }
 
@@ -39,6 +40,7 @@ func (m *Machine) result() *result {
 		if m.plan.Codec != exact.FP32 {
 			m.res.wire, m.res.residual = make([][]byte, n), map[int][]float32{}
 		}
+		m.res.passOver()
 	}
 	if m.totals != nil {
 		m.res.totals = m.totals
@@ -197,7 +199,11 @@ func (m *Machine) sumOwned(set []Mark) (sumSq float64, nonFinite bool) {
 	ids := idsOf(set)
 	key := setOf(m.plan, ids)
 	for _, c := range m.plan.owned {
-		sumSq += m.sumChunk(c, key, ids).sq
+		sq := m.sumChunk(c, key, ids).sq
+		nonFinite = nonFinite || !finite(sq)
+		if m.plan.hasResult(c) {
+			sumSq += sq
+		}
 	}
 	if !finite(sumSq) {
 		return 0, true // records carry finite numbers only
@@ -231,7 +237,9 @@ func (m *Machine) reduce(out []Effect) []Effect {
 		return out
 	}
 	r := m.result()
-	if m.totals.skipped() {
+	if m.plan.OwnersStep {
+		out = m.handOut(out, r)
+	} else if m.totals.skipped() {
 		r.zero()
 	} else if !r.reduced && covers(m.complete(), m.cut) {
 		out = m.reduceOwned(out, r)

@@ -72,6 +72,10 @@ var binary = sync.OnceValues(func() (string, error) {
 var built atomic.Bool // binary was called
 
 func TestMain(m *testing.M) {
+	if what := os.Getenv(helper); what != "" {
+		help(what)
+		return
+	}
 	code := m.Run()
 	if built.Load() {
 		if bin, err := binary(); err == nil {

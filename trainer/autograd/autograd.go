@@ -39,6 +39,14 @@ type Var struct {
 // Const is a value that gets no gradient.
 func Const(t kernels.Tensor) Var { return Var{T: t} }
 
+// Input is a value that this pass was given and whose gradient is wanted: what comes from the stage before.
+func (t *Tape) Input(x kernels.Tensor) Var {
+	return t.made(x, true, (*Tape).nothing, kept{})
+}
+
+// nothing lies behind an input.
+func (t *Tape) nothing(*node, kernels.Tensor) {}
+
 // Wants says whether the tape will compute a gradient for v.
 func (v Var) Wants() bool { return v.id != 0 }
 

@@ -42,7 +42,7 @@ func TestJoin(t *testing.T) {
 			switch {
 			case p == nil:
 			case i == tc.freeze:
-				r.Freeze(p, window(flat, p))
+				r.Freeze(p, NewResident().window(flat, p))
 			default:
 				r.Train(p, flat, flat)
 			}

@@ -27,13 +27,26 @@ type Resident struct {
 	grads  map[*Param]kernels.Tensor
 	blank  map[*Param]bool           // gradients that nobody has written since Blank
 	halves map[*Param]kernels.Tensor // copies for products, in a narrower type than the values
+	places map[*Param]int            // in the flat vectors, of those that lie elsewhere than at Off
 	joined                           // weights that lie side by side
 }
 
 // NewResident makes a door without weights behind it.
 func NewResident() *Resident {
 	return &Resident{values: map[*Param]kernels.Tensor{}, grads: map[*Param]kernels.Tensor{}, blank: map[*Param]bool{},
-		halves: map[*Param]kernels.Tensor{}, joined: newJoined()}
+		halves: map[*Param]kernels.Tensor{}, places: map[*Param]int{}, joined: newJoined()}
+}
+
+// Place makes at, instead of p.Off, p's first element in the flat vectors: those of a stage hold a part of the job's
+// index space. It comes before Train and Copy.
+func (r *Resident) Place(p *Param, at int) { r.places[p] = at }
+
+// place is p's first element in the flat vectors.
+func (r *Resident) place(p *Param) int {
+	if at, ok := r.places[p]; ok {
+		return at
+	}
+	return p.Off
 }
 
 // Freeze puts p's value there without a gradient. Once a product has used v, nobody writes to it.
@@ -44,12 +57,12 @@ func (r *Resident) Freeze(p *Param, v kernels.Tensor) {
 
 // Train lets p be a window of the flat vectors w and g, each (1, elements of the job), at p.Off.
 func (r *Resident) Train(p *Param, w, g kernels.Tensor) {
-	r.values[p] = window(w, p)
-	r.grads[p] = window(g, p)
+	r.values[p] = r.window(w, p)
+	r.grads[p] = r.window(g, p)
 }
 
 // Copy lets products read p from its window of half, a copy of the flat vector w in a narrower type.
-func (r *Resident) Copy(p *Param, half kernels.Tensor) { r.halves[p] = window(half, p) }
+func (r *Resident) Copy(p *Param, half kernels.Tensor) { r.halves[p] = r.window(half, p) }
 
 // Factor is p's value as products read it.
 func (r *Resident) Factor(p *Param) kernels.Tensor {
@@ -63,13 +76,13 @@ func (r *Resident) Factor(p *Param) kernels.Tensor {
 func (r *Resident) With(ps []*Param, w kernels.Tensor) *Resident {
 	c := &Resident{values: maps.Clone(r.values), joined: newJoined()}
 	for _, p := range ps {
-		c.values[p] = window(w, p)
+		c.values[p] = r.window(w, p)
 	}
 	return c
 }
 
-func window(flat kernels.Tensor, p *Param) kernels.Tensor {
-	flat.Off += p.Off
+func (r *Resident) window(flat kernels.Tensor, p *Param) kernels.Tensor {
+	flat.Off += r.place(p)
 	flat.Rows, flat.Cols, flat.Ld = p.Rows, p.Cols, p.Cols
 	return flat
 }

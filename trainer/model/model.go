@@ -4,7 +4,7 @@
 // with a weight: biases, the two storage orders and overlays (adapters) live there. Names of weights are Hugging Face's.
 //
 // A model is a row of units: 0 the embedding, 1…L the blocks, L+1 the head, and L+2 the token table where both ends
-// share it. A block's input and output is the residual stream alone, so that a stage border, a checkpoint and a gathered
+// share it. A Part is a run of them. A block's input and output is the residual stream alone, so that a stage border, a checkpoint and a gathered
 // unit see one tensor. Activations are (N, C): N tokens of all sequences, no padding; see Feed.
 //
 // Files come from strangers: config.json and the headers of the weights are bounded and checked against each other
@@ -51,7 +51,7 @@ type Ctx struct {
 	Noise      Noise   // on the embedding, where Train
 	Checkpoint bool    // blocks keep their inputs alone and run again in the backward pass
 
-	Shared autograd.Var // what the overlay made in Embed for its other hooks
+	Shared autograd.Var // what the overlay made in Share for its other hooks
 
 	Batch
 	laidOut laidOut // where Feed puts the batch together
@@ -92,18 +92,7 @@ func (m *Model) with(unit int) []int {
 }
 
 // Hidden runs the model up to its head: h (N, C), normalised. It means nothing when the tape has an error.
-func (m *Model) Hidden(c *Ctx) autograd.Var {
-	x := c.Unit(autograd.Var{}, m.with(0), func(autograd.Var) autograd.Var { return m.embed(c) })
-	for i, b := range m.Blocks {
-		f := func(x autograd.Var) autograd.Var { return b.Forward(c, x) }
-		if c.Checkpoint {
-			x = c.Tape.Checkpoint(x, []int{1 + i}, f)
-		} else {
-			x = c.Unit(x, []int{1 + i}, f)
-		}
-	}
-	return c.Unit(x, []int{m.headUnit()}, func(x autograd.Var) autograd.Var { return m.final(c, x) })
-}
+func (m *Model) Hidden(c *Ctx) autograd.Var { return m.Run(c, autograd.Var{}, Part{0, m.Row()}) }
 
 // Scores are the head's per-token numbers.
 type Scores struct {

@@ -27,7 +27,6 @@ type BranchOverlay interface {
 }
 
 // EmbedOverlay changes the rows of the token table that go into the model, x (N, C), before positions are added to them.
-// What it makes for the blocks it leaves in c.Shared.
 type EmbedOverlay interface {
 	Embed(c *Ctx, x autograd.Var) autograd.Var
 }

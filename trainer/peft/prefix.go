@@ -99,12 +99,17 @@ const freshStd = 0.5
 // Before implements model.BeforeOverlay.
 func (p *Prefix) Before() (positions, rows int) { return p.Config.Prefix.Tokens, 0 }
 
-// Embed implements model.EmbedOverlay: it makes what all layers share.
-func (p *Prefix) Embed(c *model.Ctx, x autograd.Var) autograd.Var {
-	if p.embedding != nil {
-		c.Shared = c.Tanh(c.Tape.Linear(c.Value(p.embedding), p.inner, p.innerBias, false))
+// Shared implements model.ShareOverlay.
+func (p *Prefix) Shared() []*autograd.Param {
+	if p.embedding == nil {
+		return nil
 	}
-	return x
+	return []*autograd.Param{p.embedding, p.inner, p.innerBias}
+}
+
+// Share makes the part of the network that all layers share.
+func (p *Prefix) Share(c *model.Ctx) {
+	c.Shared = c.Tanh(c.Tape.Linear(c.Value(p.embedding), p.inner, p.innerBias, false))
 }
 
 // Prefix implements model.PrefixOverlay.

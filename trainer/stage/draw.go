@@ -11,6 +11,7 @@ import (
 // Curve adds to G the gradient of the summed loss on labels that the model draws itself wherever there is a target, and
 // counts them: its mean, squared, estimates the curvature of the loss (Martens 2020; Liu et al. 2023, section 2.3).
 func (s *Stage) Curve(ctx context.Context, seed, step uint64, seqs []model.Sequence) (tokens int64, err error) {
+	s.use(0)
 	c := s.start(ctx, true, step, seqs)
 	s.hidden = s.Model.Hidden(c)
 	if tokens, err = s.draw(ctx, c, seed, step, seqs); err != nil {

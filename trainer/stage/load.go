@@ -12,8 +12,8 @@ import (
 // been put is the reader's again.
 type pieces func(p *autograd.Param, put func(lo int, v []float32) error) error
 
-// whole is pieces of a reader that knows only whole weights: those of an adapter, which are small or trained in float32.
-func whole(read func(*autograd.Param, []float32) error) pieces {
+// inOne is pieces of a reader that knows only whole weights: those of an adapter, which are small or trained in float32.
+func inOne(read func(*autograd.Param, []float32) error) pieces {
 	var buf []float32
 	return func(p *autograd.Param, put func(int, []float32) error) error {
 		buf = resize(buf, p.Len())

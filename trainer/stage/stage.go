@@ -1,8 +1,11 @@
 // Package stage runs a range of a model's units on one device: it owns the device memory of their weights and
-// gradients, and turns sequences into losses and gradients, one micro-batch at a time. Today a stage holds all units.
+// gradients, and turns sequences into losses and gradients. A stage of all units does so by Forward and Backward, one
+// micro-batch at a time; one of a part by Forth and Back, with several micro-batches on their way, each in a slot of
+// its own.
 //
 // What is trained lies in one flat vector in the order of the job's index space, and so does its gradient, to which
-// every backward pass adds; both are float32. What is frozen lies beside it, read-only. Where products are computed in a
+// every backward pass adds; both are float32. Of the index space a part has what it needs: Spans says where. Numbers
+// of a part are those of the whole model to the bit; of weights that several parts hold each has a share of the gradient. What is frozen lies beside it, read-only. Where products are computed in a
 // narrower type, frozen matrices are stored in it, and of what is trained there is a copy in it.
 //
 // Concurrency. A Stage belongs to one goroutine at a time. Close gives its device memory back.
@@ -34,8 +37,10 @@ type Adapter interface {
 // Stage is a model on a device.
 type Stage struct {
 	Model *model.Model
+	Part  model.Part
 	Over  model.Overlay     // nil: none
-	Train []*autograd.Param // what is trained, in the order of the index space; its Off are set
+	Train []*autograd.Param // what is trained here, in the order of the index space; its Off are set
+	Spans []Span            // where it lies in W and G
 	W, G  kernels.Tensor    // (1, Elems) weights and gradient of what is trained; the zero Tensor when nothing is
 
 	LossScale  float32 // gradients are of the loss times this; 0 is 1
@@ -49,12 +54,22 @@ type Stage struct {
 
 	Stream  *kernels.Stream
 	weights *autograd.Resident
-	tape    *autograd.Tape
-	arena   *kernels.Arena
 	held    []*kernels.Buffer // memory of weights and gradients, until Close
+	compute dtype.Type
+	before  bool // something learns in the parts before this one
+
+	*slot         // the one that the pass of now works in
+	slots []*slot // one at least
+}
+
+// slot is what one micro-batch on its way has of its own.
+type slot struct {
+	tape  *autograd.Tape
+	arena *kernels.Arena
 
 	pass   model.Ctx
-	hidden autograd.Var // of the forward pass that waits for its backward pass
+	input  autograd.Var // what the part before gave
+	hidden autograd.Var // result of the forward pass that waits for its backward pass
 	scores model.Scores
 	host   perToken
 }
@@ -73,22 +88,24 @@ func New(dev kernels.Device, m *model.Model, a Adapter, trained []*autograd.Para
 
 // NewIn is New with products computed in a type: F32, BF16, in which activations are stored too, or F16.
 func NewIn(compute dtype.Type, dev kernels.Device, m *model.Model, a Adapter, trained []*autograd.Param, elems int) (*Stage, error) {
-	return begin(compute, dev, m, a, trained, elems, m.Params)
+	return begin(compute, dev, m, a, trained, whole(m, elems), m.Params)
 }
 
 // NewIdle is NewIn for a stage that computes nothing: of the model it holds what is trained alone.
 func NewIdle(compute dtype.Type, dev kernels.Device, m *model.Model, a Adapter, trained []*autograd.Param, elems int) (*Stage, error) {
 	frozen := without(m.Params, trained)
-	return begin(compute, dev, m, a, trained, elems, without(m.Params, frozen))
+	return begin(compute, dev, m, a, trained, whole(m, elems), without(m.Params, frozen))
 }
 
 // begin makes a stage that holds some of the model's weights.
-func begin(compute dtype.Type, dev kernels.Device, m *model.Model, a Adapter, trained []*autograd.Param, elems int, held []*autograd.Param) (*Stage, error) {
-	s := &Stage{stored: autograd.Stored(compute), Model: m, Train: trained, Stream: kernels.NewStream(dev), weights: autograd.NewResident(),
-		arena: kernels.NewArena(dev, slab)}
-	s.tape = autograd.New(s.Stream, s.weights, s.arena)
-	s.tape.Compute = compute
-	if err := s.fill(a, elems, held); err != nil {
+func begin(compute dtype.Type, dev kernels.Device, m *model.Model, a Adapter, trained []*autograd.Param, of extent, held []*autograd.Param) (*Stage, error) {
+	s := &Stage{stored: autograd.Stored(compute), compute: compute, Model: m, Part: of.part, Train: trained, Spans: of.spans, before: of.before,
+		Stream: kernels.NewStream(dev), weights: autograd.NewResident()}
+	s.use(0)
+	for i, p := range of.places {
+		s.weights.Place(trained[i], p)
+	}
+	if err := s.fill(a, of.elems, held); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("load weights: %w", err)
 	}
@@ -99,7 +116,9 @@ func begin(compute dtype.Type, dev kernels.Device, m *model.Model, a Adapter, tr
 func (s *Stage) Close() {
 	// What is under way still writes to the memory. Its error is of no interest: nobody will read the result.
 	_ = s.Stream.Sync(context.Background())
-	s.tape.Free()
+	for _, l := range s.slots {
+		l.tape.Free()
+	}
 	kernels.Free(s.Stream.Device(), s.held...)
 	s.held, s.W, s.G, s.half = nil, kernels.Tensor{}, kernels.Tensor{}, kernels.Tensor{}
 }
@@ -111,7 +130,7 @@ func (s *Stage) fill(a Adapter, elems int, base []*autograd.Param) error {
 	}
 	if a != nil {
 		s.Over = a
-		if err := s.load(a.Weights(), whole(a.Read)); err != nil {
+		if err := s.load(s.needed(a.Weights()), inOne(a.Read)); err != nil {
 			return err
 		}
 		base = without(base, a.Weights())
@@ -232,23 +251,31 @@ func (s *Stage) Value(p *autograd.Param) ([]float32, error) {
 // Forward runs one micro-batch of checked sequences and returns what it adds up to. Backward then adds its gradient.
 // step counts optimizer steps from 1.
 func (s *Stage) Forward(ctx context.Context, step uint64, seqs []model.Sequence) (objective.Sums, error) {
+	s.use(0)
 	c := s.start(ctx, true, step, seqs)
-	var ce objective.CrossEntropy
-	h := &s.host
-	h.coef = resize(h.coef, len(h.target))
-	ce.Grad(h.target, h.coef)
-	s.enlarge(h.coef)
-	up := c.Alloc(len(h.coef), 1)
-	c.S.Upload(up, h.coef)
-
+	up := s.lossGradient(c)
 	s.hidden = s.Model.Hidden(c)
 	s.scores = s.Model.Score(ctx, c, s.hidden, up)
 	return s.sums(nil)
 }
 
+// lossGradient is d(loss)/d(logp) of the batch.
+func (s *Stage) lossGradient(c *model.Ctx) kernels.Tensor {
+	h := &s.host
+	h.coef = resize(h.coef, len(h.target))
+	objective.CrossEntropy{}.Grad(h.target, h.coef)
+	s.enlarge(h.coef)
+	up := c.Alloc(len(h.coef), 1)
+	c.S.Upload(up, h.coef)
+	return up
+}
+
 // Backward adds the gradient of the last Forward's summed loss to G.
-func (s *Stage) Backward(ctx context.Context) error {
-	if err := s.tape.Backward(ctx, []autograd.Var{s.hidden}, []kernels.Tensor{s.scores.DH}); err != nil {
+func (s *Stage) Backward(ctx context.Context) error { return s.backward(ctx, s.scores.DH) }
+
+// backward runs the slot's pass backward from the gradient of its result.
+func (s *Stage) backward(ctx context.Context, d kernels.Tensor) error {
+	if err := s.tape.Backward(ctx, []autograd.Var{s.hidden}, []kernels.Tensor{d}); err != nil {
 		return err
 	}
 	for _, p := range s.Train {
@@ -262,6 +289,7 @@ func (s *Stage) Backward(ctx context.Context) error {
 
 // Eval is a forward pass over the weights of a Still that keeps nothing and also counts correct tokens.
 func (s *Stage) Eval(ctx context.Context, k *Still, seqs []model.Sequence) (objective.Sums, error) {
+	s.use(0)
 	s.tape.W = k.door()
 	defer func() { s.tape.W = s.weights }()
 	c := s.start(ctx, false, 0, seqs)
@@ -272,9 +300,16 @@ func (s *Stage) Eval(ctx context.Context, k *Still, seqs []model.Sequence) (obje
 
 // Logits runs sequences, with cache if it is not nil, and fills dst with the logits of the last len(dst)/Vocab tokens.
 func (s *Stage) Logits(ctx context.Context, seqs []model.Sequence, cache model.Cache, dst []float32) error {
+	s.use(0)
 	c := s.start(ctx, false, 0, seqs)
 	c.Cache = cache
-	y := s.Model.Logits(ctx, c, s.Model.Hidden(c), len(dst)/s.Model.Config.Vocab)
+	s.hidden = s.Model.Hidden(c)
+	return s.logits(ctx, c, dst)
+}
+
+// logits fills dst with the logits of the last tokens of the pass.
+func (s *Stage) logits(ctx context.Context, c *model.Ctx, dst []float32) error {
+	y := s.Model.Logits(ctx, c, s.hidden, len(dst)/s.Model.Config.Vocab)
 	if err := s.tape.Err(); err != nil {
 		return err
 	}
