@@ -141,7 +141,10 @@ func (m *Machine) keep(f *Frame) {
 	p.chunks[f.Chunk] = f.slice()
 	if v.Owners[f.Chunk][0] == v.me {
 		p.absent--
-		m.news = m.news || p.absent == 0
+		if p.absent == 0 {
+			m.whole++
+			m.news = true
+		}
 		m.arrived(f.Chunk)
 	}
 }

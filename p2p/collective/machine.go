@@ -16,6 +16,7 @@ type Machine struct {
 	pieces map[PieceID]*piece
 	sums   map[int]*sum // by owned chunk, under the plan in force
 	absent []int        // per chunk, for owned ones: listed pieces of which it is not here
+	whole  int          // pieces of which every owned chunk is here
 	cut    []Mark       // the set that counts, or nil
 	totals *Totals      // released
 	closed bool         // the plan in force is committed
@@ -67,10 +68,13 @@ func (m *Machine) DeferPartial() { m.lazy = true }
 // Plan puts p in force. A higher attempt of the same round keeps the pieces that p still lists; anything else starts
 // from nothing. Under the new plan everything that was not delivered is sent again, to whoever needs it now.
 func (m *Machine) Plan(p *Plan) []Effect {
-	if m.plan != nil && m.plan.Key == p.Key || p.Validate() != nil {
+	if m.plan != nil && m.plan.Key == p.Key {
 		return nil
 	}
-	v := newView(p, m.self)
+	v, err := newView(p, m.self)
+	if err != nil {
+		return nil
+	}
 	if old := m.plan; old == nil || !old.sameRound(p.Key) || p.Attempt <= old.Attempt || old.Codec != p.Codec || !sameChunks(old.Chunks, p.Chunks) {
 		m.clear()
 	}
@@ -98,6 +102,7 @@ func (m *Machine) Local(k Mark, v []float32) []Effect {
 		return nil
 	}
 	m.pieces[k.PieceID] = &piece{mark: k, own: v}
+	m.whole++
 	m.news = true
 	for _, c := range m.plan.owned {
 		m.arrived(c)
@@ -258,6 +263,12 @@ func (m *Machine) count() {
 				m.absent[c]++
 				p.absent++
 			}
+		}
+	}
+	m.whole = 0
+	for _, p := range m.pieces {
+		if p.absent == 0 {
+			m.whole++
 		}
 	}
 }

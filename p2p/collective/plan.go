@@ -15,14 +15,16 @@ const (
 
 // Validate tells what is wrong with p. Machine ignores a plan that is not valid.
 func (p *Plan) Validate() error {
+	_, err := newView(p, Member{})
+	return err
+}
+
+func (p *Plan) check() error {
 	if len(p.Members) == 0 || len(p.Members) > maxMembers || len(p.Pieces) > maxPieces {
 		return fmt.Errorf("plan of %d members and %d pieces", len(p.Members), len(p.Pieces))
 	}
 	if !p.Codec.Valid() {
 		return fmt.Errorf("plan in an unknown codec: %v", p.Codec)
-	}
-	if err := checkMembers(p.Members); err != nil {
-		return err
 	}
 	if err := checkChunks(p.Chunks); err != nil {
 		return err
@@ -34,24 +36,6 @@ func (p *Plan) Validate() error {
 		if err := checkOwners(os, p.Members); err != nil {
 			return fmt.Errorf("chunk %d: %w", c, err)
 		}
-	}
-	seen := make(map[PieceID]bool, len(p.Pieces))
-	for _, id := range p.Pieces {
-		if id.Round != p.Round || id.Attempt > p.Attempt || seen[id] {
-			return fmt.Errorf("plan of round %d attempt %d lists piece %+v twice or out of place", p.Round, p.Attempt, id)
-		}
-		seen[id] = true
-	}
-	return nil
-}
-
-func checkMembers(ms []Member) error {
-	seen := make(map[string]bool, len(ms))
-	for _, m := range ms {
-		if seen[string(m.ID)] {
-			return fmt.Errorf("plan lists member %s twice", m.ID)
-		}
-		seen[string(m.ID)] = true
 	}
 	return nil
 }
@@ -97,16 +81,27 @@ type view struct {
 	member map[string]int  // peer id → index into Members
 }
 
-func newView(p *Plan, self Member) *view {
+// newView looks at a plan as self does, or tells what is wrong with it. The tables that it makes anyway show what stands
+// in the plan twice.
+func newView(p *Plan, self Member) (*view, error) {
+	if err := p.check(); err != nil {
+		return nil, err
+	}
 	v := &view{Plan: p, me: -1, order: make(map[PieceID]int, len(p.Pieces)), member: make(map[string]int, len(p.Members))}
 	for i, m := range p.Members {
 		v.member[string(m.ID)] = i
+		if len(v.member) <= i {
+			return nil, fmt.Errorf("plan lists member %s twice", m.ID)
+		}
 		if m.ID == self.ID && m.Boot == self.Boot {
 			v.me = i
 		}
 	}
 	for i, id := range p.Pieces {
 		v.order[id] = i
+		if id.Round != p.Round || id.Attempt > p.Attempt || len(v.order) <= i {
+			return nil, fmt.Errorf("plan of round %d attempt %d lists piece %+v twice or out of place", p.Round, p.Attempt, id)
+		}
 	}
 	for c, os := range p.Owners {
 		if os[0] == v.me {
@@ -116,7 +111,7 @@ func newView(p *Plan, self Member) *view {
 	if n := len(p.Chunks); n > 0 {
 		v.space = p.Chunks[n-1].Hi
 	}
-	return v
+	return v, nil
 }
 
 // targets are the members that need member m's slice of chunk c: the owner, or the owner's first successor when the

@@ -140,17 +140,15 @@ func (m *Machine) report(out []Effect, partial bool) []Effect {
 		return out
 	}
 	m.news, m.deferred = false, false
-	set := m.complete()
-	if m.cut != nil {
-		if !covers(set, m.cut) {
-			return out
-		}
-		set = m.cut
-	} else if len(set) == 0 && len(m.plan.Pieces) > 0 && !m.told {
+	set := m.cut
+	switch {
+	case m.cut != nil && !m.holds(m.cut), m.cut == nil && m.whole == 0 && len(m.plan.Pieces) > 0 && !m.told:
 		return out
-	} else if len(set) < len(m.plan.Pieces) && m.lazy && !partial {
+	case m.cut == nil && m.whole < len(m.plan.Pieces) && m.lazy && !partial:
 		m.deferred = true
 		return out
+	case m.cut == nil:
+		set = m.complete()
 	}
 	if m.told && sameMarks(m.have, set) {
 		return out
@@ -159,6 +157,11 @@ func (m *Machine) report(out []Effect, partial bool) []Effect {
 	h := &Have{Key: m.plan.Key, Pieces: set}
 	h.SumSq, h.NonFinite = m.sumOwned(set)
 	return append(out, Effect{Have: h})
+}
+
+// holds says whether every owned chunk of a set's pieces is here. While pieces come in, that is answered by a number.
+func (m *Machine) holds(set []Mark) bool {
+	return m.whole >= len(set) && covers(m.complete(), set)
 }
 
 // complete lists, in plan order, the pieces of which this owner holds every chunk it owns.
@@ -241,7 +244,7 @@ func (m *Machine) reduce(out []Effect) []Effect {
 		out = m.handOut(out, r)
 	} else if m.totals.skipped() {
 		r.zero()
-	} else if !r.reduced && covers(m.complete(), m.cut) {
+	} else if !r.reduced && m.holds(m.cut) {
 		out = m.reduceOwned(out, r)
 	}
 	return r.finish(out)
