@@ -11,6 +11,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 	"github.com/seed-7b27c88a/shoal/trainer"
+	"github.com/seed-7b27c88a/shoal/trainer/job"
 )
 
 // leaveTime is what a clean leave may take; a node ends within 5 s of being asked to.
@@ -63,7 +64,7 @@ func (j *Job) idleTrainer(m *materials) (*trainer.Trainer, error) {
 }
 
 func (j *Job) config(m *materials) trainer.Config {
-	return trainer.Config{Spec: &j.task.Spec, Model: m.model, Adapter: m.adapter, Rows: m.rows, Device: j.Device}
+	return trainer.Config{Spec: &j.task.Spec, Model: m.model, Adapter: m.adapter, Rows: m.rows, Device: j.Device, Owners: true}
 }
 
 // startFailed ends a job that could not begin here.
@@ -106,6 +107,17 @@ func (j *Job) genesis() (coord.Genesis, error) {
 		MinPeers:        s.Swarm.MinPeers,
 		MaxPeers:        s.Swarm.MaxPeers,
 		CheckpointEvery: uint64(s.Checkpoint.EverySteps),
+		BadRounds:       badRounds,
+		Again:           s.DType != job.FP16,
+	}
+	if s.DType == job.FP16 {
+		g.BadRounds = badRoundsFP16
+	}
+	if j.trainer.OwnersStep() {
+		g.OwnersStep = true
+		if n := j.trainer.Weights(); n < len(l.Chunks) {
+			g.Weights = n
+		}
 	}
 	if g.Codec, err = exact.Parse(s.Wire.Gradients); err != nil {
 		return coord.Genesis{}, err
@@ -117,6 +129,13 @@ func (j *Job) genesis() (coord.Genesis, error) {
 	return g, nil
 }
 
+// How many steps in a row may not be finite before the job goes back. In fp16 such steps are normal until the loss scale
+// fits: from its usual start, 2^16, it takes 40 halvings to its floor of 2^-24 (trainer.LossScale).
+const (
+	badRounds     = 5
+	badRoundsFP16 = 40
+)
+
 // takePart starts everything that belongs to the job and waits for its end.
 func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err error) {
 	self := collective.Member{ID: j.Host.ID(), Boot: j.Host.Boot()}
@@ -125,12 +144,15 @@ func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err
 		j.group.Local(k, v)
 		j.announce()
 	})
+	j.rounds.owners = j.trainer.OwnersStep()
+	j.rounds.bring = func(k collective.Key, own []collective.Mean) { j.group.Stepped(k, own) }
 	if j.group, err = j.Groups.Join(j.task.ID, self, collective.Events{
 		Have: func(h collective.Have) { j.post(coord.Held{Have: h}) },
 		Done: func(d collective.Done) {
 			j.rounds.stage(d)
 			j.post(coord.Reduced{Done: d})
 		},
+		Step: j.rounds.ask,
 	}); err != nil {
 		return false, err
 	}

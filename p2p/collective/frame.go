@@ -141,10 +141,7 @@ func (m *Machine) keep(f *Frame) {
 	p.chunks[f.Chunk] = f.slice()
 	if v.Owners[f.Chunk][0] == v.me {
 		p.absent--
-		if p.absent == 0 {
-			m.whole++
-			m.news = true
-		}
+		m.news = m.news || p.absent == 0
 		m.arrived(f.Chunk)
 	}
 }

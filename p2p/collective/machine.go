@@ -11,15 +11,15 @@ import (
 type Machine struct {
 	self Member
 
-	plan   *view            // in force, or nil
-	plans  map[string]*view // this round's plans by CID, the one in force included
-	pieces map[PieceID]*piece
-	sums   map[int]*sum // by owned chunk, under the plan in force
-	absent []int        // per chunk, for owned ones: listed pieces of which it is not here
-	whole  int          // pieces of which every owned chunk is here
-	cut    []Mark       // the set that counts, or nil
-	totals *Totals      // released
-	closed bool         // the plan in force is committed
+	plan    *view            // in force, or nil
+	plans   map[string]*view // this round's plans by CID, the one in force included
+	pieces  map[PieceID]*piece
+	sums    map[int]*sum // by owned chunk, under the plan in force
+	absent  []int        // per chunk, for owned ones: listed pieces of which it is not here
+	lacking int          // the sum of absent: 0: everything listed is here
+	cut     []Mark       // the set that counts, or nil
+	totals  *Totals      // released
+	closed  bool         // the plan in force is committed
 
 	have     []Mark // what the last Have of this plan named
 	told     bool   // a Have of this plan was made
@@ -68,13 +68,10 @@ func (m *Machine) DeferPartial() { m.lazy = true }
 // Plan puts p in force. A higher attempt of the same round keeps the pieces that p still lists; anything else starts
 // from nothing. Under the new plan everything that was not delivered is sent again, to whoever needs it now.
 func (m *Machine) Plan(p *Plan) []Effect {
-	if m.plan != nil && m.plan.Key == p.Key {
+	if m.plan != nil && m.plan.Key == p.Key || p.Validate() != nil {
 		return nil
 	}
-	v, err := newView(p, m.self)
-	if err != nil {
-		return nil
-	}
+	v := newView(p, m.self)
 	if old := m.plan; old == nil || !old.sameRound(p.Key) || p.Attempt <= old.Attempt || old.Codec != p.Codec || !sameChunks(old.Chunks, p.Chunks) {
 		m.clear()
 	}
@@ -102,7 +99,6 @@ func (m *Machine) Local(k Mark, v []float32) []Effect {
 		return nil
 	}
 	m.pieces[k.PieceID] = &piece{mark: k, own: v}
-	m.whole++
 	m.news = true
 	for _, c := range m.plan.owned {
 		m.arrived(c)
@@ -251,7 +247,7 @@ func (m *Machine) begin() {
 
 // count finds what is absent.
 func (m *Machine) count() {
-	m.absent = make([]int, len(m.plan.Chunks))
+	m.absent, m.lacking = make([]int, len(m.plan.Chunks)), 0
 	for _, p := range m.pieces { // only counts: the order does not show
 		p.absent = 0
 	}
@@ -259,16 +255,12 @@ func (m *Machine) count() {
 		for _, id := range m.plan.Pieces {
 			if p := m.pieces[id]; p == nil {
 				m.absent[c]++
+				m.lacking++
 			} else if _, here := m.slice(p, c); !here {
 				m.absent[c]++
+				m.lacking++
 				p.absent++
 			}
-		}
-	}
-	m.whole = 0
-	for _, p := range m.pieces {
-		if p.absent == 0 {
-			m.whole++
 		}
 	}
 }

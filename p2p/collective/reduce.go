@@ -140,28 +140,28 @@ func (m *Machine) report(out []Effect, partial bool) []Effect {
 		return out
 	}
 	m.news, m.deferred = false, false
-	set := m.cut
-	switch {
-	case m.cut != nil && !m.holds(m.cut), m.cut == nil && m.whole == 0 && len(m.plan.Pieces) > 0 && !m.told:
-		return out
-	case m.cut == nil && m.whole < len(m.plan.Pieces) && m.lazy && !partial:
+	if m.lacking > 0 && m.lazy && !partial && m.cut == nil { // the ordinary case: told without a look at the pieces
 		m.deferred = true
 		return out
-	case m.cut == nil:
-		set = m.complete()
+	}
+	set := m.complete()
+	if m.cut != nil {
+		if !covers(set, m.cut) {
+			return out
+		}
+		set = m.cut
+	} else if len(set) == 0 && len(m.plan.Pieces) > 0 && !m.told {
+		return out
 	}
 	if m.told && sameMarks(m.have, set) {
 		return out
 	}
 	m.told, m.have = true, set
 	h := &Have{Key: m.plan.Key, Pieces: set}
-	h.SumSq, h.NonFinite = m.sumOwned(set)
+	if h.SumSq, h.NonFinite = m.sumOwned(set); h.NonFinite {
+		h.Spoilt = m.spoilt(set)
+	}
 	return append(out, Effect{Have: h})
-}
-
-// holds says whether every owned chunk of a set's pieces is here. While pieces come in, that is answered by a number.
-func (m *Machine) holds(set []Mark) bool {
-	return m.whole >= len(set) && covers(m.complete(), set)
 }
 
 // complete lists, in plan order, the pieces of which this owner holds every chunk it owns.
@@ -189,6 +189,7 @@ func (m *Machine) slice(p *piece, c int) (s slice, here bool) {
 // are still on their way.
 func (m *Machine) arrived(c int) {
 	m.absent[c]--
+	m.lacking--
 	if m.absent[c] == 0 {
 		m.sumChunk(c, setOf(m.plan, m.plan.Pieces), m.plan.Pieces)
 	}
@@ -244,7 +245,7 @@ func (m *Machine) reduce(out []Effect) []Effect {
 		out = m.handOut(out, r)
 	} else if m.totals.skipped() {
 		r.zero()
-	} else if !r.reduced && m.holds(m.cut) {
+	} else if !r.reduced && (len(m.plan.owned) == 0 || covers(m.complete(), m.cut)) {
 		out = m.reduceOwned(out, r)
 	}
 	return r.finish(out)
