@@ -79,6 +79,15 @@ func (h *hand) Cancel(_ context.Context, id cid.Cid) error {
 	return nil
 }
 
+func (h *hand) GoBack(_ context.Context, id cid.Cid, step uint64) (task.Order, error) {
+	h.do(id, task.Back{Step: step})
+	return task.Order{Number: 1, Step: step}, nil
+}
+
+func (h *hand) Checkpoints(context.Context, task.Task) ([]task.Checkpoint, error) {
+	return []task.Checkpoint{{Step: 2, Settled: true, Here: true, Bytes: 12}}, nil
+}
+
 func (h *hand) Export(_ context.Context, t task.Task, as, dir string) error {
 	forms, err := t.Spec.Forms(as)
 	if err != nil {
