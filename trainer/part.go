@@ -37,7 +37,9 @@ type Line interface {
 var errPart = errors.New("this member holds a part of the model alone: it can neither measure nor export it")
 
 // isPart reports whether this member holds a part of the model.
-func (t *Trainer) isPart() bool { return t.part != model.Part{} && t.part != model.Part{Hi: t.model.Row()} }
+func (t *Trainer) isPart() bool {
+	return t.part != model.Part{} && t.part != model.Part{Hi: t.model.Row()}
+}
 
 func (t *Trainer) checkPart() error {
 	switch p := t.part; {
@@ -47,6 +49,8 @@ func (t *Trainer) checkPart() error {
 		return fmt.Errorf("units %d to %d of a model of %d", p.Lo, p.Hi, t.model.Row())
 	case t.line == nil && !t.idle:
 		return errors.New("a part of a model needs a line to the others")
+	case t.owners:
+		return errors.New("parallel.zero: 1 and 2 need the whole model on each member; choose zero: 0, or pipeline: 1")
 	case curves(t.rule):
 		return errors.New("optimizer sophia needs the whole model on each member; choose another optimizer, or pipeline: 1")
 	}

@@ -17,7 +17,7 @@ func (m *Machine) takeHave(o *opened, h *haveMsg) {
 		return
 	}
 	if i := p.row(o.signer, o.header.Boot); i >= 0 && !p.Members[i].Syncing {
-		l.haves[i] = h
+		l.haves[i], l.news = h, true
 	}
 }
 

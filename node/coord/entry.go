@@ -62,13 +62,15 @@ type Row struct {
 	Syncing bool          `cbor:"3,keyasint,omitempty"` // receives results, owns and computes nothing
 }
 
-// Piece is a contribution that a plan lists.
+// Piece is a contribution that a plan lists. In a record the place of its maker among Members (from 1) stands for ID and
+// Boot, unless the maker is not there any more: names are most of a large plan.
 type Piece struct {
 	Attempt uint32        `cbor:"1,keyasint"` // that made it
-	ID      record.PeerID `cbor:"2,keyasint"`
-	Boot    uint64        `cbor:"3,keyasint"`
+	ID      record.PeerID `cbor:"2,keyasint,omitempty"`
+	Boot    uint64        `cbor:"3,keyasint,omitempty"`
 	Ranges  []shard.Range `cbor:"4,keyasint"`           // its positions: sorted, apart
 	Again   bool          `cbor:"5,keyasint,omitempty"` // another member's numbers for them were not finite: these count
+	Row     uint32        `cbor:"6,keyasint,omitempty"` // see pack
 }
 
 // CutEntry names the one set of pieces that counts.
@@ -100,7 +102,7 @@ type TotalsEntry struct {
 // CommitEntry ends a round.
 type CommitEntry struct {
 	Prev    cid.Cid           `cbor:"1,keyasint,omitzero"` // the commit of the round before; undefined: round 0
-	Units   []collective.Hash `cbor:"2,keyasint"`          // of the reduced gradient
+	Units   []collective.Hash `cbor:"2,keyasint"`          // of the reduced gradient, or where owners step of the weights
 	Counted []Contribution    `cbor:"3,keyasint"`
 	Next    uint64            `cbor:"4,keyasint"`           // data cursor: the first position not taken
 	Open    []shard.Range     `cbor:"5,keyasint,omitempty"` // positions before Next that did not count: sorted, apart; none in allreduce
@@ -198,6 +200,9 @@ func openEntry(by Signer, s *record.Signed) (*Entry, error) {
 	}
 	if err := record.Decode(rec.Body, body); err != nil {
 		return nil, err
+	}
+	if err := unpack(body); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", record.ErrBad, rec.Header.Context, err)
 	}
 	if err := body.check(); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", record.ErrBad, rec.Header.Context, err)

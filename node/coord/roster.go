@@ -110,7 +110,8 @@ func (r *roster) lives(id record.PeerID, boot uint64, now time.Duration) bool {
 func (p *peer) alive(now time.Duration) bool { return !p.down && now < p.heard+deadAfter }
 
 // alive lists who seems to be there, this node included.
-func (r *roster) alive(now time.Duration) (ps []*peer) {
+func (r *roster) alive(now time.Duration) []*peer {
+	ps := make([]*peer, 0, len(r.peers))
 	for _, p := range r.peers {
 		if p.known && (p.id == r.self.ID || p.alive(now)) {
 			ps = append(ps, p)

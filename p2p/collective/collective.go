@@ -94,6 +94,8 @@ type Plan struct {
 	Owners  [][]int   // per chunk: indexes into Members, owner first, then its successors
 	Pieces  []PieceID // what may count, in the order of summation
 
+	seen *index // made by Validate
+
 	OwnersStep bool // the result is not the mean but what owners make of it, see Step
 	Weights    int  // with OwnersStep: chunks [0, Weights) alone have a result, the sums of the others serve their owners; 0: all
 }

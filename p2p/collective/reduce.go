@@ -141,6 +141,10 @@ func (m *Machine) report(out []Effect, partial bool) []Effect {
 		return out
 	}
 	m.news, m.deferred = false, false
+	if m.lacking > 0 && m.lazy && !partial && m.cut == nil { // the ordinary case: told without a look at the pieces
+		m.deferred = true
+		return out
+	}
 	set := m.complete()
 	if m.cut != nil {
 		if !covers(set, m.cut) {
@@ -148,9 +152,6 @@ func (m *Machine) report(out []Effect, partial bool) []Effect {
 		}
 		set = m.cut
 	} else if len(set) == 0 && len(m.plan.Pieces) > 0 && !m.told {
-		return out
-	} else if len(set) < len(m.plan.Pieces) && m.lazy && !partial {
-		m.deferred = true
 		return out
 	}
 	if m.told && sameMarks(m.have, set) {
@@ -189,6 +190,7 @@ func (m *Machine) slice(p *piece, c int) (s slice, here bool) {
 // are still on their way.
 func (m *Machine) arrived(c int) {
 	m.absent[c]--
+	m.lacking--
 	if m.absent[c] == 0 {
 		m.sumChunk(c, setOf(m.plan, m.plan.Pieces), m.plan.Pieces)
 	}
@@ -244,7 +246,7 @@ func (m *Machine) reduce(out []Effect) []Effect {
 		out = m.handOut(out, r)
 	} else if m.totals.skipped() {
 		r.zero()
-	} else if !r.reduced && covers(m.complete(), m.cut) {
+	} else if !r.reduced && (len(m.plan.owned) == 0 || covers(m.complete(), m.cut)) {
 		out = m.reduceOwned(out, r)
 	}
 	return r.finish(out)
