@@ -127,7 +127,7 @@ func (n *Node) openAPI(context.Context) error {
 		return fmt.Errorf("API: %w; choose another --api-addr, or port 0 for a free one", err)
 	}
 	n.listener = l
-	s := &api.Server{Node: n, Swarm: n, Library: n.lib, Jobs: jobAPI{n.jobs, n}, Web: web.Handler(), Metrics: metrics.Handler(n), Token: token, Remote: !api.Loopback(l.Addr())}
+	s := &api.Server{Node: n, Swarm: n, Library: n.lib, Jobs: jobAPI{n.jobs, n}, Checkpoints: jobAPI{n.jobs, n}, Web: web.Handler(), Metrics: metrics.Handler(n), Token: token, Remote: !api.Loopback(l.Addr())}
 	n.server = s.HTTP()
 	n.onClose(n.server.Close)
 	path := filepath.Join(n.cfg.Home, api.AddrFile)

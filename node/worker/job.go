@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/seed-7b27c88a/shoal/node/coord"
@@ -87,6 +86,7 @@ func (j *Job) join() (*coord.Machine, error) {
 	if err != nil {
 		return nil, err
 	}
+	g.Ordered = j.task.Order.Number
 	return coord.New(g, self, j.capability(0), spine)
 }
 
@@ -167,6 +167,7 @@ func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err
 		return false, err
 	}
 	j.work.Wait() // the trainer, and checkpoints being written
+	j.runtime.linger(j)
 	j.report(*ended)
 	go func() {
 		defer j.runtime.leave(j)
@@ -224,6 +225,7 @@ func (j *Job) hinder(err error) {
 func (j *Job) linger() {
 	select {
 	case <-time.After(lingerTime):
+	case <-j.hushed:
 	case <-j.runtime.closed:
 	}
 }
@@ -257,5 +259,3 @@ func (j *Job) reportSteps(steps []trainer.StepReport, state string) {
 }
 
 func (j *Job) note(text string) { j.report(task.Note{Text: text}) }
-
-var errNoCheckpoint = errors.New("this node holds no settled checkpoint of the job; export it on the node that submitted the job")
