@@ -26,6 +26,11 @@ const (
 	topicLog         = "log"
 	topicStateAsk    = "state?"
 	topicStateAnswer = "state"
+
+	topicMomentsAsk    = "moments?"
+	topicMomentsAnswer = "moments"
+	topicPartAsk       = "part?"
+	topicPartAnswer    = "part"
 )
 
 func (j *Job) topic(name string) string { return "job/" + j.task.ID.String() + "/" + name }
@@ -131,7 +136,12 @@ func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err
 		j.group.Local(k, v)
 		j.announce()
 	})
-	j.rounds.owners = j.trainer.OwnersStep()
+	if j.trainer.OwnersStep() {
+		if j.moments, err = newMoments(j.Vectors, j.task.ID, self.ID, j.trainer); err != nil {
+			return false, err
+		}
+		j.rounds.owners = true
+	}
 	j.rounds.bring = func(k collective.Key, own []collective.Mean) { j.group.Stepped(k, own) }
 	if j.group, err = j.Groups.Join(j.task.ID, self, collective.Events{
 		Have: func(h collective.Have) { j.post(coord.Held{Have: h}) },
@@ -145,6 +155,9 @@ func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err
 	}
 	hangUp := j.receive()
 	j.loops.Go(func() { j.loop(m) })
+	if j.moments != nil {
+		j.loops.Go(j.mirror)
+	}
 	j.evaluate(0)
 	j.work.Go(j.runTrainer)
 	ended, err := j.wait(ctx)

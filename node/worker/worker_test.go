@@ -51,7 +51,7 @@ func newPeer(t *testing.T) *peer {
 	x := xfer.Over(host, xfer.Config{})
 	ex := blocks.New(host, st, nil)
 	p := &peer{host: host, tenth: make(chan struct{}), done: make(chan struct{}), Runtime: New(Deps{
-		Host: host, Blocks: ex, Groups: collective.NewExchange(x), Store: st, Device: dev, Log: slog.Default(),
+		Host: host, Blocks: ex, Groups: collective.NewExchange(x), Vectors: NewVectors(x), Store: st, Device: dev, Log: slog.Default(),
 	})}
 	t.Cleanup(func() {
 		p.Close()
