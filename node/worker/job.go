@@ -201,10 +201,15 @@ func (j *Job) wait(ctx context.Context) (_ *task.Ended, err error) {
 	case <-ctx.Done():
 		j.state.interrupt() // a pause acts at once, in the middle of a batch; others do the work again
 	}
+	limit, cancel := context.WithTimeout(j.ctx, leaveTime)
+	defer cancel()
 	go j.post(coord.Leave{})
 	select {
 	case <-j.over:
-	case <-time.After(leaveTime):
+		if j.moments != nil {
+			j.moments.handOver(limit)
+		}
+	case <-limit.Done():
 		j.log.Warn("left without the others' word")
 	}
 	return nil, err

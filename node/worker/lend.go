@@ -200,7 +200,31 @@ func (j *Job) lend(from record.PeerID, q momentsAsk) {
 			j.log.Warn("optimizer state not handed over", "to", from, "chunk", h.Chunk, "err", err)
 			return
 		}
+		j.moments.noteLent(h)
 	}
+}
+
+// noteLent notes what somebody else has.
+func (m *moments) noteLent(h momentsOf) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lent[h.Chunk] = h.Step
+	m.notify()
+}
+
+// handOver waits, on a clean leave, until others have the state of the chunks that this node owned last.
+func (m *moments) handOver(ctx context.Context) {
+	_ = m.wait(ctx, func() bool {
+		if m.plan == nil || len(m.plan.Members) < 2 {
+			return true
+		}
+		for c, o := range m.owners {
+			if step, ok := m.trainer.Kept(c); o == m.self && ok && m.lent[c] < step {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 func (j *Job) sendMoments(to record.PeerID, a momentsAnswer) {

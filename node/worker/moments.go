@@ -44,6 +44,7 @@ type moments struct {
 	coming   map[coming]*assembly
 	asks     map[uint64]*request
 	lastAsk  uint64
+	lent     map[int]uint64 // step of the state that others got last, by chunk
 	sent     map[int]mirrored
 	manifest cid.Cid // a checkpoint with state of all chunks, of step
 	step     uint64
@@ -75,7 +76,7 @@ func newMoments(v *Vectors, job cid.Cid, self record.PeerID, t *trainer.Trainer)
 		return nil, err
 	}
 	return &moments{Vectors: v, job: job, self: self, trainer: t, chunks: l.Chunks[:t.Weights()], changed: make(chan struct{}),
-		mirrors: map[int]trainer.Moments{}, coming: map[coming]*assembly{}, asks: map[uint64]*request{}, sent: map[int]mirrored{}}, nil
+		mirrors: map[int]trainer.Moments{}, coming: map[coming]*assembly{}, asks: map[uint64]*request{}, sent: map[int]mirrored{}, lent: map[int]uint64{}}, nil
 }
 
 func (m *moments) notify() {

@@ -48,17 +48,18 @@ type partAnswer struct {
 func (a partAnswer) id() uint64 { return a.ID }
 
 const (
-	partWait  = 20 * time.Second // for an owner to write its part, in all
-	partAgain = time.Second      // between questions
+	partWait  = 20 * time.Second // for an owner to write its part, and for its blocks
+	keptParts = 4
 )
 
 // parts are what this node wrote of the newest checkpoints, and who else did.
 type parts struct {
 	asks asks[partAnswer]
 
-	mu     sync.Mutex // guards the rest
-	done   []part     // newest last, at most two
-	pinned []uint64   // rounds, oldest first
+	mu      sync.Mutex    // guards the rest
+	done    []part        // newest last, at most keptParts
+	changed chan struct{} // closed with the next change of done; nil: nobody waits
+	pinned  []uint64      // rounds, oldest first
 }
 
 // part is what an owner wrote of a checkpoint.
@@ -105,7 +106,11 @@ func (ps *parts) put(p part) {
 	defer ps.mu.Unlock()
 	ps.done = slices.DeleteFunc(ps.done, func(o part) bool { return o.round == p.round })
 	ps.done = append(ps.done, p)
-	ps.done = ps.done[max(0, len(ps.done)-2):]
+	ps.done = ps.done[max(0, len(ps.done)-keptParts):]
+	if ps.changed != nil {
+		close(ps.changed)
+		ps.changed = nil
+	}
 }
 
 func (ps *parts) find(round uint64, commit cid.Cid) (part, bool) {
@@ -146,7 +151,7 @@ func (j *Job) writePart(p part, own []trainer.Moments) (cid.Cid, error) {
 func (ps *parts) before(round uint64) (old []uint64) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	for len(ps.pinned) > 1 {
+	for len(ps.pinned) >= keptParts {
 		old, ps.pinned = append(old, ps.pinned[0]), ps.pinned[1:]
 	}
 	ps.pinned = append(ps.pinned, round)
@@ -199,22 +204,35 @@ func (j *Job) gatherParts(ctx context.Context, round uint64, commit cid.Cid) ([]
 	slices.Sort(owners)
 	var mu sync.Mutex
 	var files []shard.File
+	var failed error
 	var wg sync.WaitGroup
 	for _, o := range slices.Compact(owners) {
 		wg.Go(func() {
 			fs, err := j.part(ctx, o, partAsk{Round: round, Commit: commit})
-			if err != nil {
+			here := j.reaches(o)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err != nil && here:
+				failed = fmt.Errorf("optimizer state of %s: %w", o, err)
+			case err != nil:
 				j.note(fmt.Sprintf("checkpoint of step %d is without the optimizer state of %s: %v", round, o, err))
 			}
 			fs = slices.DeleteFunc(fs, func(f shard.File) bool { return !ownedBy(mine.owners, o, f.Path) })
-			mu.Lock()
-			defer mu.Unlock()
 			files = append(files, fs...)
 		})
 	}
 	wg.Wait()
 	slices.SortFunc(files, func(a, b shard.File) int { return strings.Compare(a.Path, b.Path) })
-	return files, ctx.Err()
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return files, failed
+}
+
+// reaches says whether a member can be asked.
+func (j *Job) reaches(id record.PeerID) bool {
+	return id == j.moments.self || slices.Contains(j.connected(), id)
 }
 
 // ownedBy says whether path is of a chunk that o stepped.
@@ -231,33 +249,26 @@ func ownedBy(owners []record.PeerID, o record.PeerID, path string) bool {
 func (j *Job) part(ctx context.Context, owner record.PeerID, q partAsk) ([]shard.File, error) {
 	ctx, cancel := context.WithTimeout(ctx, partWait)
 	defer cancel()
-	for {
-		c, err := j.askPart(ctx, owner, q)
-		if err == nil {
-			m, err := j.fetchManifest(ctx, c, []record.PeerID{owner})
-			if err != nil {
-				return nil, err
-			}
-			if m.Kind != shard.KindCheckpoint || m.Meta[metaPart] == "" {
-				return nil, fmt.Errorf("%s is not part of a checkpoint", c)
-			}
-			return m.Files, nil
-		}
-		if !slices.Contains(append(j.connected(), j.moments.self), owner) {
-			return nil, err
-		}
-		select {
-		case <-time.After(partAgain):
-		case <-ctx.Done():
-			return nil, err
-		}
+	a, err := j.askPart(ctx, owner, q)
+	if err != nil {
+		return nil, err
 	}
+	if err := a.err(); err != nil {
+		return nil, err
+	}
+	m, err := j.fetchManifest(ctx, a.Manifest, []record.PeerID{owner})
+	if err != nil {
+		return nil, err
+	}
+	if m.Kind != shard.KindCheckpoint || m.Meta[metaPart] == "" {
+		return nil, fmt.Errorf("%s is not part of a checkpoint", a.Manifest)
+	}
+	return m.Files, nil
 }
 
-func (j *Job) askPart(ctx context.Context, owner record.PeerID, q partAsk) (cid.Cid, error) {
+func (j *Job) askPart(ctx context.Context, owner record.PeerID, q partAsk) (partAnswer, error) {
 	if owner == j.moments.self {
-		a := j.partOf(q)
-		return a.Manifest, a.err()
+		return j.partOf(ctx, q), nil
 	}
 	id, answers := j.parts.asks.begin()
 	defer j.parts.asks.end(id)
@@ -267,15 +278,19 @@ func (j *Job) askPart(ctx context.Context, owner record.PeerID, q partAsk) (cid.
 		err = j.Host.Control().Send(owner, j.topic(topicPartAsk), b)
 	}
 	if err != nil {
-		return cid.Undef, err
+		return partAnswer{}, err
 	}
-	select {
-	case a := <-answers:
-		return a.Manifest, a.err()
-	case <-time.After(2 * partAgain):
-		return cid.Undef, errors.New("no answer")
-	case <-ctx.Done():
-		return cid.Undef, ctx.Err()
+	for {
+		select {
+		case a := <-answers:
+			return a, nil
+		case <-time.After(time.Second):
+			if !j.reaches(owner) {
+				return partAnswer{}, errors.New("it is gone")
+			}
+		case <-ctx.Done():
+			return partAnswer{}, ctx.Err()
+		}
 	}
 }
 
@@ -286,24 +301,63 @@ func (a partAnswer) err() error {
 	return fmt.Errorf("it has no part: %.*s", maxWhy, a.Why)
 }
 
-func (j *Job) partOf(q partAsk) partAnswer {
-	a := partAnswer{ID: q.ID}
-	if p, ok := j.parts.find(q.Round, q.Commit); !ok {
-		a.Why = "it has not done that step"
-	} else if a.Manifest = p.manifest; !p.manifest.Defined() {
-		a.Why = "it is being written"
+// partOf waits for this node's part to be written.
+func (j *Job) partOf(ctx context.Context, q partAsk) partAnswer {
+	for {
+		changed := j.parts.change()
+		p, ok := j.parts.find(q.Round, q.Commit)
+		switch {
+		case p.manifest.Defined():
+			return partAnswer{ID: q.ID, Manifest: p.manifest}
+		case !ok && j.parts.newer(q.Round):
+			return partAnswer{ID: q.ID, Why: "the job has gone on"}
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return partAnswer{ID: q.ID, Why: "it is not written yet"}
+		}
 	}
-	return a
 }
 
-// askedForPart answers requests for this node's part of a checkpoint.
+// change is closed when a part is begun or written.
+func (ps *parts) change() <-chan struct{} {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if ps.changed == nil {
+		ps.changed = make(chan struct{})
+	}
+	return ps.changed
+}
+
+// newer says whether a part of a later round was begun.
+func (ps *parts) newer(round uint64) bool {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return len(ps.done) > 0 && ps.done[len(ps.done)-1].round > round
+}
+
+// askedForPart answers a request for this node's part of a checkpoint when it is written.
 func (j *Job) askedForPart(from record.PeerID, payload []byte) {
 	var q partAsk
 	if err := record.Decode(payload, &q); err != nil {
 		j.log.Warn("dropped a malformed request for a part of a checkpoint", "from", from, "err", err)
 		return
 	}
-	if b, err := record.Encode(j.partOf(q)); err == nil {
-		j.sendRaw(from, topicPartAnswer, b)
+	answer := func(a partAnswer) {
+		if b, err := record.Encode(a); err == nil {
+			j.sendRaw(from, topicPartAnswer, b)
+		}
+	}
+	select {
+	case j.lending <- struct{}{}:
+		j.loops.Go(func() {
+			defer func() { <-j.lending }()
+			ctx, cancel := context.WithTimeout(j.ctx, partWait/2)
+			defer cancel()
+			answer(j.partOf(ctx, q))
+		})
+	default: // the next checkpoint comes
+		answer(partAnswer{ID: q.ID, Why: "busy with other requests"})
 	}
 }
