@@ -37,7 +37,9 @@ type Line interface {
 var errPart = errors.New("this member holds a part of the model alone: it can neither measure nor export it")
 
 // isPart reports whether this member holds a part of the model.
-func (t *Trainer) isPart() bool { return t.part != model.Part{} && t.part != model.Part{Hi: t.model.Row()} }
+func (t *Trainer) isPart() bool {
+	return t.part != model.Part{} && t.part != model.Part{Hi: t.model.Row()}
+}
 
 func (t *Trainer) checkPart() error {
 	switch p := t.part; {

@@ -51,6 +51,9 @@ func (t *Trainer) Restore(s State) error {
 		x.write(*x.vector)
 	}
 	t.step, t.scale = s.Step, s.Scale
+	if t.apart != nil {
+		return t.rejoin()
+	}
 	return t.stage.Stream.Err()
 }
 
@@ -96,6 +99,9 @@ type stateVector struct {
 
 // state lists the vectors that are used.
 func (t *Trainer) state(s *State) []stateVector {
+	if t.apart != nil {
+		return t.sharedState(s)
+	}
 	if t.elems == 0 { // a stage in which nothing learns
 		return nil
 	}

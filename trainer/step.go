@@ -22,6 +22,9 @@ func (t *Trainer) Apply(g []float32, tot Totals) (StepReport, error) {
 	if len(g) != t.layout.Size {
 		return StepReport{}, fmt.Errorf("gradient of %d elements for an index space of %d", len(g), t.layout.Size)
 	}
+	if t.apart != nil {
+		return t.conclude(g, tot)
+	}
 	return t.take(tot, func() { t.upload(t.step+1, g) })
 }
 
