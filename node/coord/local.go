@@ -323,6 +323,9 @@ func (m *Machine) donors() (ids []record.PeerID) {
 		}
 	}
 	ids = slices.DeleteFunc(ids, func(id record.PeerID) bool { return id == m.self.ID })
+	if len(ids) > manyMembers { // the leader of many has enough to send
+		ids = slices.DeleteFunc(ids, func(id record.PeerID) bool { return id == m.guide.leader })
+	}
 	if n := len(ids); n > 0 {
 		k := (m.me.fetch.tries + int(m.self.Boot%uint64(n))) % n
 		ids = slices.Concat(ids[k:], ids[:k])
