@@ -66,6 +66,8 @@ type Host struct {
 	clocks  clocks
 	nets    nets
 	search  relaySearch
+	bulk    bulk
+	raws    chan struct{} // a token for each connection for bulk that has not shown its ticket
 	ready   chan struct{} // closed when routing is set
 
 	ctx  context.Context // ends when Close begins
@@ -95,6 +97,8 @@ func New(cfg Config) (*Host, error) {
 		presence: presence{peers: map[record.PeerID]*present{}},
 		cloned:   map[record.PeerID]bool{},
 		ready:    make(chan struct{}),
+		bulk:     bulk{handlers: map[string]func(*Stream){}, tickets: map[[ticketLen]byte]chan net.Conn{}, barred: map[record.PeerID]time.Time{}},
+		raws:     make(chan struct{}, maxRaw),
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	h.control = newControl(h)
@@ -310,7 +314,7 @@ func (h *Host) wrap(s network.Stream) *Stream {
 	if s.Protocol() == controlProtocol {
 		bulk = nil
 	}
-	return &Stream{s: s, peer: id, life: l, bulk: bulk}
+	return &Stream{s: s, carrier: s, proto: string(s.Protocol()), peer: id, life: l, bulk: bulk}
 }
 
 // identified waits until libp2p's identify protocol has told the peer's addresses, so that whoever sees a peer come up also

@@ -46,19 +46,19 @@ func (m *Machine) valid(e *Entry) bool {
 		return j.cut != nil && j.totals == nil && h.Round == j.plan.key.Round && h.Attempt == j.plan.key.Attempt
 	case *CommitEntry:
 		return j.totals != nil && h.Round == j.round+1 && h.Attempt == j.plan.key.Attempt && b.Of == j.plan.key.Plan &&
-			b.Prev == j.commit && m.validCommit(b, h) && m.validCursor(b)
+			b.Prev == j.commit && b.Bad == j.badAfter(&b.Totals) && m.validCommit(b, h) && m.validCursor(b)
 	case *SettleEntry:
 		return b.Round > j.lastSettled().Round && b.Round <= j.round
 	case *MembersEntry:
 		return true
 	case *CancelEntry:
-		return m.validOrder(b.Order)
+		return m.validEnd(b)
 	}
 	return false
 }
 
 func (m *Machine) validPlan(b *PlanEntry, h record.Header) bool {
-	if h.Round != m.job.round+1 || m.job.cursor.done(&m.g) || !m.g.holds(b, h.Round, m.job.cursor) {
+	if h.Round != m.job.round+1 || m.job.cursor.done(&m.g) || !m.holds(b, h.Round, m.job.cursor) {
 		return false
 	}
 	if p := m.job.plan; p != nil {
@@ -73,7 +73,7 @@ func (m *Machine) validCommit(b *CommitEntry, h record.Header) bool {
 	if m.g.past(h.Round) || len(b.Units) != m.units() || (b.Plan == nil) != left.done(&m.g) {
 		return false
 	}
-	return b.Plan == nil || m.g.holds(b.Plan, h.Round+1, left)
+	return b.Plan == nil || m.holds(b.Plan, h.Round+1, left)
 }
 
 // validCursor tells whether a commit leaves what its cut did not count.
@@ -90,11 +90,11 @@ func (g *Genesis) past(round uint64) bool { return !g.diloco() && round > g.Step
 
 // holds tells whether a plan's pieces lie in the round's batch; in diloco, whether their positions are free, each of
 // them once.
-func (g *Genesis) holds(b *PlanEntry, round uint64, left cursor) bool {
-	if g.diloco() {
-		return within(pieceRanges(b.Pieces), left.free(g))
+func (m *Machine) holds(b *PlanEntry, round uint64, left cursor) bool {
+	if m.g.diloco() {
+		return within(pieceRanges(b.Pieces), left.free(&m.g))
 	}
-	batch := g.batch(round)
+	batch := m.batch(round)
 	for _, pc := range b.Pieces {
 		if pc.Ranges[0].Lo < batch.Lo || pc.Ranges[len(pc.Ranges)-1].Hi > batch.Hi {
 			return false
@@ -116,7 +116,7 @@ func (m *Machine) validSet(c *CutEntry) bool {
 	if m.g.diloco() {
 		return len(rs) > 0
 	}
-	return exactly(rs, m.g.batch(m.job.round+1))
+	return exactly(rs, m.batch(m.job.round+1))
 }
 
 // exactly tells whether rs cover all, each position once.
@@ -190,7 +190,7 @@ func (m *Machine) performCommit(e *Entry, b *CommitEntry) {
 	if j.plan != nil && j.plan.key == done.key {
 		m.emit(Committed{Key: done.key})
 	}
-	j.round, j.commit, j.tokens, j.cursor = done.round, e.CID, b.Tokens, done.cursor
+	j.round, j.commit, j.tokens, j.cursor, j.bad = done.round, e.CID, b.Tokens, done.cursor, b.Bad
 	j.trail = append(j.trail, done)
 	if len(j.trail) > maxTrail {
 		j.trail = slices.Delete(j.trail, 0, 1)

@@ -281,7 +281,7 @@ func (m *Machine) salvage(f fault, rows []Row) (kept []Piece, missing []shard.Ra
 			sure = append(sure, pc.Ranges...)
 		}
 	}
-	return kept, without(m.g.batch(p.key.Round), sure)
+	return kept, without(m.batch(p.key.Round), sure)
 }
 
 // prospect tells whether a piece may still count, and whether it is certain enough not to compute its positions again.

@@ -41,6 +41,12 @@
 // generation that goes on from the newest commit whose state is still there, and all its keepers sign it (reset.go).
 // Logs that parted compare themselves when they meet, and one side follows the other (heal.go).
 //
+// # Going back
+//
+// A person may order at the submitter that the job goes on from a checkpoint (order.go): a Reset that the submitter alone
+// signs and keeps, and that wins over every log without it. When round after round is not finite, the leader writes a Reset
+// to the last settled checkpoint and puts the batches since then off to the end of the run (diverge.go, stream.go).
+//
 // This is crash-fault tolerance with signed evidence, not Byzantine consensus: members may stop, stall, return and be cut
 // off at any moment, and whatever they send is bounded and checked before it is used, but keepers are trusted to follow
 // the protocol.
@@ -81,6 +87,9 @@ type Genesis struct {
 	MinPeers        int
 	MaxPeers        int // 0: no limit
 	CheckpointEvery uint64
+	BadRounds       uint64 // so many rounds in a row whose sum is not finite make the job go back; 0: it never does
+	Again           bool   // a piece that is not finite is computed once more by another member
+	Ordered         uint64 // the newest order to go on that this node knows of: a log without it is not the job's any more
 }
 
 // Self is this node in this run.

@@ -141,6 +141,9 @@ func pieceRanges(ps []Piece) (rs []shard.Range) {
 // driveCutOwn proposes the cut of a diloco round when nobody who lives still has to come, or at the deadline; chunks of
 // owners that are gone, or say nothing, go to their successors first.
 func (m *Machine) driveCutOwn(owners []int) {
+	if !m.looks() {
+		return
+	}
 	held, comes := m.arrivals(owners)
 	f := fault{phase: "work", dead: m.gone(), timed: m.overdue(m.job.plan.Collect)}
 	switch {
@@ -158,6 +161,19 @@ func (m *Machine) driveCutOwn(owners []int) {
 	}
 	m.nextAttempt(f)
 }
+
+// looks tells whether it is worth counting anew what is held: with many members only after a report, and now and then
+// because members die.
+func (m *Machine) looks() bool {
+	l := m.lead
+	if len(m.job.plan.Members) > manyPeers && !l.news && m.now < l.looked+lookEvery {
+		return false
+	}
+	l.news, l.looked = false, m.now
+	return true
+}
+
+const lookEvery = 250 * time.Millisecond
 
 // arrivals are the pieces that every owner holds, and whether a living member's piece is still missing somewhere.
 func (m *Machine) arrivals(owners []int) (held []CutMark, comes bool) {
@@ -211,7 +227,17 @@ func (m *Machine) cutOwn(held []CutMark, owners []int, f fault) {
 		}
 	}
 	m.lead.missed = m.absentNow(f)
+	held = m.sound(held, owners)
 	m.propose(contextCut, p.key.Round, p.key.Attempt, &CutEntry{Set: held, Totals: m.totalsOf(held, owners)})
+}
+
+// sound is held without what is not finite: that is open again. Where nothing else is there, it counts.
+func (m *Machine) sound(held []CutMark, owners []int) []CutMark {
+	bad := m.spoilt(held, owners)
+	if len(bad) == len(held) {
+		return held
+	}
+	return slices.DeleteFunc(held, func(k CutMark) bool { return slices.Contains(bad, k.Piece) })
 }
 
 // nextOwn goes on with an attempt that has other owners. Where no piece may count any more the round starts from nothing.

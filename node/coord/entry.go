@@ -62,12 +62,15 @@ type Row struct {
 	Syncing bool          `cbor:"3,keyasint,omitempty"` // receives results, owns and computes nothing
 }
 
-// Piece is a contribution that a plan lists.
+// Piece is a contribution that a plan lists. In a record the place of its maker among Members (from 1) stands for ID and
+// Boot, unless the maker is not there any more: names are most of a large plan.
 type Piece struct {
 	Attempt uint32        `cbor:"1,keyasint"` // that made it
-	ID      record.PeerID `cbor:"2,keyasint"`
-	Boot    uint64        `cbor:"3,keyasint"`
-	Ranges  []shard.Range `cbor:"4,keyasint"` // its positions: sorted, apart
+	ID      record.PeerID `cbor:"2,keyasint,omitempty"`
+	Boot    uint64        `cbor:"3,keyasint,omitempty"`
+	Ranges  []shard.Range `cbor:"4,keyasint"`           // its positions: sorted, apart
+	Again   bool          `cbor:"5,keyasint,omitempty"` // another member's numbers for them were not finite: these count
+	Row     uint32        `cbor:"6,keyasint,omitempty"` // see pack
 }
 
 // CutEntry names the one set of pieces that counts.
@@ -112,6 +115,7 @@ type CommitEntry struct {
 	Absent  []Absence         `cbor:"12,keyasint,omitempty"`
 	Plan    *PlanEntry        `cbor:"13,keyasint,omitempty"` // of the next round; absent after the last
 	Of      cid.Cid           `cbor:"14,keyasint"`           // the plan that was carried out
+	Bad     uint64            `cbor:"15,keyasint,omitempty"` // rounds in a row, this one the last, whose sum was not finite
 }
 
 // SettleEntry says that a checkpoint has enough receipts.
@@ -142,6 +146,9 @@ type ResetEntry struct {
 	Settled []SettleEntry  `cbor:"5,keyasint,omitempty"` // checkpoints up to the parent, at most two, oldest first
 	Next    uint64         `cbor:"6,keyasint,omitempty"` // diloco: the parent's data cursor
 	Open    []shard.Range  `cbor:"7,keyasint,omitempty"`
+	Order   uint64         `cbor:"8,keyasint,omitempty"`  // a person's, by number; the submitter alone signs such a Reset
+	Moves   []Move         `cbor:"9,keyasint,omitempty"`  // all that hold from here on, oldest first
+	Strikes uint64         `cbor:"10,keyasint,omitempty"` // how often the job went back by itself since the last order
 }
 
 // Fork is where a generation began.
@@ -150,11 +157,12 @@ type Fork struct {
 	Reset      cid.Cid `cbor:"2,keyasint"`
 	Round      uint64  `cbor:"3,keyasint"` // of the parent commit
 	Regular    bool    `cbor:"4,keyasint,omitempty"`
+	Order      uint64  `cbor:"5,keyasint,omitempty"` // number of the newest order up to here
 }
 
-// CancelEntry ends the job by the submitter's word.
+// CancelEntry ends the job by the submitter's word, or because it diverges again and again.
 type CancelEntry struct {
-	Order *record.Signed `cbor:"1,keyasint"` // signed by the submitter: context shoal/cancel-order
+	Order *record.Signed `cbor:"1,keyasint,omitempty"` // signed by the submitter: context shoal/cancel-order
 	Why   string         `cbor:"2,keyasint"`
 }
 
@@ -192,6 +200,9 @@ func openEntry(by Signer, s *record.Signed) (*Entry, error) {
 	}
 	if err := record.Decode(rec.Body, body); err != nil {
 		return nil, err
+	}
+	if err := unpack(body); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", record.ErrBad, rec.Header.Context, err)
 	}
 	if err := body.check(); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", record.ErrBad, rec.Header.Context, err)
@@ -335,12 +346,12 @@ func (r *ResetEntry) check() error {
 			return err
 		}
 	}
-	return checkKeepers(r.Keepers)
+	return errors.Join(checkMoves(r.Moves), checkKeepers(r.Keepers))
 }
 
 func (c *CancelEntry) check() error {
-	if c.Order == nil || len(c.Why) > maxText {
-		return fmt.Errorf("no order, or a reason of %d bytes", len(c.Why))
+	if len(c.Why) > maxText {
+		return fmt.Errorf("reason of %d bytes", len(c.Why))
 	}
 	return nil
 }

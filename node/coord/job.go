@@ -24,6 +24,10 @@ type job struct {
 	tokens int64
 	cursor cursor // which positions are left
 
+	bad     uint64 // newest rounds in a row whose sum was not finite
+	strikes uint64 // see ResetEntry
+	moves   []Move
+
 	plan   *planned
 	cut    *CutEntry
 	totals *Totals
@@ -31,7 +35,7 @@ type job struct {
 	settled   []SettleEntry // newest last, at most two
 	keepers   []replog.Voter
 	cancelled string // why it was ended before its last step; empty: it was not
-	endState  string // of a job that was: "cancelled" or "done"
+	endState  string // of a job that was: "cancelled", "done" or "failed"
 	ended     bool   // the last commit is settled, or cancelled
 
 	trail  []commitAt // newest commits, oldest first

@@ -111,6 +111,9 @@ func (m *Machine) sendHave() {
 	rest := m.me.have.Pieces // in plan order
 	for i, id := range p.parts.Pieces {
 		if len(rest) > 0 && rest[0].PieceID == id {
+			if slices.Contains(m.me.have.Spoilt, id) {
+				msg.Spoilt = append(msg.Spoilt, len(msg.Pieces))
+			}
 			msg.Pieces = append(msg.Pieces, CutMark{Piece: i, Weight: rest[0].Weight, Loss: rest[0].Loss})
 			rest = rest[1:]
 		}
@@ -152,6 +155,7 @@ func (m *Machine) stepped(e Stepped) {
 	}
 	m.me.finish = cid.Undef
 	m.setState(e.Round, e.Commit, e.Hash)
+	m.disown() // the log may have become another one meanwhile
 }
 
 func (m *Machine) setState(round uint64, commit cid.Cid, hash collective.Hash) {

@@ -127,6 +127,8 @@ func (m *Machine) take(e Event) {
 		m.end("failed", e.Why)
 	case Leave:
 		m.leave()
+	case GoBack:
+		m.goBack(e)
 	case CancelJob:
 		m.orderCancel(e.Why, e.Enough)
 	}
@@ -214,6 +216,7 @@ func (m *Machine) message(e Message) {
 		m.takeOrder(o)
 	default:
 		if m.foreign(o.header) {
+			m.peers.find(o.signer).known = false
 			m.meet(o.signer)
 			return
 		}
@@ -280,6 +283,7 @@ type Status struct {
 	State      uint64 // round of this node's weights
 	Ready      bool   // it has weights
 	Settled    uint64 // round of the newest settled checkpoint
+	Order      uint64 // number of the newest order of a person
 	Over       string // "done", "cancelled", "failed", "left"; empty: it goes on
 }
 
@@ -287,7 +291,7 @@ type Status struct {
 func (m *Machine) Status() Status {
 	s := Status{
 		Generation: m.job.gen, Round: m.job.round, Tokens: m.job.tokens, Leader: m.guide.leader,
-		State: m.me.round, Ready: m.me.ready, Settled: m.job.lastSettled().Round, Over: m.over,
+		State: m.me.round, Ready: m.me.ready, Settled: m.job.lastSettled().Round, Over: m.over, Order: m.job.order(),
 	}
 	for _, k := range m.job.keepers {
 		s.Keepers = append(s.Keepers, k.ID)
@@ -297,6 +301,9 @@ func (m *Machine) Status() Status {
 	}
 	return s
 }
+
+// Settled lists the checkpoints that the job could go back to, oldest first.
+func (m *Machine) Settled() []SettleEntry { return slices.Clone(m.job.settled) }
 
 // Votes tells whether this node has a seat in the log, which counts its ticks.
 func (m *Machine) Votes() bool { return m.seat != nil }

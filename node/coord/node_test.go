@@ -3,6 +3,7 @@ package coord
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -200,6 +201,9 @@ func (r *run) work(e Start) {
 			return // a Rollback came
 		}
 		v, tokens := r.s.sum(e.Work)
+		if r.spoil {
+			v[len(v)-1] = float32(math.Inf(1))
+		}
 		id := collective.PieceID{Round: e.Plan.Round, Attempt: e.Plan.Attempt, Member: r.id, Boot: r.sim.Boot()}
 		r.collect(r.col.Local(collective.Mark{PieceID: id, Weight: tokens, Loss: float64(tokens)}, v))
 	})
@@ -237,7 +241,7 @@ func (r *run) finish(e Finish) {
 	r.sim.After(r.s.step, func() {
 		w := slices.Clone(r.st.w)
 		for i := range w {
-			if r.s.g.OwnersStep {
+			if r.s.g.OwnersStep && e.Totals.Weight > 0 && !e.Totals.NonFinite {
 				w[i] = 0
 			}
 			w[i] += v[i]
@@ -267,7 +271,7 @@ func (r *run) set(st state) {
 			r.stepOwn(e)
 		}
 	}
-	if !r.flip && !slices.Equal(st.w, r.s.want[st.round]) {
+	if !r.flip && !slices.Equal(st.w, r.s.expect(r.m, st.round)) {
 		r.s.violate("%s has wrong weights after round %d", r.id, st.round)
 	}
 }
@@ -280,7 +284,7 @@ func (r *run) fetchState(e Fetch) {
 	if e.Round == 0 {
 		r.sim.After(10*time.Millisecond, func() {
 			if n == r.fetch {
-				r.set(state{w: slices.Clone(r.s.want[0])})
+				r.set(state{w: slices.Clone(r.s.expect(r.m, 0))})
 				r.do(Restored{Hash: hashState(r.st.w)})
 			}
 		})

@@ -1,6 +1,7 @@
 package coord
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/seed-7b27c88a/shoal/p2p/collective"
@@ -85,3 +86,28 @@ func (p *PlanEntry) workers() (ids []record.PeerID) {
 	slices.Sort(ids)
 	return ids
 }
+
+// bestOwners are the members that may own a chunk in the first attempt, where there are fewer chunks than members: an
+// owner sends its chunks to everybody, so that the best connected do it; of equals, who stands first in the plan. nil: all.
+func (m *Machine) bestOwners(rows []Row) []record.PeerID {
+	able := working(rows)
+	if len(able) <= max(len(m.g.Chunks), fewOwners) {
+		return nil
+	}
+	rate := func(i int) float64 {
+		if p := m.peers.find(rows[i].ID); p != nil {
+			return p.cap.BytesPerSec
+		}
+		return 0
+	}
+	slices.SortStableFunc(able, func(a, b int) int { return cmp.Compare(rate(b), rate(a)) })
+	ids := make([]record.PeerID, max(len(m.g.Chunks), fewOwners))
+	for k := range ids {
+		ids[k] = rows[able[k]].ID
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// fewOwners is how many members share the chunks at least, where there are as many: an owner and its successors.
+const fewOwners = 2 * (1 + successors)

@@ -48,7 +48,7 @@ func (m *Machine) writers(c commitAt) []record.PeerID {
 // checkpointHere writes the checkpoint of the state just reached, if that is this member's part.
 func (m *Machine) checkpointHere() {
 	c, ok := m.job.at(m.me.round)
-	if !ok || c.entry == nil || c.cid != m.me.commit || !m.g.settles(c) || c.round <= m.job.lastSettled().Round {
+	if !ok || c.entry == nil || m.tainted(c) || c.cid != m.me.commit || !m.g.settles(c) || c.round <= m.job.lastSettled().Round {
 		return
 	}
 	if slices.Contains(m.writers(c), m.self.ID) {
@@ -104,7 +104,7 @@ func (m *Machine) driveSettle() bool {
 		r := l.receipts[i]
 		c, ok := m.job.at(r.Round)
 		holders := m.holders(r)
-		if ok && c.cid == r.Commit && m.livingOf(holders) >= m.copiesNeeded() {
+		if ok && c.cid == r.Commit && !m.tainted(c) && m.livingOf(holders) >= m.copiesNeeded() {
 			e := &SettleEntry{
 				Round: r.Round, Commit: r.Commit, Tokens: c.tokens, Manifest: r.Manifest, Holders: holders,
 				Regular: m.job.regular(),

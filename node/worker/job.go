@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/seed-7b27c88a/shoal/node/coord"
@@ -11,6 +10,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 	"github.com/seed-7b27c88a/shoal/trainer"
+	"github.com/seed-7b27c88a/shoal/trainer/job"
 )
 
 // leaveTime is what a clean leave may take; a node ends within 5 s of being asked to.
@@ -91,6 +91,7 @@ func (j *Job) join() (*coord.Machine, error) {
 	if err != nil {
 		return nil, err
 	}
+	g.Ordered = j.task.Order.Number
 	return coord.New(g, self, j.capability(0), spine)
 }
 
@@ -111,6 +112,11 @@ func (j *Job) genesis() (coord.Genesis, error) {
 		MinPeers:        s.Swarm.MinPeers,
 		MaxPeers:        s.Swarm.MaxPeers,
 		CheckpointEvery: uint64(s.Checkpoint.EverySteps),
+		BadRounds:       badRounds,
+		Again:           s.DType != job.FP16,
+	}
+	if s.DType == job.FP16 {
+		g.BadRounds = badRoundsFP16
 	}
 	if j.trainer.OwnersStep() {
 		g.OwnersStep = true
@@ -127,6 +133,13 @@ func (j *Job) genesis() (coord.Genesis, error) {
 	}
 	return g, nil
 }
+
+// How many steps in a row may not be finite before the job goes back. In fp16 such steps are normal until the loss scale
+// fits: from its usual start, 2^16, it takes 40 halvings to its floor of 2^-24 (trainer.LossScale).
+const (
+	badRounds     = 5
+	badRoundsFP16 = 40
+)
 
 // takePart starts everything that belongs to the job and waits for its end.
 func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err error) {
@@ -170,6 +183,7 @@ func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err
 		return false, err
 	}
 	j.work.Wait() // the trainer, and checkpoints being written
+	j.runtime.linger(j)
 	j.report(*ended)
 	go func() {
 		defer j.runtime.leave(j)
@@ -232,6 +246,7 @@ func (j *Job) hinder(err error) {
 func (j *Job) linger() {
 	select {
 	case <-time.After(lingerTime):
+	case <-j.hushed:
 	case <-j.runtime.closed:
 	}
 }
@@ -265,5 +280,3 @@ func (j *Job) reportSteps(steps []trainer.StepReport, state string) {
 }
 
 func (j *Job) note(text string) { j.report(task.Note{Text: text}) }
-
-var errNoCheckpoint = errors.New("this node holds no settled checkpoint of the job; export it on the node that submitted the job")

@@ -28,8 +28,11 @@ func (j *Job) loop(m *coord.Machine) {
 	started := time.Now()
 	tick := time.NewTicker(coord.TickEvery)
 	defer tick.Stop()
+	j.obey(m)
 	for {
 		select {
+		case f := <-j.calls:
+			f(m)
 		case e := <-j.events:
 			j.log.Debug("event", "event", brief{e})
 			j.perform(m.Step(e))

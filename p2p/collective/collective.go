@@ -94,6 +94,8 @@ type Plan struct {
 	Owners  [][]int   // per chunk: indexes into Members, owner first, then its successors
 	Pieces  []PieceID // what may count, in the order of summation
 
+	seen *index // made by Validate
+
 	OwnersStep bool // the result is not the mean but what owners make of it, see Step
 	Weights    int  // with OwnersStep: chunks [0, Weights) alone have a result, the sums of the others serve their owners; 0: all
 }
@@ -104,6 +106,7 @@ type Have struct {
 	Pieces    []Mark  // in plan order
 	SumSq     float64 // Σ (Σu)² over this owner's chunks
 	NonFinite bool
+	Spoilt    []PieceID // of Pieces, in their order: those whose own numbers here, or whose loss, are not finite
 }
 
 // Totals of a cut.
@@ -114,8 +117,8 @@ type Totals struct {
 	NonFinite bool
 }
 
-// Hash of a chunk's bytes as they travel (in codec fp32 little-endian float32) or of a unit: sha2-256 over its chunks'
-// hashes.
+// Hash of a chunk's bytes as they travel (in codec fp32 little-endian float32), by BLAKE3, or of a unit: sha2-256 over its
+// chunks' hashes.
 type Hash [32]byte
 
 // Effect is something the machine wants done. Exactly one field is set.
