@@ -154,6 +154,9 @@ func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err
 			return false, err
 		}
 		j.rounds.owners = true
+		if j.task.Spec.Parallel.MirrorRounds == 1 {
+			j.rounds.secure = j.secure
+		}
 	}
 	j.rounds.bring = func(k collective.Key, own []collective.Mean) { j.group.Stepped(k, own) }
 	if j.group, err = j.Groups.Join(j.task.ID, self, collective.Events{

@@ -26,6 +26,7 @@ type rounds struct {
 
 	owners bool                                    // step (parallel.zero): Cut gives means, Gather brings weights
 	bring  func(collective.Key, []collective.Mean) // gives what this owner made of its means to the collective
+	secure func(k collective.Key, chunks []int)    // before that; nil: nothing
 
 	over chan struct{} // closed by end
 
@@ -271,10 +272,15 @@ func (r *rounds) bringOwn(own []trainer.Chunk) {
 		return
 	}
 	var means []collective.Mean
+	var chunks []int
 	for c, ch := range plan.Chunks { // both ascend
 		if len(own) > 0 && own[0].Lo == ch.Lo {
-			means, own = append(means, collective.Mean{Chunk: c, V: own[0].V}), own[1:]
+			means, chunks = append(means, collective.Mean{Chunk: c, V: own[0].V}), append(chunks, c)
+			own = own[1:]
 		}
+	}
+	if r.secure != nil {
+		r.secure(key, chunks)
 	}
 	r.bring(key, means)
 }

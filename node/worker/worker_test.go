@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"log/slog"
 	"math"
@@ -37,24 +38,35 @@ type peer struct {
 	steps  []trainer.StepReport
 	rounds []task.RoundReport
 	ended  task.Ended
+	key    ed25519.PrivateKey
+	dir    string        // of its store
+	stop   func()        // everything that runs
 	tenth  chan struct{} // closed at step 10
 	done   chan struct{}
 }
 
 func newPeer(t *testing.T) *peer {
 	t.Helper()
-	host, err := p2p.New(p2p.Config{Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Log: slog.New(slog.DiscardHandler)})
+	_, key, err := ed25519.GenerateKey(nil)
 	must(t, err)
-	st, err := store.Open(t.TempDir(), store.Options{})
+	return openPeer(t, t.TempDir(), key)
+}
+
+// openPeer starts a node on a store.
+func openPeer(t *testing.T, dir string, key ed25519.PrivateKey) *peer {
+	t.Helper()
+	host, err := p2p.New(p2p.Config{Key: key, Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Log: slog.New(slog.DiscardHandler)})
+	must(t, err)
+	st, err := store.Open(dir, store.Options{})
 	must(t, err)
 	dev, err := kernels.Open("cpu")
 	must(t, err)
 	x := xfer.Over(host, xfer.Config{})
 	ex := blocks.New(host, st, nil)
-	p := &peer{host: host, tenth: make(chan struct{}), done: make(chan struct{}), Runtime: New(Deps{
+	p := &peer{host: host, key: key, dir: dir, tenth: make(chan struct{}), done: make(chan struct{}), Runtime: New(Deps{
 		Host: host, Blocks: ex, Groups: collective.NewExchange(x), Vectors: NewVectors(x), Store: st, Device: dev, Log: slog.Default(),
 	})}
-	t.Cleanup(func() {
+	p.stop = sync.OnceFunc(func() {
 		p.Close()
 		ex.Close()
 		x.Close()
@@ -62,6 +74,7 @@ func newPeer(t *testing.T) *peer {
 		dev.Close()
 		st.Close()
 	})
+	t.Cleanup(p.stop)
 	return p
 }
 
@@ -89,7 +102,7 @@ func (p *peer) run(ctx context.Context, tk task.Task) error {
 				fmt.Println(time.Now().Format("05.000"), p.host.ID()[len(p.host.ID())-4:], e.Text)
 			}
 		case task.Back:
-			p.steps = p.steps[:e.Step]
+			p.steps = p.steps[:min(int(e.Step), len(p.steps))]
 		case task.Ended:
 			p.ended = e
 			close(p.done)

@@ -101,7 +101,7 @@ func TestOwnersStep(t *testing.T) {
 
 // TestOwnersComeAndGo: a member that joins takes chunks over and one that leaves hands them over, exactly.
 func TestOwnersComeAndGo(t *testing.T) {
-	c := newCrew(t, 4, 3, 150, full...)
+	c := newCrew(t, 4, 3, 80, full...)
 	c.start(0, 1, 2)
 	<-c.all[0].tenth
 	c.start(3)
@@ -114,18 +114,18 @@ func TestOwnersComeAndGo(t *testing.T) {
 	}
 }
 
-// TestOwnerDies: with a mirror in every round the curve hardly shows the death of an owner. The mean of the squared
-// gradients is what has to be there: from nothing the next steps would be as large as the first ones.
+// TestOwnerDies: with a mirror in every round the curve does not show the death of an owner; without, it does, and the
+// round's report says why.
 func TestOwnerDies(t *testing.T) {
 	for _, mirrors := range []int{1, 0} {
 		t.Run(fmt.Sprint(mirrors), func(t *testing.T) {
-			c := newCrew(t, 3, 3, 60, append(full[:3:3], fmt.Sprintf("parallel: {zero: 2, mirror_rounds: %d}", mirrors))...)
+			c := newCrew(t, 3, 3, 40, append(full[:3:3], fmt.Sprintf("parallel: {zero: 2, mirror_rounds: %d}", mirrors))...)
 			c.start(0, 1, 2)
 			<-c.all[1].tenth
 			c.all[1].host.Close()
 			off := c.finish(0, 2)
 			t.Logf("losses are off by %.2g; %v", off, c.moments(0))
-			if mirrors == 1 && off > 1e-3 || len(c.moments(0)) == 0 {
+			if exact := off <= 1e-4 && len(c.moments(0)) == 0; exact != (mirrors == 1) {
 				t.Errorf("losses are off by %.2g; %v", off, c.moments(0))
 			}
 		})
@@ -134,13 +134,18 @@ func TestOwnerDies(t *testing.T) {
 
 // TestOwnersResume: all members stop and come back; they go on from the settled checkpoint, optimizer state included.
 func TestOwnersResume(t *testing.T) {
-	c := newCrew(t, 3, 3, 40, append(full[:4:4], "checkpoint: {every_steps: 4}")...)
+	c := newCrew(t, 3, 3, 100, append(full[:4:4], "checkpoint: {every_steps: 4}")...)
 	c.start(0, 1, 2)
 	<-c.all[0].tenth
 	for i := range c.all {
 		c.stop[i]()
 	}
 	c.running.Wait()
+	for i, p := range c.all {
+		p.stop()
+		c.all[i] = openPeer(t, p.dir, p.key)
+	}
+	connect(t, c.all)
 	c.start(0, 1, 2)
 	off := c.finish(0, 1, 2)
 	t.Logf("losses are off by %.2g; %v", off, c.moments(0))
