@@ -91,10 +91,10 @@ func (n *Node) Doctor(ctx context.Context) ([]api.Check, error) {
 }
 
 func (n *Node) cfgChecks() []api.Check {
-	d := n.dev.Info()
-	return []api.Check{
+	checks := []api.Check{
 		checkHome(n.cfg), checkIdentity(n.cfg), checkToken(n.cfg),
 		{Name: "store", OK: true, Detail: "open in this daemon"}, checkDisk(n.cfg),
-		{Name: "device", OK: true, Detail: fmt.Sprintf("%s: %s, %s, %d workers", d.Name, d.Model, d.Kernel, d.Workers)},
+		{Name: "device", Part: partGPU, OK: true, Detail: deviceLine(n.dev.Info())},
 	}
+	return append(checks, gpuChecks(n.cfg.Device)...)
 }

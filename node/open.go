@@ -10,8 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/seed-7b27c88a/shoal/kernels"
-	_ "github.com/seed-7b27c88a/shoal/kernels/cpu" // registers the cpu device
 	"github.com/seed-7b27c88a/shoal/node/api"
 	"github.com/seed-7b27c88a/shoal/node/config"
 	"github.com/seed-7b27c88a/shoal/node/metrics"
@@ -51,29 +49,6 @@ func openStore(cfg config.Config) (*store.Store, error) {
 		return nil, fmt.Errorf("%w in %s; stop it or choose another --home", ErrBusy, cfg.Home)
 	}
 	return s, err
-}
-
-func (n *Node) openDevice(context.Context) error {
-	dev, err := OpenDevice(n.cfg.Device)
-	if err != nil {
-		return err
-	}
-	n.onClose(dev.Close)
-	spare(dev, n.cfg.Limits)
-	n.dev = dev
-	return nil
-}
-
-// OpenDevice opens a device by its name; "auto" takes the best there is.
-func OpenDevice(name string) (kernels.Device, error) {
-	if name == "auto" || name == "" {
-		name = "cpu" // the only backend of this build
-	}
-	dev, err := kernels.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("device: %w; \"shoal doctor\" tells more", err)
-	}
-	return dev, nil
 }
 
 func (n *Node) openHost(context.Context) error {
@@ -152,7 +127,7 @@ func (n *Node) openAPI(context.Context) error {
 		return fmt.Errorf("API: %w; choose another --api-addr, or port 0 for a free one", err)
 	}
 	n.listener = l
-	s := &api.Server{Node: n, Swarm: n, Library: n.lib, Jobs: jobAPI{n.jobs, n}, Web: web.Handler(), Metrics: metrics.Handler(n), Token: token, Remote: !api.Loopback(l.Addr())}
+	s := &api.Server{Node: n, Swarm: n, Library: n.lib, Jobs: jobAPI{n.jobs, n}, Checkpoints: jobAPI{n.jobs, n}, Web: web.Handler(), Metrics: metrics.Handler(n), Token: token, Remote: !api.Loopback(l.Addr())}
 	n.server = s.HTTP()
 	n.onClose(n.server.Close)
 	path := filepath.Join(n.cfg.Home, api.AddrFile)

@@ -185,6 +185,42 @@ func (t *Trainer) Kept(chunk int) (step uint64, ok bool) {
 	return x.now.step, true
 }
 
+// Tag is which state of a chunk is here: Moments without its vectors.
+func (t *Trainer) Tag(chunk int) (m Moments, ok bool, err error) {
+	o := t.owned
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.chunks == nil {
+		return m, false, ErrClosed
+	}
+	x := o.chunks[chunk]
+	if x == nil {
+		return m, false, nil
+	}
+	return Moments{Chunk: chunk, Step: x.now.step, Count: x.now.count}, true, nil
+}
+
+// Blank is state of a chunk whose vectors are there and empty, for a reader to fill.
+func (t *Trainer) Blank(chunk int) Moments {
+	n, m := t.layout.Chunks[chunk].Len(), Moments{Chunk: chunk}
+	useM, useV := t.rule.Uses()
+	for _, x := range []struct {
+		used bool
+		v    *[]float32
+	}{{useM, &m.M}, {useV, &m.V}, {t.owned.lossy, &m.W}} {
+		if x.used {
+			*x.v = make([]float32, n)
+		}
+	}
+	return m
+}
+
+// Stateless says whether the optimizer remembers nothing, so that there is nothing to hand over.
+func (t *Trainer) Stateless() bool {
+	m, v := t.rule.Uses()
+	return !m && !v && !t.owned.lossy
+}
+
 // Moments copies the state of a chunk; false: there is none here.
 func (t *Trainer) Moments(chunk int) (Moments, bool, error) {
 	o := t.owned
@@ -196,14 +232,14 @@ func (t *Trainer) Moments(chunk int) (Moments, bool, error) {
 	return o.read(chunk)
 }
 
-// Forget drops the state of chunks that are not to be kept.
-func (t *Trainer) Forget(keep func(chunk int) bool) {
+// Forget drops the state of chunks that are not to be kept. step is that of their state.
+func (t *Trainer) Forget(keep func(chunk int, step uint64) bool) {
 	o := t.owned
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	_ = o.stream.Sync(context.Background()) // its error sticks and comes with the next step
-	for c := range o.chunks {
-		if !keep(c) {
+	for c, x := range o.chunks {
+		if !keep(c, x.now.step) {
 			o.drop(c)
 		}
 	}

@@ -129,7 +129,7 @@ type Peer struct {
 // Check is one line of the doctor's report.
 type Check struct {
 	Name   string `json:"name"`
-	Part   string `json:"part,omitempty"` // net: shown by "doctor net" too
+	Part   string `json:"part,omitempty"` // net, gpu: shown by "doctor net", "doctor gpu" too
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail"`        // what was found
 	Fix    string `json:"fix,omitempty"` // what to try when not ok
