@@ -13,7 +13,7 @@ import (
 )
 
 // soakSteps is how long each job of the soak is; its curve is the beginning of the reference's.
-const soakSteps = 30
+const soakSteps = 20
 
 // TestProcessFaults kills or stops processes at random moments of a job: a member (each of them owns chunks), the
 // submitter, the leader, and so many that most keepers of the log are among them. The job ends, each position counts
@@ -106,7 +106,7 @@ func (s *soak) bootstraps() (args []string) {
 // strike runs one job with one fault in it.
 func (s *soak) strike(role, fault string) {
 	job := submit(s.t, s.nodes[0], s.spec)
-	waitStep(s.t, s.nodes[0], job, 1+s.rng.Uint64N(soakSteps-10))
+	waitStep(s.t, s.nodes[0], job, 1+s.rng.Uint64N(soakSteps-8))
 	victims := s.victims(role, job)
 	if fault == "kill" {
 		s.kill(victims)
