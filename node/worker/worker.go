@@ -30,12 +30,13 @@ import (
 
 // Deps is what jobs need of their node.
 type Deps struct {
-	Host   *p2p.Host
-	Blocks *blocks.Exchange
-	Groups *collective.Exchange
-	Store  *store.Store
-	Device kernels.Device
-	Log    *slog.Logger
+	Host    *p2p.Host
+	Blocks  *blocks.Exchange
+	Groups  *collective.Exchange
+	Vectors *Vectors
+	Store   *store.Store
+	Device  kernels.Device
+	Log     *slog.Logger
 }
 
 // Runtime runs jobs.
@@ -93,8 +94,11 @@ type Job struct {
 	state   *stateKeeper
 	telling sync.Mutex // held while steps are reported, so that they come in order
 	pace    pace
-	asks    asks
-	donated []donation // newest last; belongs to the handler of requests for state
+	asks    asks[stateAnswer]
+	parts   parts
+	moments *moments      // where owners step
+	lending chan struct{} // a token for each request for optimizer state that is served
+	donated []donation    // newest last; belongs to the handler of requests for state
 }
 
 // Run takes part in a job until it is over here or ctx ends, which asks for a clean leave.
@@ -110,6 +114,7 @@ func (r *Runtime) Run(ctx context.Context, t task.Task, report func(task.Event))
 		hindered: make(chan error, 1),
 		keeps:    map[uint64]context.CancelFunc{},
 		area:     r.deps.Store.KV(areaPrefix + t.ID.String()),
+		lending:  make(chan struct{}, maxLending),
 	}
 	// The job outlives ctx by the time that a clean leave takes, and lingers after its end.
 	j.ctx, j.stop = context.WithCancel(context.WithoutCancel(ctx))
