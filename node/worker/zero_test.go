@@ -28,15 +28,21 @@ type crew struct {
 
 // newCrew makes n connected peers of which members are waited for; none runs yet.
 func newCrew(t *testing.T, n, members, steps int, more ...string) *crew {
+	c := gather(t, n)
+	c.task = tinyTask(t, c.all[0], members, steps, more...)
+	for _, r := range alone(t, c.all[0], c.task) {
+		c.want = append(c.want, r.Loss)
+	}
+	return c
+}
+
+// gather makes n connected peers without a job.
+func gather(t *testing.T, n int) *crew {
 	c := &crew{t: t}
 	for range n {
 		c.all = append(c.all, newPeer(t))
 	}
 	connect(t, c.all)
-	c.task = tinyTask(t, c.all[0], members, steps, more...)
-	for _, r := range alone(t, c.all[0], c.task) {
-		c.want = append(c.want, r.Loss)
-	}
 	var cancel context.CancelFunc
 	c.ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
