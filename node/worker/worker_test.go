@@ -37,6 +37,7 @@ type peer struct {
 	mu     sync.Mutex
 	steps  []trainer.StepReport
 	rounds []task.RoundReport
+	states map[uint64]string // hashes by step
 	ended  task.Ended
 	key    ed25519.PrivateKey
 	dir    string        // of its store
@@ -63,7 +64,7 @@ func openPeer(t *testing.T, dir string, key ed25519.PrivateKey) *peer {
 	must(t, err)
 	x := xfer.Over(host, xfer.Config{})
 	ex := blocks.New(host, st, nil)
-	p := &peer{host: host, key: key, dir: dir, tenth: make(chan struct{}), done: make(chan struct{}), Runtime: New(Deps{
+	p := &peer{host: host, key: key, dir: dir, states: map[uint64]string{}, tenth: make(chan struct{}), done: make(chan struct{}), Runtime: New(Deps{
 		Host: host, Blocks: ex, Groups: collective.NewExchange(x), Vectors: NewVectors(x), Store: st, Device: dev, Log: slog.Default(),
 	})}
 	p.stop = sync.OnceFunc(func() {
@@ -92,6 +93,7 @@ func (p *peer) run(ctx context.Context, tk task.Task) error {
 		switch e := e.(type) {
 		case task.Stepped:
 			p.steps = append(p.steps, e.StepReport)
+			p.states[e.Step] = e.State
 			if e.Step == 10 {
 				close(p.tenth)
 			}
