@@ -15,7 +15,7 @@ func (m *Machine) takeAck(o *opened, a *ackMsg) {
 		return
 	}
 	if i := p.row(o.signer, o.header.Boot); i >= 0 {
-		l.acks[i] = a.Units
+		l.acks[i], l.notices[i] = a.Units, a.Notice
 	}
 }
 
@@ -132,7 +132,7 @@ func (m *Machine) proposeCommit(units []collective.Hash) {
 		m.lead.gather.add(c.Gather)
 	}
 	ready, absent := m.readyNext(units, c.State)
-	c.Absent = clip(slices.Concat(p.Absent, m.lead.missed, absent))
+	c.Absent = clip(slices.Concat(p.Absent, m.lead.missed, absent, m.moments()))
 	if !left.done(&m.g) {
 		c.Plan = m.planNext(round+1, ready, left)
 	}

@@ -82,6 +82,8 @@ type Genesis struct {
 	Inner           uint64 // diloco: optimizer steps that a member takes in a round; 0: allreduce, a round is one step of all
 	Chunks          []collective.Chunk
 	Codec           exact.Codec // in which pieces and results travel
+	OwnersStep      bool        // the result is what owners make of the sums (zero.go)
+	Weights         int         // with OwnersStep: chunks that hold weights; 0: all
 	MinPeers        int
 	MaxPeers        int // 0: no limit
 	CheckpointEvery uint64

@@ -102,7 +102,7 @@ type TotalsEntry struct {
 // CommitEntry ends a round.
 type CommitEntry struct {
 	Prev    cid.Cid           `cbor:"1,keyasint,omitzero"` // the commit of the round before; undefined: round 0
-	Units   []collective.Hash `cbor:"2,keyasint"`          // of the reduced gradient
+	Units   []collective.Hash `cbor:"2,keyasint"`          // of the reduced gradient, or where owners step of the weights
 	Counted []Contribution    `cbor:"3,keyasint"`
 	Next    uint64            `cbor:"4,keyasint"`           // data cursor: the first position not taken
 	Open    []shard.Range     `cbor:"5,keyasint,omitempty"` // positions before Next that did not count: sorted, apart; none in allreduce

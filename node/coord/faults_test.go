@@ -83,7 +83,7 @@ func TestFaultMatrix(t *testing.T) {
 }
 
 func faultCell(t *testing.T, seed uint64, nodes int, phase, fault, role string) {
-	o := options{nodes: nodes, steps: 6, batch: 7, min: nodes, every: 3}
+	o := options{nodes: nodes, steps: 6, batch: 7, min: nodes, every: 3, zero: seed%2 == 0}
 	if role == "member" {
 		o.chunks = nodes / 2 // so that some own none
 	}

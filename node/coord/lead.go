@@ -13,12 +13,13 @@ type lead struct {
 	flight flight
 
 	// of the plan in force, by index of its members
-	haves  []*haveMsg
-	acks   [][]collective.Hash
-	from   time.Duration // since when the present phase runs: plan, cut or totals
-	cutAt  time.Duration // when the cut was applied; its duration is reported
-	tries  int           // extensions of the present phase's deadline
-	missed []Absence     // diloco: whose work was not there at the cut
+	haves   []*haveMsg
+	acks    [][]collective.Hash
+	notices []string      // of acks, see Adopted
+	from    time.Duration // since when the present phase runs: plan, cut or totals
+	cutAt   time.Duration // when the cut was applied; its duration is reported
+	tries   int           // extensions of the present phase's deadline
+	missed  []Absence     // diloco: whose work was not there at the cut
 
 	states   map[record.PeerID]stateOf // hashes of members' states
 	late     map[record.PeerID]int
@@ -67,10 +68,11 @@ func (m *Machine) leadPlan() {
 		return
 	}
 	l.from, l.cutAt, l.tries = m.now, 0, 0
-	l.haves, l.acks, l.missed = nil, nil, nil
+	l.haves, l.acks, l.notices, l.missed = nil, nil, nil, nil
 	if p := m.job.plan; p != nil {
 		l.haves = make([]*haveMsg, len(p.Members))
 		l.acks = make([][]collective.Hash, len(p.Members))
+		l.notices = make([]string, len(p.Members))
 	}
 }
 

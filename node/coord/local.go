@@ -29,6 +29,7 @@ type local struct {
 	released collective.Key   // of the last Release
 	have     *collective.Have // last of the plan in force
 	ack      *staged
+	adopted  Adopted // last; of the plan whose key it has
 	beatAt   time.Duration
 	unseat   time.Duration // when the seat is closed; 0: never
 	repeated time.Duration
@@ -141,7 +142,7 @@ func (m *Machine) sendAck() {
 	if p == nil || m.me.ack == nil || m.me.ack.key != p.key || m.guide.leader == "" {
 		return
 	}
-	m.send(m.guide.leader, m.header(contextAck, p.key.Round, p.key.Attempt), ackMsg{Plan: p.key.Plan, Units: m.me.ack.units})
+	m.send(m.guide.leader, m.header(contextAck, p.key.Round, p.key.Attempt), ackMsg{Plan: p.key.Plan, Units: m.me.ack.units, Notice: m.notice(p.key)})
 }
 
 // tellLeader repeats to a new leader what only a leader keeps.

@@ -49,7 +49,7 @@ func (k Keys) Open(s *record.Signed) (*record.Record, cid.Cid, error) { return r
 // New returns the machine of a node that begins, joins or comes back to a job. spine is what the last Save stored; empty
 // when there was none. The effects to perform first come from the first Step.
 func New(g Genesis, self Self, c Capability, spine []*record.Signed) (*Machine, error) {
-	if g.Batch == 0 || g.Steps == 0 || len(g.Chunks) == 0 || g.Samples == 0 || g.Samples > g.Steps*g.Batch {
+	if g.Batch == 0 || g.Steps == 0 || len(g.Chunks) == 0 || !g.checkWeights() || g.Samples == 0 || g.Samples > g.Steps*g.Batch {
 		return nil, fmt.Errorf("job %v: %d steps of %d sequences, %d in all, %d chunks",
 			g.Job, g.Steps, g.Batch, g.Samples, len(g.Chunks))
 	}
@@ -119,6 +119,8 @@ func (m *Machine) take(e Event) {
 		m.stored(e)
 	case Measured:
 		m.cap = e.Capability
+	case Adopted:
+		m.adopted(e)
 	case Failed:
 		m.note("this node leaves the job: %s", e.Why)
 		m.leave()

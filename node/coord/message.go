@@ -62,8 +62,9 @@ type haveMsg struct {
 
 // ackMsg says that the whole result is staged here.
 type ackMsg struct {
-	Plan  cid.Cid           `cbor:"1,keyasint"`
-	Units []collective.Hash `cbor:"2,keyasint"`
+	Plan   cid.Cid           `cbor:"1,keyasint"`
+	Units  []collective.Hash `cbor:"2,keyasint"`
+	Notice string            `cbor:"3,keyasint,omitempty"` // see Adopted
 }
 
 // receiptMsg says that a checkpoint is on this node's disk. Want asks its receiver to write it.
@@ -138,8 +139,8 @@ func (h *haveMsg) check() error {
 }
 
 func (a *ackMsg) check() error {
-	if len(a.Units) > maxUnits {
-		return fmt.Errorf("%d units", len(a.Units))
+	if len(a.Units) > maxUnits || len(a.Notice) > maxText {
+		return fmt.Errorf("%d units, notice of %d bytes", len(a.Units), len(a.Notice))
 	}
 	return nil
 }

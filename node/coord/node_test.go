@@ -115,6 +115,9 @@ func (r *run) collect(es []collective.Effect) {
 		case e.Done != nil:
 			r.results[e.Done.Key] = e.Done.V
 			r.do(Reduced{*e.Done})
+		case e.Step != nil:
+			st := *e.Step
+			r.sim.After(r.s.step, func() { r.stepOwn(st) })
 		}
 	}
 }
@@ -165,7 +168,7 @@ func (r *run) perform(ef Effect) {
 		r.s.logged(r, e)
 	case Rollback:
 		r.back = append(r.back, e.Round)
-		r.waiting = nil
+		r.waiting, r.owing = nil, nil
 		r.collect(r.col.Reset())
 	case Report:
 		r.rounds = append(r.rounds, e.Round)
@@ -206,6 +209,23 @@ func (r *run) work(e Start) {
 	})
 }
 
+// stepOwn is an owner's optimizer: it adds the mean to the weights of its chunks.
+func (r *run) stepOwn(st collective.Step) {
+	if !r.ready || r.st.round+1 != st.Round {
+		r.owing = append(r.owing, st)
+		return
+	}
+	var own []collective.Mean
+	for _, x := range st.Means {
+		v := slices.Clone(r.st.w[r.s.g.Chunks[x.Chunk].Lo:r.s.g.Chunks[x.Chunk].Hi])
+		for i := range v {
+			v[i] += x.V[i]
+		}
+		own = append(own, collective.Mean{Chunk: x.Chunk, V: v})
+	}
+	r.collect(r.col.Stepped(st.Key, own))
+}
+
 // finish steps the trainer.
 func (r *run) finish(e Finish) {
 	v, ok := r.results[e.Key]
@@ -221,6 +241,9 @@ func (r *run) finish(e Finish) {
 	r.sim.After(r.s.step, func() {
 		w := slices.Clone(r.st.w)
 		for i := range w {
+			if r.s.g.OwnersStep && e.Totals.Weight > 0 && !e.Totals.NonFinite {
+				w[i] = 0
+			}
 			w[i] += v[i]
 		}
 		if r.flip {
@@ -239,6 +262,13 @@ func (r *run) set(st state) {
 	for _, e := range waiting {
 		if e.Plan.Round > st.round {
 			r.work(e)
+		}
+	}
+	owing := r.owing
+	r.owing = nil
+	for _, e := range owing {
+		if e.Round > st.round {
+			r.stepOwn(e)
 		}
 	}
 	if !r.flip && !slices.Equal(st.w, r.s.expect(r.m, st.round)) {

@@ -22,7 +22,7 @@ func (m *Machine) parts(b *PlanEntry, key collective.Key) *collective.Plan {
 }
 
 func (m *Machine) makeParts(b *PlanEntry, key collective.Key) *collective.Plan {
-	p := &collective.Plan{Key: key, Chunks: m.g.Chunks}
+	p := &collective.Plan{Key: key, Chunks: m.g.Chunks, OwnersStep: m.g.OwnersStep, Weights: m.g.Weights}
 	p.Codec, _ = exact.Parse(b.Codec) // entries are checked when they come in
 	for _, r := range b.Members {
 		p.Members = append(p.Members, collective.Member{ID: r.ID, Boot: r.Boot, Syncing: r.Syncing})
@@ -61,8 +61,8 @@ func (m *Machine) ranked(base []record.PeerID, row map[record.PeerID]int) [][]in
 	for i, id := range base {
 		names[i] = string(id)
 	}
-	places := make([]layout.Chunk, len(m.g.Chunks))
-	for i, c := range m.g.Chunks {
+	places := make([]layout.Chunk, m.g.weights())
+	for i, c := range m.g.Chunks[:len(places)] {
 		places[i] = layout.Chunk{Lo: c.Lo, Hi: c.Hi, Unit: c.Unit}
 	}
 	out := layout.Owners(places, names)
@@ -75,7 +75,7 @@ func (m *Machine) ranked(base []record.PeerID, row map[record.PeerID]int) [][]in
 		}
 		out[c] = here
 	}
-	return out
+	return withTwins(out, len(m.g.Chunks))
 }
 
 // workers names the working members of a plan, sorted.

@@ -52,7 +52,7 @@ func runSchedule(t *testing.T, seed uint64, trace int) {
 	s := &schedule{rng: rng, calm: 20 * time.Second}
 	s.swarm = newSwarm(t, seed, options{
 		nodes: n, steps: 6 + rng.Uint64N(20), batch: 1 + rng.Uint64N(8), min: 1 + rng.IntN(n), every: 1 + rng.Uint64N(6),
-		lazy: seed%2 == 0, perRow: time.Duration(50+rng.IntN(400)) * time.Millisecond,
+		lazy: seed%2 == 0, zero: seed%3 == 1, perRow: time.Duration(50+rng.IntN(400)) * time.Millisecond,
 		net: simnet.Config{
 			Latency: time.Duration(1+rng.IntN(40)) * time.Millisecond, Jitter: 5 * time.Millisecond,
 			Detect: time.Duration(10+rng.IntN(3000)) * time.Millisecond, Trace: trace,

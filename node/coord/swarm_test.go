@@ -83,9 +83,10 @@ type run struct {
 	back      []uint64
 	flip      bool // its weights go wrong with the next step
 	reporting bool
-	garble    bool    // its results are different garbage for everyone
-	spoil     bool    // its work is not finite
-	waiting   []Start // work for which the state is not there yet
+	garble    bool              // its results are different garbage for everyone
+	spoil     bool              // its work is not finite
+	waiting   []Start           // work for which the state is not there yet
+	owing     []collective.Step // the same for steps of an owner
 }
 
 // Messages on the simulated network.
@@ -157,6 +158,7 @@ type options struct {
 	lazy    bool
 	members []float64 // rates; missing: 1
 	chunks  int       // at most 5, which 0 is
+	zero    bool      // owners step
 }
 
 func newSwarm(t testing.TB, seed uint64, o options) *swarm {
@@ -173,6 +175,7 @@ func newSwarm(t testing.TB, seed uint64, o options) *swarm {
 		Batch: o.batch, MicroBatch: 1, Steps: o.steps, Samples: o.steps*o.batch - o.batch/2, MinPeers: o.min, CheckpointEvery: o.every,
 		Chunks: []collective.Chunk{{Lo: 0, Hi: 3}, {Lo: 3, Hi: 5}, {Lo: 5, Hi: 8, Unit: 1}, {Lo: 8, Hi: 9, Unit: 1}, {Lo: 9, Hi: 12, Unit: 2}},
 	}
+	s.g.OwnersStep = o.zero
 	if o.chunks > 0 {
 		s.g.Chunks = s.g.Chunks[:o.chunks]
 	}

@@ -64,7 +64,7 @@ func (j *Job) idleTrainer(m *materials) (*trainer.Trainer, error) {
 }
 
 func (j *Job) config(m *materials) trainer.Config {
-	return trainer.Config{Spec: &j.task.Spec, Model: m.model, Adapter: m.adapter, Rows: m.rows, Device: j.Device}
+	return trainer.Config{Spec: &j.task.Spec, Model: m.model, Adapter: m.adapter, Rows: m.rows, Device: j.Device, Owners: true}
 }
 
 // startFailed ends a job that could not begin here.
@@ -113,6 +113,12 @@ func (j *Job) genesis() (coord.Genesis, error) {
 	if s.DType == job.FP16 {
 		g.BadRounds = badRoundsFP16
 	}
+	if j.trainer.OwnersStep() {
+		g.OwnersStep = true
+		if n := j.trainer.Weights(); n < len(l.Chunks) {
+			g.Weights = n
+		}
+	}
 	if g.Codec, err = exact.Parse(s.Wire.Gradients); err != nil {
 		return coord.Genesis{}, err
 	}
@@ -138,12 +144,15 @@ func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err
 		j.group.Local(k, v)
 		j.announce()
 	})
+	j.rounds.owners = j.trainer.OwnersStep()
+	j.rounds.bring = func(k collective.Key, own []collective.Mean) { j.group.Stepped(k, own) }
 	if j.group, err = j.Groups.Join(j.task.ID, self, collective.Events{
 		Have: func(h collective.Have) { j.post(coord.Held{Have: h}) },
 		Done: func(d collective.Done) {
 			j.rounds.stage(d)
 			j.post(coord.Reduced{Done: d})
 		},
+		Step: j.rounds.ask,
 	}); err != nil {
 		return false, err
 	}

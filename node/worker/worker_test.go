@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -92,7 +93,7 @@ func (p *peer) run(ctx context.Context, tk task.Task) error {
 }
 
 // tinyTask puts a small model and some rows into p's store and signs a job over them.
-func tinyTask(t *testing.T, p *peer, members, steps int) task.Task {
+func tinyTask(t *testing.T, p *peer, members, steps int, more ...string) task.Task {
 	t.Helper()
 	ctx := t.Context()
 	dir := t.TempDir()
@@ -112,7 +113,8 @@ max_steps: %d
 optimizer: {lr: 1e-2}
 swarm: {min_peers: %d}
 checkpoint: {every_steps: 5}
-`, steps, members)))
+%s
+`, steps, members, strings.Join(more, "\n"))))
 	must(t, err)
 	must(t, spec.Validate())
 	canonical, err := spec.Canonical()
@@ -146,7 +148,9 @@ func alone(t *testing.T, p *peer, tk task.Task) []trainer.StepReport {
 	j := &Job{Deps: p.deps, task: tk}
 	m, err := j.openMaterials(t.Context())
 	must(t, err)
-	tr, err := j.newTrainer(m)
+	c := j.config(m)
+	c.Owners = false
+	tr, err := trainer.New(c)
 	must(t, err)
 	defer tr.Close()
 	var steps []trainer.StepReport
