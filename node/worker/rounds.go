@@ -23,6 +23,7 @@ type rounds struct {
 	self  collective.Member
 	begin func(trainer.Work)               // the trainer takes work up
 	hand  func(collective.Mark, []float32) // gives a piece to the collective; must not wait for the network
+	told  func(rows int)                   // of each step within a piece (diloco); may be nil
 
 	owners bool                                    // step (parallel.zero): Cut gives means, Gather brings weights
 	bring  func(collective.Key, []collective.Mean) // gives what this owner made of its means to the collective
@@ -33,6 +34,7 @@ type rounds struct {
 	changed  chan struct{}             // closed and replaced whenever anything below changes
 	plan     *collective.Plan          // in force
 	queue    []trainer.Work            // of the plan's round, by attempt, not yet taken
+	busy     trainer.Work              // what the trainer computes
 	totals   map[uint64]trainer.Totals // released or committed, by round
 	done     []collective.Done         // staged results, oldest first, at most coord.StagedResults
 	finished []finished                // committed, not yet stepped, oldest first
@@ -62,7 +64,7 @@ func (r *rounds) start(s coord.Start) {
 		}
 		r.plan, r.asked = s.Plan, nil
 		delete(r.totals, s.Plan.Round) // of an attempt that is given up
-		r.queue = append(r.queue, trainer.Work{Round: s.Plan.Round, Attempt: s.Plan.Attempt, Positions: s.Work})
+		r.queue = append(r.queue, trainer.Work{Round: s.Plan.Round, Attempt: s.Plan.Attempt, Positions: s.Work, Done: s.Done, Planned: s.Planned})
 	})
 }
 
@@ -76,7 +78,7 @@ func (r *rounds) ask(s collective.Step) {
 }
 
 func (r *rounds) release(e coord.Release) {
-	r.update(func() { r.totals[e.Key.Round] = totalsOf(e.Totals, e.Peers) })
+	r.update(func() { r.totals[e.Key.Round] = totalsOf(e.Totals, e.Peers, e.Taken) })
 }
 
 // stage keeps a complete result until a commit names it. Results that none names are dropped, oldest first.
@@ -98,7 +100,7 @@ func (r *rounds) finish(f coord.Finish) (ok bool) {
 		}
 		r.finished = append(r.finished, finished{f, r.done[i].V})
 		r.done = slices.Delete(r.done, i, i+1)
-		r.totals[f.Key.Round] = totalsOf(f.Totals, f.Peers)
+		r.totals[f.Key.Round] = totalsOf(f.Totals, f.Peers, f.Taken)
 	})
 	return ok
 }
@@ -153,7 +155,9 @@ func (r *rounds) Next(ctx context.Context) (w trainer.Work, err error) {
 		case r.ended:
 			return false, io.EOF
 		}
-		w, ok = r.take()
+		if w, ok = r.take(); ok {
+			r.busy = w
+		}
 		return ok, nil
 	})
 	if err == nil {
@@ -176,6 +180,9 @@ func (r *rounds) isNext(w trainer.Work) bool { return w.Round == r.at+1 }
 // Reduce hands a piece to the collective, which keeps v until the round is over. An empty piece adds nothing and is
 // not sent.
 func (r *rounds) Reduce(ctx context.Context, p trainer.Piece, v []float32) error {
+	r.mu.Lock()
+	r.busy = trainer.Work{}
+	r.mu.Unlock()
 	if len(p.Positions) == 0 {
 		return ctx.Err()
 	}
@@ -295,8 +302,8 @@ func (r *rounds) wait(ctx context.Context, ready func() (bool, error)) error {
 	}
 }
 
-func totalsOf(t collective.Totals, peers int) trainer.Totals {
-	return trainer.Totals{Tokens: t.Weight, Loss: t.Loss, SumSq: t.SumSq, NonFinite: t.NonFinite, Peers: peers}
+func totalsOf(t collective.Totals, peers int, taken uint64) trainer.Totals {
+	return trainer.Totals{Tokens: t.Weight, Loss: t.Loss, SumSq: t.SumSq, NonFinite: t.NonFinite, Peers: peers, Taken: taken}
 }
 
 // commitOf names the round that a step belongs to; Undef at round 0.

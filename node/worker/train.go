@@ -36,13 +36,13 @@ func (j *Job) train() error {
 // stepped runs on the trainer's goroutine after each committed step.
 func (j *Job) stepped(r trainer.StepReport) {
 	f := j.rounds.stepped()
-	hash, err := j.state.advance(r, commitOf(f), j.checkpointDue(r.Step))
+	hash, err := j.state.advance(r, commitOf(f), j.checkpointDue(r))
 	if err != nil {
 		j.post(coord.Failed{Why: err.Error()})
 		return
 	}
 	j.reportSteps([]trainer.StepReport{r}, hex.EncodeToString(hash[:]))
-	j.evaluate(r.Step)
+	j.evaluate(r)
 	j.post(coord.Stepped{Round: r.Step, Commit: commitOf(f), Hash: hash})
 }
 
@@ -72,7 +72,7 @@ func (j *Job) adopt(s fetched) (done bool, err error) {
 		return false, err
 	}
 	j.reportSteps(j.state.replace(s.snapshot), hex.EncodeToString(hash[:]))
-	j.evaluate(s.State.Step)
+	j.evaluate(s.last())
 	if !j.state.settled(s.fetch, func() { j.rounds.readmit(s.State.Step) }) {
 		return false, nil // another fetch is under way
 	}
