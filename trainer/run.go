@@ -44,7 +44,7 @@ func (t *Trainer) round(ctx context.Context, work Work, col Collective) (r StepR
 	if err != nil {
 		return r, err
 	}
-	if _, ok := col.(*Solo); ok && t.apart == nil && t.owned == nil && !t.isPart() {
+	if _, ok := col.(*Solo); ok && t.owned == nil && t.apart == nil && !t.isPart() {
 		return t.alone(ctx, work.Round, samples)
 	}
 	piece := Piece{Round: work.Round, Attempt: work.Attempt, Positions: work.Positions}

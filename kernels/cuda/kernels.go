@@ -28,3 +28,13 @@ var kernelNames = [numKernels]string{
 
 // dynamicShared is the most bytes of dynamic shared memory that launches of a kernel ask for, where it is above 48 KiB.
 var dynamicShared = [numKernels]int{}
+
+// kProduct stands for a product of cuBLASLt where a name is needed.
+const kProduct kernel = -1
+
+func (k kernel) String() string {
+	if k == kProduct {
+		return "of cuBLASLt"
+	}
+	return kernelNames[k]
+}

@@ -197,4 +197,14 @@ func (s *memory) PutLater(_ context.Context, c cid.Cid, data []byte) error {
 	return nil
 }
 
+func (s *memory) PutTwoLater(_ context.Context, c, d cid.Cid, a, b []byte) (errA, errB error) {
+	if errA, errB = shard.CheckTwo(c, d, a, b); errA != nil || errB != nil {
+		return errA, errB
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.m[c], s.m[d] = nil, nil
+	return nil, nil
+}
+
 func (s *memory) Sync(context.Context) error { return nil }

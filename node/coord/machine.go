@@ -216,6 +216,7 @@ func (m *Machine) message(e Message) {
 		m.takeOrder(o)
 	default:
 		if m.foreign(o.header) {
+			m.peers.find(o.signer).known = false
 			m.meet(o.signer)
 			return
 		}
@@ -300,6 +301,9 @@ func (m *Machine) Status() Status {
 	}
 	return s
 }
+
+// Settled lists the checkpoints that the job could go back to, oldest first.
+func (m *Machine) Settled() []SettleEntry { return slices.Clone(m.job.settled) }
 
 // Votes tells whether this node has a seat in the log, which counts its ticks.
 func (m *Machine) Votes() bool { return m.seat != nil }

@@ -7,6 +7,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/node/coord"
 	"github.com/seed-7b27c88a/shoal/p2p/collective"
 	"github.com/seed-7b27c88a/shoal/trainer"
+	"github.com/seed-7b27c88a/shoal/trainer/job"
 )
 
 // In a diloco job the trainer is busy with a piece for as long as a round takes. What happens meanwhile: the others learn
@@ -22,22 +23,22 @@ func (r *rounds) Progressed(rows int) {
 // vain tells whether the piece that the trainer works on cannot count under a plan: its round is over, or begins anew.
 // Called with mu held.
 func (r *rounds) vain(p *collective.Plan) bool {
-	w := r.busy
-	if len(w.Positions) == 0 || w.Round > p.Round {
+	w := r.works
+	if !r.busy || w.Round > p.Round {
 		return false
 	}
 	mine := collective.PieceID{Round: w.Round, Attempt: w.Attempt, Member: r.self.ID, Boot: r.self.Boot}
 	return !slices.Contains(p.Pieces, mine)
 }
 
-// startApart puts a plan in force where members work on their own.
-func (j *Job) startApart(s coord.Start) {
+// startRound puts a plan in force.
+func (j *Job) startRound(s coord.Start) {
 	r := j.rounds
 	r.mu.Lock()
 	vain := r.vain(s.Plan)
 	r.mu.Unlock()
 	r.start(s)
-	if vain {
+	if vain && j.task.Spec.Parallel.Sync == job.DiLoCo {
 		j.state.interrupt()
 	}
 }

@@ -2,9 +2,11 @@ package worker
 
 import (
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -36,24 +38,35 @@ type peer struct {
 	steps  []trainer.StepReport
 	rounds []task.RoundReport
 	ended  task.Ended
+	key    ed25519.PrivateKey
+	dir    string        // of its store
+	stop   func()        // everything that runs
 	tenth  chan struct{} // closed at step 10
 	done   chan struct{}
 }
 
 func newPeer(t *testing.T) *peer {
 	t.Helper()
-	host, err := p2p.New(p2p.Config{Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Log: slog.New(slog.DiscardHandler)})
+	_, key, err := ed25519.GenerateKey(nil)
 	must(t, err)
-	st, err := store.Open(t.TempDir(), store.Options{})
+	return openPeer(t, t.TempDir(), key)
+}
+
+// openPeer starts a node on a store.
+func openPeer(t *testing.T, dir string, key ed25519.PrivateKey) *peer {
+	t.Helper()
+	host, err := p2p.New(p2p.Config{Key: key, Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Log: slog.New(slog.DiscardHandler)})
+	must(t, err)
+	st, err := store.Open(dir, store.Options{})
 	must(t, err)
 	dev, err := kernels.Open("cpu")
 	must(t, err)
 	x := xfer.Over(host, xfer.Config{})
 	ex := blocks.New(host, st, nil)
-	p := &peer{host: host, tenth: make(chan struct{}), done: make(chan struct{}), Runtime: New(Deps{
-		Host: host, Blocks: ex, Groups: collective.NewExchange(x), Store: st, Device: dev, Log: slog.Default(),
+	p := &peer{host: host, key: key, dir: dir, tenth: make(chan struct{}), done: make(chan struct{}), Runtime: New(Deps{
+		Host: host, Blocks: ex, Groups: collective.NewExchange(x), Vectors: NewVectors(x), Store: st, Device: dev, Log: slog.Default(),
 	})}
-	t.Cleanup(func() {
+	p.stop = sync.OnceFunc(func() {
 		p.Close()
 		ex.Close()
 		x.Close()
@@ -61,6 +74,7 @@ func newPeer(t *testing.T) *peer {
 		dev.Close()
 		st.Close()
 	})
+	t.Cleanup(p.stop)
 	return p
 }
 
@@ -83,8 +97,12 @@ func (p *peer) run(ctx context.Context, tk task.Task) error {
 			}
 		case task.Round:
 			p.rounds = append(p.rounds, e.RoundReport)
+		case task.Note:
+			if testing.Verbose() {
+				fmt.Println(time.Now().Format("05.000"), p.host.ID()[len(p.host.ID())-4:], e.Text)
+			}
 		case task.Back:
-			p.steps = p.steps[:e.Step]
+			p.steps = p.steps[:min(int(e.Step), len(p.steps))]
 		case task.Ended:
 			p.ended = e
 			close(p.done)
@@ -101,20 +119,7 @@ func tinyTask(t *testing.T, p *peer, members, steps int, more ...string) task.Ta
 	_, model, err := shard.ImportDir(ctx, p.deps.Store, dir, shard.KindModel, "tiny", nil)
 	must(t, err)
 	manifest := tinyRows(t, p.deps.Store, 40)
-	spec, err := job.Parse([]byte(fmt.Sprintf(`version: shoal/v1
-name: tiny
-base_model: cid:m
-adapter: lora
-lora_target_linear: true
-datasets: [{path: "cid:d"}]
-micro_batch_size: 1
-global_batch_size: 4
-max_steps: %d
-optimizer: {lr: 1e-2}
-swarm: {min_peers: %d}
-checkpoint: {every_steps: 5}
-%s
-`, steps, members, strings.Join(more, "\n"))))
+	spec, err := job.Parse([]byte(tinySpec(members, steps, more)))
 	must(t, err)
 	must(t, spec.Validate())
 	canonical, err := spec.Canonical()
@@ -123,6 +128,20 @@ checkpoint: {every_steps: 5}
 		p.host.Boot(), p.host.Key())
 	must(t, err)
 	return tk
+}
+
+// tinySpec is a small job; more are lines that replace those of the same key.
+func tinySpec(members, steps int, more []string) string {
+	lines := []string{
+		"version: shoal/v1", "name: tiny", `base_model: "cid:m"`, "adapter: lora", "lora_target_linear: true",
+		`datasets: [{path: "cid:d"}]`, "micro_batch_size: 1", "global_batch_size: 4", fmt.Sprint("max_steps: ", steps),
+		"optimizer: {lr: 1e-2}", fmt.Sprintf("swarm: {min_peers: %d}", members), "checkpoint: {every_steps: 5}",
+	}
+	for _, m := range more {
+		key, _, _ := strings.Cut(m, ":")
+		lines = slices.DeleteFunc(lines, func(l string) bool { return strings.HasPrefix(l, key+":") })
+	}
+	return strings.Join(append(lines, more...), "\n") + "\n"
 }
 
 func tinyRows(t *testing.T, st shard.Store, n int) cid.Cid {
