@@ -119,8 +119,8 @@ func (t *Trainer) inner(ctx context.Context, version, step uint64, samples []uin
 		return 0, 0, nil
 	}
 	t.divide(t.stage.G, tot.Tokens)
-	t.apart.away, r.Step = true, t.apart.steps
-	return tot.Tokens, tot.Loss, t.update(&r)
+	t.apart.away = true
+	return tot.Tokens, tot.Loss, t.update(t.apart.steps, &r)
 }
 
 // arrive is this member's contribution. Changes that are not finite, or end where a step was not, are dropped here: the

@@ -7,6 +7,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/node/coord"
 	"github.com/seed-7b27c88a/shoal/p2p/collective"
 	"github.com/seed-7b27c88a/shoal/trainer"
+	"github.com/seed-7b27c88a/shoal/trainer/job"
 )
 
 // In a diloco job the trainer is busy with a piece for as long as a round takes. What happens meanwhile: the others learn
@@ -30,14 +31,14 @@ func (r *rounds) vain(p *collective.Plan) bool {
 	return !slices.Contains(p.Pieces, mine)
 }
 
-// startApart puts a plan in force where members work on their own.
-func (j *Job) startApart(s coord.Start) {
+// startRound puts a plan in force.
+func (j *Job) startRound(s coord.Start) {
 	r := j.rounds
 	r.mu.Lock()
 	vain := r.vain(s.Plan)
 	r.mu.Unlock()
 	r.start(s)
-	if vain {
+	if vain && j.task.Spec.Parallel.Sync == job.DiLoCo {
 		j.state.interrupt()
 	}
 }

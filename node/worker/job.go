@@ -152,6 +152,7 @@ func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err
 		j.group.Local(k, v)
 		j.announce()
 	})
+	j.rounds.told = func(rows int) { j.tellPace(j.pace.progress(rows)) }
 	if j.trainer.OwnersStep() {
 		if j.moments, err = newMoments(j.Vectors, j.task.ID, self.ID, j.trainer); err != nil {
 			return false, err
@@ -161,7 +162,6 @@ func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err
 			j.rounds.secure = j.secure
 		}
 	}
-	j.rounds.told = func(rows int) { j.tellPace(j.pace.progress(rows)) }
 	j.rounds.bring = func(k collective.Key, own []collective.Mean) { j.group.Stepped(k, own) }
 	if j.group, err = j.Groups.Join(j.task.ID, self, collective.Events{
 		Have: func(h collective.Have) { j.post(coord.Held{Have: h}) },

@@ -11,7 +11,6 @@ import (
 	"github.com/seed-7b27c88a/shoal/node/task"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 	"github.com/seed-7b27c88a/shoal/p2p/swarm"
-	"github.com/seed-7b27c88a/shoal/trainer/job"
 )
 
 // post gives the coordination an event; it returns when the loop took it or the job ended.
@@ -88,11 +87,7 @@ func (j *Job) performRound(e coord.Effect) {
 	switch e := e.(type) {
 	case coord.Start:
 		j.group.Plan(e.Plan)
-		if j.task.Spec.Parallel.Sync == job.DiLoCo {
-			j.startApart(e)
-		} else {
-			j.rounds.start(e)
-		}
+		j.startRound(e)
 		if j.moments != nil {
 			j.provide(e.Plan)
 		}
