@@ -47,6 +47,7 @@ type Stage struct {
 	Checkpoint bool    // blocks keep only their inputs for the backward pass: a third more work, far less memory
 
 	Noise model.Noise // on the embedding in training
+	Group model.Group // the other shards, of a stage that has one; nil: the model is whole
 
 	stored dtype.Type     // of frozen matrices, and of the copy of what is trained
 	half   kernels.Tensor // (1, Elems) W in that type; the zero Tensor where that is F32
@@ -99,6 +100,9 @@ func NewIdle(compute dtype.Type, dev kernels.Device, m *model.Model, a Adapter, 
 
 // begin makes a stage that holds some of the model's weights.
 func begin(compute dtype.Type, dev kernels.Device, m *model.Model, a Adapter, trained []*autograd.Param, of extent, held []*autograd.Param) (*Stage, error) {
+	if sh := m.Sharded(); a != nil && sh.Of > 1 {
+		return nil, fmt.Errorf("shard %d of %d: adapters work on whole models alone; set parallel.tensor to 1", sh.Rank, sh.Of)
+	}
 	s := &Stage{stored: autograd.Stored(compute), compute: compute, Model: m, Part: of.part, Train: trained, Spans: of.spans, before: of.before,
 		Stream: kernels.NewStream(dev), weights: autograd.NewResident()}
 	s.use(0)
@@ -326,6 +330,7 @@ func (s *Stage) start(ctx context.Context, train bool, step uint64, seqs []model
 	s.stale = false
 	c := &s.pass
 	c.Tape, c.Over, c.Cache, c.Train, c.Checkpoint, c.Noise = s.tape, s.Over, nil, train, s.Checkpoint, s.Noise
+	c.Group = s.Group
 	s.Model.Feed(c, step, seqs)
 	s.host.target = c.Targets()
 	return c
