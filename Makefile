@@ -3,7 +3,7 @@ GO ?= go
 export CGO_ENABLED ?= 0
 SHELL := bash
 
-.PHONY: build demo test test-net soak race lint bench bench-cpu generate clean
+.PHONY: build build-cuda fatbin demo test test-cuda test-net test-net-short soak soak-net race lint bench bench-cpu generate clean
 
 build: ## the one binary
 	$(GO) build -trimpath -o bin/shoal ./cmd/shoal
@@ -23,10 +23,19 @@ test: ## everything; tests that cannot run here say why
 	@set -o pipefail; $(GO) test -timeout 9m -v ./... 2>&1 | tee build/test.log | $(report) || \
 		{ echo; grep -v '^=== ' build/test.log | grep -B40 -E '^ *--- FAIL|^panic:|^FAIL'; echo "the whole output is in build/test.log"; exit 1; }
 
+test-cuda: ## the CUDA backend: kernels on an emulator; needs g++ alone
+	CGO_ENABLED=1 $(GO) test -tags cuda,cudaemu -timeout 9m -v ./kernels/cuda/... 2>&1 | $(report)
+
 test-net: ## real daemons behind NATs, on a laboratory network of this machine; needs root and netlab (set NETLAB to its path)
 	SHOAL_NETLAB=1 $(GO) test -count=1 -timeout 9m -v ./p2p/nettest
 
-soak: ## the simulated faults at length, an hour or so
+test-net-short: ## what of it takes less than three minutes
+	@set -o pipefail; SHOAL_NETLAB=1 SHOAL_NETLAB_WAIT=8 $(GO) test -count=1 -timeout 9m -v -skip 'TwentyKills' ./p2p/nettest 2>&1 | $(report)
+
+soak-net: ## ten minutes of churn, garbage and changing NATs around a job that trains; needs what test-net needs
+	SHOAL_NETLAB=1 SHOAL_SOAK=$${SHOAL_SOAK:-10m} $(GO) test -count=1 -timeout 20m -v -run Soak ./p2p/nettest
+
+soak: soak-net ## that, and the simulated faults at length, an hour or so
 	$(GO) test -timeout 5h -count=1 ./node/coord -args -matrix 1000 -seeds 10000 -failing 1000
 
 race: ## the protocol rooms under the race detector (needs a C compiler)
@@ -44,6 +53,13 @@ bench-cpu: ## shoal beside its peers on this processor: ROWS="openblas llama" fo
 
 generate:
 	cd kernels/gen && $(GO) run . -out ../cpu
+
+NVCC ?= nvcc
+fatbin: ## the GPU's machine code, after a change of a kernel; needs nvcc of CUDA 11.8 or newer
+	cd kernels/cuda/fatbin && $(GO) run ./build -nvcc "$(NVCC)"
+
+build-cuda: ## the binary that also serves GPUs; needs a C compiler, neither CUDA's headers nor its libraries
+	CGO_ENABLED=1 $(GO) build -tags cuda -trimpath -o bin/shoal ./cmd/shoal
 
 clean:
 	rm -rf bin build

@@ -4,6 +4,7 @@ import (
 	"context"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/ipfs/go-cid"
@@ -13,6 +14,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/node/prepare"
 	"github.com/seed-7b27c88a/shoal/shard"
 	"github.com/seed-7b27c88a/shoal/shard/store"
+	"github.com/seed-7b27c88a/shoal/trainer/job"
 )
 
 // Library keeps models and data in a home's store under names. It implements api.Library and is safe for concurrent
@@ -68,6 +70,9 @@ func (l *Library) Models(context.Context) ([]api.Item, error) { return l.items(k
 // Datasets implements api.Library.
 func (l *Library) Datasets(context.Context) ([]api.Item, error) { return l.items(kindData) }
 
+// Block implements api.Library.
+func (l *Library) Block(ctx context.Context, c cid.Cid) ([]byte, error) { return l.store.Get(ctx, c) }
+
 func (l *Library) items(kind string) ([]api.Item, error) {
 	return scan[api.Item](l.t, kind+"/", "", 1<<16)
 }
@@ -80,14 +85,14 @@ func (l *Library) ImportModel(ctx context.Context, r api.ImportRequest, p api.Pr
 	}
 	m, err := l.Sources().Model(ctx, r.Path, prepare.Progress(p))
 	if err != nil {
-		return api.Item{}, err
+		return api.Item{}, asked(err)
 	}
 	if err := m.Check(); err != nil {
-		return api.Item{}, err
+		return api.Item{}, asked(err)
 	}
 	man, c, err := m.Store(ctx, shard.KindModel, l.store.Under(pinOf(kindModel, name)))
 	if err != nil {
-		return api.Item{}, err
+		return api.Item{}, asked(err)
 	}
 	return l.keep(ctx, api.Item{Name: name, CID: c.String(), Kind: kindModel, Bytes: int64(man.Size()), Detail: m.Detail()})
 }
@@ -98,9 +103,12 @@ func (l *Library) AddDataset(ctx context.Context, r api.ImportRequest, p api.Pro
 	if err != nil {
 		return api.Item{}, err
 	}
+	if r.Type != "" && !slices.Contains(job.Types(), r.Type) {
+		return api.Item{}, api.BadRequest("type %q: want %s", r.Type, strings.Join(job.Types(), ", "))
+	}
 	d, err := prepare.StoreRows(ctx, r.Path, r.Type, name, l.store.Under(pinOf(kindData, name)), prepare.Progress(p))
 	if err != nil {
-		return api.Item{}, err
+		return api.Item{}, asked(err)
 	}
 	return l.keep(ctx, api.Item{Name: name, CID: d.CID.String(), Kind: kindData, Bytes: d.Bytes, Detail: d.Detail})
 }

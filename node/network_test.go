@@ -17,7 +17,8 @@ func TestVerdict(t *testing.T) {
 	}{
 		{p2p.Reachability{}, "not met the internet"},
 		{p2p.Reachability{Seen: []string{"5.5.5.5:4481/tcp"}}, "not tested yet"},
-		{p2p.Reachability{Reach: p2p.ReachPublic, Carries: true}, "direct (tested); carries"},
+		{p2p.Reachability{Reach: p2p.ReachPublic, Carries: true, Tested: true}, "direct (tested); carries"},
+		{p2p.Reachability{Reach: p2p.ReachPublic}, "direct (not tested yet)"},
 		{p2p.Reachability{Reach: p2p.ReachPublic, Forced: true}, "direct (as configured)"},
 		{p2p.Reachability{Reach: p2p.ReachPrivate, NAT: p2p.NATCone, Relays: relays}, "through 2 relays; behind a NAT that lets holes"},
 		{p2p.Reachability{Reach: p2p.ReachPrivate, NAT: p2p.NATSymmetric, Relays: relays[:1]}, "through 1 relay; behind a symmetric NAT"},

@@ -33,6 +33,8 @@ func verdict(r p2p.Reachability) string {
 	how := "tested"
 	if r.Forced {
 		how = "as configured"
+	} else if !r.Tested {
+		how = "not tested yet"
 	}
 	switch {
 	case r.Reach == p2p.ReachPublic && r.Carries:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -39,7 +40,7 @@ func (s jobAPI) Submit(ctx context.Context, spec job.Spec, p api.Progress) (api.
 	typed := spec.BaseModel
 	terms, err := s.n.terms(ctx, spec, put, p)
 	if err != nil {
-		return api.Job{}, asked(err)
+		return api.Job{}, err
 	}
 	t, err := task.Sign(terms, s.n.host.Boot(), s.n.host.Key())
 	if err != nil {
@@ -55,12 +56,17 @@ func (s jobAPI) Submit(ctx context.Context, spec job.Spec, p api.Progress) (api.
 	return s.Job(ctx, t.ID.String())
 }
 
-// asked marks errors about what a request names as the caller's.
+// asked marks errors about what a request names (a model, rows, an adapter) as the caller's. What cannot be read or used is
+// the caller's to mend; what the store cannot do is not.
 func asked(err error) error {
-	if errors.Is(err, prepare.ErrUnknown) {
-		return api.BadRequest("%v", err)
+	_, told := errors.AsType[*api.Error](err)
+	switch {
+	case err == nil || told || errors.Is(err, context.Canceled) || errors.Is(err, shard.ErrCorrupt):
+		return err
+	case errors.Is(err, shard.ErrFull):
+		return &api.Error{Status: http.StatusInsufficientStorage, Message: err.Error() + "; free some space or raise max_disk"}
 	}
-	return err
+	return api.BadRequest("%v", err)
 }
 
 func jobPin(id cid.Cid) string { return "job/" + id.String() }
@@ -83,11 +89,11 @@ func (n *Node) terms(ctx context.Context, spec job.Spec, put shard.Putter, p api
 	p("read the model", 0, 0)
 	in, err := src.Inputs(ctx, &spec, put, prepare.Progress(p))
 	if err != nil {
-		return t, err
+		return t, asked(err)
 	}
 	p("store the model", 0, 0)
 	if _, t.Model, err = in.Model.Store(ctx, shard.KindModel, put); err != nil {
-		return t, err
+		return t, asked(err)
 	}
 	if in.Adapter != nil {
 		if _, t.Adapter, err = in.Adapter.Store(ctx, shard.KindAdapter, put); err != nil {

@@ -29,6 +29,7 @@ func (c Caps) check() error {
 type meter struct {
 	start    time.Time
 	up, down bucket
+	bulk     bucket          // a part of up, for streams that are not control, before the muxer queues them
 	quit     <-chan struct{} // ends all waiting
 
 	mu    sync.Mutex // guards conns
@@ -37,9 +38,21 @@ type meter struct {
 
 func newMeter(c Caps, quit <-chan struct{}) *meter {
 	m := &meter{start: time.Now(), quit: quit, conns: map[*pacedConn]struct{}{}}
+	m.set(c)
+	return m
+}
+
+// Bulk waits before the muxer, in pieces, for a little less than the cap: so the muxer's queue stays short, and control,
+// which passes by, is not behind seconds of it.
+const (
+	bulkPiece = 8 << 10 // bytes
+	bulkShare = 0.96    // of the cap; the rest is for the headers of the muxer and TLS, and for control
+)
+
+func (m *meter) set(c Caps) {
 	m.up.set(c.Up)
 	m.down.set(c.Down)
-	return m
+	m.bulk.set(int64(bulkShare * float64(c.Up)))
 }
 
 // SetCaps changes the caps; connections that are open follow at once.
@@ -47,8 +60,7 @@ func (h *Host) SetCaps(c Caps) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	h.meter.up.set(c.Up)
-	h.meter.down.set(c.Down)
+	h.meter.set(c)
 	h.meter.mu.Lock()
 	defer h.meter.mu.Unlock()
 	for conn := range h.meter.conns {

@@ -1,6 +1,8 @@
 package p2p
 
 import (
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -11,15 +13,48 @@ import (
 	"golang.org/x/net/ipv4"
 )
 
-// quicSockets makes QUIC's sockets pass the meter. Nobody else closes the manager of them, so the host does.
-func (h *Host) quicSockets() libp2p.Option {
-	return libp2p.QUICReuse(func(reset quic.StatelessResetKey, token quic.TokenGeneratorKey) (*quicreuse.ConnManager, error) {
-		cm, err := quicreuse.NewConnManager(reset, token, quicreuse.OverrideListenUDP(h.listenUDP))
-		if err == nil {
-			h.endQUIC = sync.OnceValue(cm.Close)
-		}
-		return cm, err
-	})
+// sockets are the managers of QUIC's sockets. Nobody else closes them, so the host does.
+type sockets struct {
+	mu  sync.Mutex // guards all
+	all []*quicreuse.ConnManager
+}
+
+func (s *sockets) add(cm *quicreuse.ConnManager) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all, cm)
+}
+
+func (s *sockets) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, cm := range s.all {
+		errs = append(errs, cm.Close())
+	}
+	s.all = nil
+	return errors.Join(errs...)
+}
+
+// quicSockets makes QUIC's sockets pass the meter.
+func (h *Host) quicSockets() libp2p.Option { return libp2p.QUICReuse(h.newSockets) }
+
+func (h *Host) newSockets(reset quic.StatelessResetKey, token quic.TokenGeneratorKey) (*quicreuse.ConnManager, error) {
+	cm, err := quicreuse.NewConnManager(reset, token, quicreuse.OverrideListenUDP(h.listenUDP))
+	if err == nil {
+		h.sockets.add(cm)
+	}
+	return cm, err
+}
+
+// probeSockets are those of AutoNAT's dialer, which tests from ports of its own whether another node can be reached. libp2p
+// makes them without our options; in a private swarm they have to knock.
+func (h *Host) probeSockets() (*quicreuse.ConnManager, error) {
+	var reset quic.StatelessResetKey
+	var token quic.TokenGeneratorKey
+	rand.Read(reset[:]) // never fails
+	rand.Read(token[:])
+	return h.newSockets(reset, token)
 }
 
 func (h *Host) listenUDP(network string, addr *net.UDPAddr) (net.PacketConn, error) {

@@ -4,6 +4,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/seed-7b27c88a/shoal/p2p/record"
 )
 
 // A cap holds: it is exceeded by a tenth at most, sending and receiving, over TCP and QUIC, and over all connections together.
@@ -113,6 +115,45 @@ func TestCapsChange(t *testing.T) {
 	}
 	if up, _ := a.Wire(); up < 20<<20 {
 		t.Errorf("%d bytes counted", up)
+	}
+}
+
+// What a capped node has to say does not wait behind the bulk that it sends: a revocation must not.
+func TestControlOvertakesBulk(t *testing.T) {
+	t.Parallel()
+	a, b := startHost(t, Config{Listen: []string{tcpOnly}, Caps: Caps{Up: 2 * MinCap}}), startHost(t, Config{Listen: []string{tcpOnly}})
+	var moved atomic.Int64
+	b.Handle("/test/sink/1", func(s *Stream) { drain(s, &moved) })
+	heard := make(chan struct{}, 1)
+	defer b.Control().Handle("news", func(record.PeerID, []byte) { heard <- struct{}{} })()
+	connect(t, a, b)
+	for range 4 {
+		s, err := a.Open(within(t), b.ID(), "/test/sink/1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Reset()
+		go pour(s)
+	}
+	if !eventuallyTrue(func() bool { return moved.Load() > MinCap }) {
+		t.Fatal("nothing moves")
+	}
+	var worst time.Duration
+	for range 5 {
+		began := time.Now()
+		if err := a.Control().Send(b.ID(), "news", make([]byte, 1<<10)); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-heard:
+		case <-time.After(20 * time.Second):
+			t.Fatal("not heard")
+		}
+		worst = max(worst, time.Since(began))
+	}
+	t.Logf("worst of 5: %v", worst)
+	if worst > time.Second {
+		t.Errorf("a message took %v while bulk was sent", worst)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/core/sec"
 	"github.com/libp2p/go-libp2p/p2p/net/upgrader"
+	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 	"github.com/seed-7b27c88a/shoal/p2p/swarm"
@@ -33,9 +34,10 @@ type Door interface {
 	Secret() []byte
 	// Credential is what this node shows when it dials as the given identity: its own, or one it made for a test.
 	Credential(as record.PeerID) ([]byte, error)
-	// Judge decides about a dialer's credential and returns what to show it. swarm.ErrGuest: answer, then hang up.
+	// Judge decides about a dialer's credential and returns what to show it. An error beside an answer: answer, then hang up,
+	// as to a guest (swarm.ErrGuest) and to who was revoked. Without an answer the dialer sees the end alone.
 	Judge(from record.PeerID, credential []byte) (answer []byte, err error)
-	// Welcome decides about the answer of a peer that this node dialed.
+	// Welcome decides about the answer of a peer that this node dialed; swarm.ErrRevoked: it says that this node is out.
 	Welcome(from record.PeerID, answer []byte) error
 }
 
@@ -46,7 +48,18 @@ const (
 )
 
 // errShut is all that a stranger's side shows of a refusal: the connection ends.
-var errShut = errors.New("the node there did not admit this node: it is in another swarm, or this node's membership or invite does not hold there (expired, used up or revoked)")
+var errShut = errors.New("the node there did not admit this node: it is in another swarm, or this node's membership or invite does not hold there (expired or used up, or the clocks of the two differ)")
+
+// errLeft says that a dialer hung up before it showed anything, as when another of its dials to this node was quicker.
+var errLeft = errors.New("the dialer hung up before it showed a credential")
+
+// left tells a dialer that hung up from one that is too slow.
+func left(err error) error {
+	if n, ok := errors.AsType[net.Error](err); ok && n.Timeout() {
+		return fmt.Errorf("no credential came: %w", err)
+	}
+	return fmt.Errorf("%w: %w", errLeft, err)
+}
 
 // doorkeeper runs the exchange for one host. Two messages, each sealed with a key that only who knows the secret can
 // derive, and which is bound to both identities and fresh nonces:
@@ -60,6 +73,15 @@ type doorkeeper struct {
 	door   Door
 	plain  func(protocol.ID, crypto.PrivKey, []upgrader.StreamMuxer) (metered, error)
 	refuse func(id record.PeerID, why error) // tells the log
+	self   record.PeerID                     // the host's; AutoNAT dials under another
+	probes func() (*quicreuse.ConnManager, error)
+}
+
+// failed tells the log how an exchange ended, unless this node gave it up itself: of several dials at once one wins.
+func (d *doorkeeper) failed(ctx context.Context, other record.PeerID, err error) {
+	if !errors.Is(ctx.Err(), context.Canceled) {
+		d.refuse(other, err)
+	}
 }
 
 // enter is the dialing side.
@@ -91,7 +113,7 @@ func (d *doorkeeper) enter(rw io.ReadWriter, self, to record.PeerID) error {
 func (d *doorkeeper) receive(rw io.ReadWriter, self, from record.PeerID) error {
 	head := make([]byte, 1+doorNonce)
 	if _, err := io.ReadFull(rw, head); err != nil {
-		return fmt.Errorf("no credential came: %w", err)
+		return left(err)
 	}
 	if head[0] != doorVersion {
 		return fmt.Errorf("credential of version %d, this node knows %d", head[0], doorVersion)
@@ -102,7 +124,7 @@ func (d *doorkeeper) receive(rw io.ReadWriter, self, from record.PeerID) error {
 		return fmt.Errorf("a stranger, who does not know the swarm's secret: %w", err)
 	}
 	answer, verdict := d.door.Judge(from, cred)
-	if verdict != nil && !errors.Is(verdict, swarm.ErrGuest) {
+	if verdict != nil && answer == nil {
 		return verdict
 	}
 	mine := newNonce()
@@ -114,7 +136,7 @@ func (d *doorkeeper) receive(rw io.ReadWriter, self, from record.PeerID) error {
 		return err
 	}
 	if verdict != nil {
-		io.CopyN(io.Discard, rw, 1) // until the guest hangs up: a close here might overtake the answer
+		io.CopyN(io.Discard, rw, 1) // until the other side hangs up: a close here might overtake the answer
 	}
 	return verdict
 }
@@ -198,7 +220,7 @@ func (t *doorTLS) SecureInbound(ctx context.Context, insecure net.Conn, p peer.I
 	if err != nil {
 		return nil, err
 	}
-	return t.finish(c, t.keeper.receive)
+	return t.finish(ctx, c, t.keeper.receive)
 }
 
 // SecureOutbound implements sec.SecureTransport.
@@ -207,14 +229,14 @@ func (t *doorTLS) SecureOutbound(ctx context.Context, insecure net.Conn, p peer.
 	if err != nil {
 		return nil, err
 	}
-	return t.finish(c, t.keeper.enter)
+	return t.finish(ctx, c, t.keeper.enter)
 }
 
-func (t *doorTLS) finish(c sec.SecureConn, side func(rw io.ReadWriter, self, other record.PeerID) error) (sec.SecureConn, error) {
+func (t *doorTLS) finish(ctx context.Context, c sec.SecureConn, side func(rw io.ReadWriter, self, other record.PeerID) error) (sec.SecureConn, error) {
 	c.SetDeadline(time.Now().Add(doorTimeout))
 	other := record.PeerID(c.RemotePeer().String())
 	if err := side(c, record.PeerID(c.LocalPeer().String()), other); err != nil {
-		t.keeper.refuse(other, err)
+		t.keeper.failed(ctx, other, err)
 		c.Close()
 		return nil, err
 	}

@@ -30,12 +30,18 @@ type doorQUIC struct {
 }
 
 func (d *doorkeeper) newQUIC(key crypto.PrivKey, cm *quicreuse.ConnManager, psk pnet.PSK, gater connmgr.ConnectionGater, rcmgr network.ResourceManager) (*doorQUIC, error) {
-	t, err := quic.NewTransport(key, cm, psk, gater, rcmgr)
+	id, err := peer.IDFromPrivateKey(key)
 	if err != nil {
 		return nil, err
 	}
-	id, err := peer.IDFromPrivateKey(key)
-	return &doorQUIC{t, d, record.PeerID(id.String())}, err
+	self := record.PeerID(id.String())
+	if self != d.self {
+		if cm, err = d.probes(); err != nil {
+			return nil, err
+		}
+	}
+	t, err := quic.NewTransport(key, cm, psk, gater, rcmgr)
+	return &doorQUIC{t, d, self}, err
 }
 
 // ListenOrder makes libp2p listen here when the plain transport would.
@@ -67,12 +73,12 @@ func (t *doorQUIC) Dial(ctx context.Context, addr ma.Multiaddr, p peer.ID) (tran
 
 // check runs one side of the exchange in bounded time and ends the connection when it fails.
 func (t *doorQUIC) check(ctx context.Context, c transport.CapableConn, side func(transport.CapableConn) error) error {
-	ctx, cancel := context.WithTimeout(ctx, doorTimeout)
+	limited, cancel := context.WithTimeout(ctx, doorTimeout)
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { c.Close() })()
+	defer context.AfterFunc(limited, func() { c.Close() })()
 	err := side(c)
 	if err != nil {
-		t.keeper.refuse(record.PeerID(c.RemotePeer().String()), err)
+		t.keeper.failed(ctx, record.PeerID(c.RemotePeer().String()), err)
 		c.Close()
 	}
 	return err
@@ -91,7 +97,7 @@ func (t *doorQUIC) enter(ctx context.Context, c transport.CapableConn) error {
 func (t *doorQUIC) receive(c transport.CapableConn) error {
 	s, err := c.AcceptStream()
 	if err != nil {
-		return err
+		return left(err)
 	}
 	defer s.Close()
 	s.SetDeadline(time.Now().Add(doorTimeout))

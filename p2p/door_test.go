@@ -230,18 +230,15 @@ func TestDoorRefuses(t *testing.T) {
 				}
 				return come(t, f, key, append(by, own...), a)
 			}, "another swarm"},
-			{"revoked", func(t *testing.T, f founded, a *Host, am *swarm.Membership) error {
-				h, hm, _ := f.member(t, swarm.Volunteer, time.Now(), listen)
-				tomb, err := f.root.Revoke(f.Root, h.ID(), time.Now())
+			{"shows a revoked membership of another", func(t *testing.T, f founded, a *Host, am *swarm.Membership) error {
+				gone := newKey(t)
+				chain, err := f.root.Issue(f.Root, idOf(gone), swarm.Volunteer, time.Now())
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, _, err := am.Roll().Bury(tomb); err != nil {
-					t.Fatal(err)
-				}
-				_ = hm
-				return h.Connect(within(t), a.Addrs()[0])
-			}, "was revoked"},
+				bury(t, f, am, idOf(gone))
+				return come(t, f, newKey(t), chain, a)
+			}, "shows the membership of"},
 			{"expired invite", func(t *testing.T, f founded, a *Host, _ *swarm.Membership) error {
 				_, err := Join(within(t), newKey(t), f.token(t, a, 1, time.Now().Add(-time.Hour)), slog.New(slog.DiscardHandler))
 				return err
@@ -282,6 +279,46 @@ func TestDoorRefuses(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+func bury(t *testing.T, f founded, m *swarm.Membership, id record.PeerID) {
+	t.Helper()
+	tomb, err := f.root.Revoke(f.Root, id, time.Now())
+	if err == nil {
+		_, _, err = m.Roll().Bury(tomb)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Who was a member and is revoked while it is away is told so when it comes back, once it has shown whose it is; so is who
+// was admitted by a member that was revoked.
+func TestRevokedIsTold(t *testing.T) {
+	for _, listen := range []string{tcpOnly, quicOnly} {
+		t.Run(listen, func(t *testing.T) {
+			f := found(t)
+			a, am, book := f.member(t, swarm.Admin, time.Now(), listen)
+			h, hm, log := f.member(t, swarm.Volunteer, time.Now(), listen)
+			bury(t, f, am, h.ID())
+			err := h.Connect(within(t), a.Addrs()[0])
+			if err == nil || !strings.Contains(err.Error(), "no longer a member") || !strings.Contains(err.Error(), "ask an admin") {
+				t.Errorf("the revoked node sees: %v", err)
+			}
+			if _, _, err := hm.Roll().Member(h.ID()); err == nil || !strings.Contains(err.Error(), string(f.Root)) {
+				t.Errorf("its roll says: %v; want who revoked it", err)
+			}
+			if text := log.text(); !strings.Contains(text, "no longer a member") {
+				t.Errorf("its log: %s", text)
+			}
+			if !eventuallyTrue(func() bool { return strings.Contains(book.text(), "was revoked") }) {
+				t.Errorf("the member's log: %s", book.text())
+			}
+			if n := len(a.Peers()); n != 0 {
+				t.Errorf("%d connections stand", n)
+			}
+		})
 	}
 }
 

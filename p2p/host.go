@@ -60,12 +60,14 @@ type Host struct {
 	gossip  *Gossip
 	meter   *meter
 	traffic traffic
-	endQUIC func() error // closes QUIC's sockets, once; nil: there are none
-	routing *Routing     // nil without Config.Internet, as reach
+	sockets sockets  // of QUIC
+	routing *Routing // nil without Config.Internet, as reach
 	reach   *reach
 	clocks  clocks
 	nets    nets
 	search  relaySearch
+	bulk    bulk
+	raws    chan struct{} // a token for each connection for bulk that has not shown its ticket
 	ready   chan struct{} // closed when routing is set
 
 	ctx  context.Context // ends when Close begins
@@ -95,6 +97,8 @@ func New(cfg Config) (*Host, error) {
 		presence: presence{peers: map[record.PeerID]*present{}},
 		cloned:   map[record.PeerID]bool{},
 		ready:    make(chan struct{}),
+		bulk:     bulk{handlers: map[string]func(*Stream){}, tickets: map[[ticketLen]byte]chan net.Conn{}, barred: map[record.PeerID]time.Time{}},
+		raws:     make(chan struct{}, maxRaw),
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	h.control = newControl(h)
@@ -113,7 +117,7 @@ func New(cfg Config) (*Host, error) {
 	}
 	if err != nil {
 		h.stop()
-		err = errors.Join(fmt.Errorf("start the network: %w", err), h.host.Close(), h.endQUIC())
+		err = errors.Join(fmt.Errorf("start the network: %w", err), h.host.Close(), h.sockets.close())
 		h.wg.Wait()
 		return nil, err
 	}
@@ -306,7 +310,11 @@ func (h *Host) wrap(s network.Stream) *Stream {
 	if s.Conn().IsClosed() {
 		h.left(id) // nobody else will: its end was reported before life made a record
 	}
-	return &Stream{s: s, peer: id, life: l}
+	bulk := h.meter
+	if s.Protocol() == controlProtocol {
+		bulk = nil
+	}
+	return &Stream{s: s, carrier: s, proto: string(s.Protocol()), peer: id, life: l, bulk: bulk}
 }
 
 // identified waits until libp2p's identify protocol has told the peer's addresses, so that whoever sees a peer come up also
@@ -390,7 +398,7 @@ func (h *Host) Close() error {
 	if h.routing != nil {
 		err = h.routing.dht.Close()
 	}
-	err = errors.Join(err, h.host.Close(), h.endQUIC())
+	err = errors.Join(err, h.host.Close(), h.sockets.close())
 	h.wg.Wait()
 	return err
 }

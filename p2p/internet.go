@@ -82,16 +82,16 @@ func (h *Host) internetOptions() ([]libp2p.Option, error) {
 	if !in.NoMap {
 		opts = append(opts, libp2p.NATPortMap())
 	}
-	if !in.Small && h.cfg.Door == nil {
+	if !in.Small && h.cfg.Door == nil { // its dialer of QUIC could not knock
 		opts = append(opts, libp2p.EnableAutoNATv2())
 	}
-	if !in.Small && h.cfg.Door == nil && in.Reach != ReachPrivate { // a private node could not test others, and libp2p would leak the dialer for it
+	if !in.Small && in.Reach != ReachPrivate { // a private node could not test others, and libp2p would leak the dialer for it
 		opts = append(opts, libp2p.EnableNATService(), libp2p.AutoNATServiceRateLimit(60, 6, time.Minute))
 	}
 	if !in.NoRelay && !in.Small {
-		opts = append(opts, libp2p.EnableRelayService(relay.WithResources(relayResources())))
+		opts = append(opts, libp2p.EnableRelayService(relay.WithResources(relayResources(h.cfg.Door != nil))))
 	}
-	switch h.knownReach() {
+	switch in.Reach {
 	case ReachPublic:
 		opts = append(opts, libp2p.ForceReachabilityPublic())
 	case ReachPrivate:
@@ -100,20 +100,15 @@ func (h *Host) internetOptions() ([]libp2p.Option, error) {
 	return opts, nil
 }
 
-// knownReach is what is known without a test: the owner's word; and in a private swarm, whose door refuses the dials of
-// AutoNAT's throw-away identities, what the addresses of this machine say.
-func (h *Host) knownReach() Reach {
-	in := h.cfg.Internet
-	if in.Reach == ReachAuto && h.cfg.Door != nil && publicInterface() {
-		return ReachPublic
-	}
-	return in.Reach
-}
-
-func relayResources() relay.Resources {
+// relayResources are those limits for libp2p. Members of a private swarm have been admitted by somebody, so many of them
+// behind one router are a laboratory, not one guest who takes all places.
+func relayResources(private bool) relay.Resources {
 	r := relay.DefaultResources()
 	r.Limit = &relay.RelayLimit{Duration: RelayTime, Data: RelayData}
 	r.MaxReservations, r.MaxCircuits, r.MaxReservationsPerIP = relayReserved, relayCircuits, relayPerIP
+	if private {
+		r.MaxReservationsPerIP, r.MaxReservationsPerASN = relayReserved, relayReserved
+	}
 	r.BufferSize = relayBuffer
 	return r
 }

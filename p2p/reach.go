@@ -21,7 +21,8 @@ import (
 // Reachability is what this node knows of its place on the internet, for a person.
 type Reachability struct {
 	Reach    Reach
-	Forced   bool            // the owner said so; else it was tested
+	Forced   bool            // the owner said so
+	Tested   bool            // others tried, and Reach is what came of it
 	NAT      NAT             // as the peers' observations tell
 	Seen     []string        // addresses that peers see this node at, IP:port
 	Relays   []record.PeerID // that keep a place for this node
@@ -40,14 +41,16 @@ type reach struct {
 
 	mu     sync.Mutex // guards the rest
 	now    Reach
-	inet   bool // a peer on the internet was met
+	tested bool                 // now is AutoNAT's verdict
+	own    network.Reachability // a guess of ours that is on its way back to us; unknown: none
+	inet   bool                 // a peer on the internet was met
 	nat    natGuess
 	relays []record.PeerID
 	seen   chan struct{} // closed when an outside address is known for the first time
 }
 
 func newReach(h *Host) *reach {
-	return &reach{h: h, public: publicInterface(), now: h.knownReach(), seen: make(chan struct{}), moved: make(chan struct{}, 1)}
+	return &reach{h: h, public: publicInterface(), now: h.cfg.Internet.Reach, seen: make(chan struct{}), moved: make(chan struct{}, 1)}
 }
 
 // start subscribes before the first connection, so that nothing is missed.
@@ -65,6 +68,9 @@ func (r *reach) start() error {
 		r.tell.Close()
 		return err
 	}
+	r.mu.Lock()
+	r.guess()
+	r.mu.Unlock()
 	r.h.wg.Go(func() {
 		defer r.tell.Close()
 		defer sub.Close()
@@ -109,6 +115,11 @@ func (h *Host) AddrsChanged() <-chan struct{} {
 func (r *reach) judged(v network.Reachability) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if v == r.own && v != network.ReachabilityUnknown {
+		r.own = network.ReachabilityUnknown
+		return
+	}
+	r.tested = v != network.ReachabilityUnknown
 	switch v {
 	case network.ReachabilityPublic:
 		r.now = ReachPublic
@@ -122,12 +133,23 @@ func (r *reach) judged(v network.Reachability) {
 
 // guess calls this node private until a test shows otherwise, when it has met the internet through an address that is not
 // of the internet: a NAT is between. AutoNAT needs a quarter of a minute to say so, and until then the node would offer
-// itself to the DHT and look for no relay. The caller holds mu.
+// itself to the DHT and look for no relay. In a private swarm a machine with an address of the internet is public until a
+// test shows otherwise: of its few members perhaps nobody can test another. The caller holds mu.
 func (r *reach) guess() {
-	if r.now == ReachAuto && r.inet && !r.public && r.h.cfg.Internet.Reach == ReachAuto {
-		r.now = ReachPrivate
-		r.h.wg.Go(func() { r.tell.Emit(event.EvtLocalReachabilityChanged{Reachability: network.ReachabilityPrivate}) })
+	in := r.h.cfg.Internet
+	if r.now != ReachAuto || in.Reach != ReachAuto {
+		return
 	}
+	switch {
+	case r.public && r.h.cfg.Door != nil && !in.Small:
+		r.now, r.own = ReachPublic, network.ReachabilityPublic
+	case !r.public && r.inet:
+		r.now, r.own = ReachPrivate, network.ReachabilityPrivate
+	default:
+		return
+	}
+	own := r.own
+	r.h.wg.Go(func() { r.tell.Emit(event.EvtLocalReachabilityChanged{Reachability: own}) })
 }
 
 // met learns from a peer on the internet where it sees this node.
@@ -226,7 +248,7 @@ func (h *Host) Reachability() (now Reachability, ok bool) {
 	}
 	r := h.reach
 	r.mu.Lock()
-	now = Reachability{Reach: r.now, Forced: h.cfg.Internet.Reach != ReachAuto, Relays: slices.Clone(r.relays), NAT: r.nat.kind(localIPs())}
+	now = Reachability{Reach: r.now, Forced: h.cfg.Internet.Reach != ReachAuto, Tested: r.tested, Relays: slices.Clone(r.relays), NAT: r.nat.kind(localIPs())}
 	tcp, udp := r.nat.outside()
 	r.mu.Unlock()
 	for _, a := range tcp {

@@ -63,7 +63,7 @@ func (h *Host) dhtMode() dht.ModeOpt {
 	switch {
 	case in.Small || in.Reach == ReachPrivate:
 		return dht.ModeClient
-	case h.knownReach() == ReachPublic:
+	case in.Reach == ReachPublic:
 		return dht.ModeServer
 	case publicInterface():
 		return dht.ModeAuto // a client until AutoNAT says public

@@ -35,12 +35,14 @@ func (h *Host) transports() libp2p.Option {
 		return libp2p.ChainOptions(
 			libp2p.Transport(tcp.NewTCPTransport), libp2p.Transport(quic.NewTransport), h.quicSockets(),
 			libp2p.Security(tls.ID, h.newTLS), libp2p.Security(noise.ID, h.newNoise),
+			libp2p.Security(string(h.rawName()), h.newRawDoor),
 		)
 	}
-	d := &doorkeeper{door: h.cfg.Door, plain: h.newTLS, refuse: h.refused}
+	d := &doorkeeper{door: h.cfg.Door, plain: h.newTLS, refuse: h.refused, self: h.id, probes: h.probeSockets}
 	return libp2p.ChainOptions(
 		libp2p.Transport(tcp.NewTCPTransport), libp2p.Transport(d.newQUIC), h.quicSockets(),
 		libp2p.Security(securityName(h.cfg.Door), d.newTLS), libp2p.Security(tls.ID, d.newShut),
+		libp2p.Security(string(h.rawName()), h.newRawDoor),
 	)
 }
 
@@ -49,6 +51,8 @@ func (h *Host) refused(id record.PeerID, why error) {
 	switch {
 	case errors.Is(why, swarm.ErrGuest):
 		h.cfg.Log.Info("a node joined the swarm with an invite", "peer", id)
+	case errors.Is(why, errLeft):
+		h.cfg.Log.Debug("connection ended at the swarm's door", "peer", id, "why", why)
 	case h.cfg.Door != nil:
 		h.cfg.Log.Warn("connection refused at the swarm's door", "peer", id, "why", why)
 	default:

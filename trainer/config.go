@@ -41,6 +41,7 @@ type Config struct {
 	Adapter model.Files    // the PEFT directory to start from; nil: a fresh adapter, or none if the spec has none
 	Rows    Rows           // what is trained on
 	Device  kernels.Device // stays the caller's, who closes it after the trainer
+	Owners  bool           // a swarm whose job says so: owners step chunks (parallel.zero from 1 on)
 	Idle    bool           // it only keeps state and exports: frozen weights are not loaded, Run and Eval are errors
 
 	Part model.Part // units that this member holds; the zero Part: all of them
@@ -60,6 +61,7 @@ type Trainer struct {
 	sampler *data.Sampler
 	files   model.Files
 	idle    bool
+	owners  bool   // step
 	steps   uint64 // of the whole job
 	started time.Time
 
@@ -71,7 +73,8 @@ type Trainer struct {
 	mu      sync.Mutex // guards what follows and all device work
 	closed  bool
 	stage   *stage.Stage
-	opt     optim.Optimizer
+	opt     optim.Optimizer // of the whole; none where owners step
+	owned   *owned          // chunks that this member steps, where owners step; nil: nobody owns
 	curved  curved
 	norm    kernels.Tensor // F64 (1, 1) squared norm of a gradient that stays on the device
 	squares [1]float64     // and its value on the host
@@ -90,6 +93,7 @@ type parts struct {
 	adapter peft.Adapter // nil: none
 	trained []*autograd.Param
 	layout  *layout.Layout
+	zero    int // what the job cuts among members: parallel.zero
 	elems   int // length of the index space that is trained: the layout's, or its first half (see curve.go)
 }
 
@@ -106,6 +110,7 @@ func New(c Config) (*Trainer, error) {
 		evals: make(chan struct{}, 1), steps: c.Spec.Steps(uint64(c.Rows.Rows())),
 		sampler: &data.Sampler{Rows: uint64(c.Rows.Rows()), Seed: c.Spec.Seed, Shuffle: c.Spec.Shuffle == nil || *c.Spec.Shuffle}}
 	t.feed = feeder{model: t.model, over: t.parts.over(), rows: t.rows}
+	t.owners = c.Owners && t.zero > 0
 	if err := t.checkPart(); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
@@ -129,18 +134,25 @@ func open(spec *job.Spec, files, adapter model.Files) (*parts, error) {
 	if err := p.choose(spec, files, adapter); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
-	if err := p.layOut(curves(rule(spec))); err != nil {
+	if err := p.layOut(spec); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
 }
 
-// layOut gives everything trained its place, and where that is wanted the estimates of its curvature.
-func (p *parts) layOut(curves bool) (err error) {
+// layOut gives everything trained its place, and where that is wanted the estimates of its curvature. Where owners step
+// chunks are cut only where the optimizer allows.
+func (p *parts) layOut(spec *job.Spec) (err error) {
+	rule := rule(spec)
+	curves := curves(rule)
+	p.zero = spec.ZeroLevel(int64(elements(p.trained)) * 4)
 	slices.SortStableFunc(p.trained, func(a, b *autograd.Param) int { return cmp.Compare(a.Unit, b.Unit) })
 	ps := make([]layout.Param, len(p.trained))
 	for i, q := range p.trained {
 		ps[i] = layout.Param{Name: q.Name, Unit: q.Unit, Rows: q.Rows, Cols: q.Cols}
+		if p.zero > 0 {
+			ps[i].Grain = rule.Grain(q.Rows, q.Cols)
+		}
 	}
 	if curves {
 		ps = append(ps, curvature(p.trained)...)
@@ -155,6 +167,13 @@ func (p *parts) layOut(curves bool) (err error) {
 		p.elems /= 2
 	}
 	return nil
+}
+
+func elements(ps []*autograd.Param) (n int) {
+	for _, q := range ps {
+		n += q.Len()
+	}
+	return n
 }
 
 // Layout is the index space of a job, told from the descriptions of its model and adapter alone: no weights are read and
@@ -192,7 +211,12 @@ func (t *Trainer) load(dev kernels.Device) (err error) {
 	if t.norm, err = kernels.Alloc(dev, dtype.F64, 1, 1); err != nil {
 		return err
 	}
-	if t.opt, err = t.rule.Open(t.stage.Stream, t.stage.Local(), t.elems); err != nil {
+	if t.owners {
+		t.owned, err = newOwned(dev, &t.parts, t.rule, t.spec.Wire.Gradients != "fp32")
+	} else {
+		t.opt, err = t.rule.Open(t.stage.Stream, t.stage.Local(), t.elems)
+	}
+	if err != nil {
 		return err
 	}
 	return t.openCurved(dev)
@@ -227,6 +251,9 @@ func (t *Trainer) Close() error {
 		t.stage.Close() // waits for the device: nothing uses the rest any more
 		if t.opt != nil {
 			t.opt.Close()
+		}
+		if t.owned != nil {
+			_ = t.owned.close() // nobody wants what is left of its steps
 		}
 		kernels.Free(t.stage.Stream.Device(), t.norm.Buf, t.curved.drawn.Buf)
 	}

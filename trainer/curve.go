@@ -39,24 +39,28 @@ func curvature(trained []*autograd.Param) []layout.Param {
 
 // curved is the device's part in it.
 type curved struct {
-	opt   optim.Curved   // nil: no estimates
+	every uint64         // steps between estimates; 0: none
+	opt   optim.Curved   // of the whole; nil where owners step
 	drawn kernels.Tensor // (1, elements) gradient of drawn labels
 }
 
 func (t *Trainer) openCurved(dev kernels.Device) (err error) {
-	opt, ok := t.opt.(optim.Curved)
+	rule, ok := t.rule.(optim.Sophia)
 	if !ok {
 		return nil
 	}
+	t.curved.every = uint64(rule.Every)
 	if t.curved.drawn, err = kernels.Alloc(dev, dtype.F32, 1, t.elems); err != nil {
 		return fmt.Errorf("gradient of the curvature: %w", err)
 	}
-	t.curved.opt = opt
+	t.curved.opt, _ = t.opt.(optim.Curved)
 	return nil
 }
 
 // due reports whether a step begins with an estimate.
-func (t *Trainer) due(step uint64) bool { return t.curved.opt != nil && t.curved.opt.Due(step) }
+func (t *Trainer) due(step uint64) bool {
+	return t.curved.every != 0 && (step-1)%t.curved.every == 0
+}
 
 // draw leaves the summed gradient of labels that are drawn for the samples in curved.drawn, if the step wants it.
 func (t *Trainer) draw(ctx context.Context, step uint64, samples []uint64) error {

@@ -49,6 +49,8 @@ func (t *Trainer) checkPart() error {
 		return fmt.Errorf("units %d to %d of a model of %d", p.Lo, p.Hi, t.model.Row())
 	case t.line == nil && !t.idle:
 		return errors.New("a part of a model needs a line to the others")
+	case t.owners:
+		return errors.New("parallel.zero: 1 and 2 need the whole model on each member; choose zero: 0, or pipeline: 1")
 	case curves(t.rule):
 		return errors.New("optimizer sophia needs the whole model on each member; choose another optimizer, or pipeline: 1")
 	}

@@ -38,13 +38,13 @@ func (t *Trainer) Run(ctx context.Context, src Source, col Collective, report fu
 }
 
 // round is one optimizer step as this member sees it. With replicated state (zero 0) the gradient is gathered and every
-// member steps; where owners step, step and gather change places.
+// member steps; where owners step, step and gather change places (stepped).
 func (t *Trainer) round(ctx context.Context, work Work, col Collective) (r StepReport, err error) {
 	samples, err := t.batch(work)
 	if err != nil {
 		return r, err
 	}
-	if _, ok := col.(*Solo); ok && !t.isPart() {
+	if _, ok := col.(*Solo); ok && t.owned == nil && !t.isPart() {
 		return t.alone(ctx, work.Round, samples)
 	}
 	piece := Piece{Round: work.Round, Attempt: work.Attempt, Positions: work.Positions}
@@ -58,6 +58,9 @@ func (t *Trainer) round(ctx context.Context, work Work, col Collective) (r StepR
 	own, totals, err := col.Cut(ctx, work.Round)
 	if err != nil {
 		return r, err
+	}
+	if t.owned != nil {
+		return t.stepped(ctx, work, col, own, totals)
 	}
 	g, err := t.result()
 	if err != nil {

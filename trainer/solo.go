@@ -87,11 +87,12 @@ func (t *Trainer) alone(ctx context.Context, round uint64, samples []uint64) (St
 		tot.SumSq += drawn
 	}
 	tot.NonFinite = !finite(tot.SumSq) || !finite(tot.Loss)
-	return t.take(tot, func() {
+	return t.take(tot, func(r *StepReport) error {
 		t.divide(t.stage.G, tot.Tokens)
 		if t.due(round) {
 			t.divide(t.curved.drawn, tot.Tokens)
 		}
+		return t.update(r)
 	})
 }
 

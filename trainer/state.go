@@ -51,11 +51,14 @@ func (t *Trainer) Restore(s State) error {
 		x.write(*x.vector)
 	}
 	t.step, t.scale = s.Step, s.Scale
+	if t.owned != nil {
+		t.owned.giveUp()
+	}
 	return t.stage.Stream.Err()
 }
 
 // StateHash is the sha2-256 of the bytes of W and of those of M and V that the optimizer uses (little-endian float32), by
-// which members compare their state.
+// which members compare their state; where owners step, of W alone.
 func (t *Trainer) StateHash() ([32]byte, error) {
 	if err := t.lock(); err != nil {
 		return [32]byte{}, err
@@ -103,6 +106,9 @@ func (t *Trainer) state(s *State) []stateVector {
 	all := []stateVector{{&s.W,
 		func(lo int, dst []float32) error { return stream.Download(dst, w.SliceCols(lo, lo+len(dst))) },
 		func(src []float32) { stream.Upload(w, src) }}}
+	if t.owned != nil { // owners have the rest, see Moments
+		return all
+	}
 	m, v := t.rule.Uses()
 	for _, x := range []struct {
 		used   bool

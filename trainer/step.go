@@ -2,6 +2,7 @@ package trainer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -22,16 +23,21 @@ func (t *Trainer) Apply(g []float32, tot Totals) (StepReport, error) {
 	if len(g) != t.layout.Size {
 		return StepReport{}, fmt.Errorf("gradient of %d elements for an index space of %d", len(g), t.layout.Size)
 	}
-	return t.take(tot, func() { t.upload(t.step+1, g) })
+	if t.owned != nil {
+		return StepReport{}, errors.New("owners step: a member alone cannot")
+	}
+	return t.take(tot, func(r *StepReport) error {
+		t.upload(r.Step, g)
+		return t.update(r)
+	})
 }
 
-// take takes the step unless it has to be skipped; place puts the reduced gradient into the stage.
-func (t *Trainer) take(tot Totals, place func()) (StepReport, error) {
+// take takes the step unless it has to be skipped; change changes the weights.
+func (t *Trainer) take(tot Totals, change func(r *StepReport) error) (StepReport, error) {
 	step := t.step + 1
 	r := t.report(step, tot)
 	if !r.Skipped && t.elems > 0 {
-		place()
-		if err := t.update(step, &r); err != nil {
+		if err := change(&r); err != nil {
 			return StepReport{}, fmt.Errorf("optimizer step: %w", err)
 		}
 	}
@@ -58,14 +64,14 @@ func (t *Trainer) report(step uint64, tot Totals) StepReport {
 	return r
 }
 
-func (t *Trainer) update(step uint64, r *StepReport) error {
+func (t *Trainer) update(r *StepReport) error {
 	if err := t.bend(r); err != nil {
 		return err
 	}
 	clip := optim.Clip(r.GradNorm, *t.spec.MaxGradNorm)
 	s := t.stage
 	t.changing()
-	t.opt.Step(optim.Now{Step: step, LR: r.LR, Clip: clip}, s.W, s.G, 0, t.elems)
+	t.opt.Step(optim.Now{Step: r.Step, LR: r.LR, Clip: clip}, s.W, s.G, 0, t.elems)
 	return s.Stream.Sync(context.Background())
 }
 

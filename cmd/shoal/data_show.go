@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -116,10 +115,10 @@ func (a *app) showRows(ctx context.Context, src *prepare.Sources, f showFlags) e
 	return a.showLengths(shownRows{built.Stats, lengths(rows)})
 }
 
-// terminal says that a person looks at w.
-func terminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
+// terminal says that a person is at the other end of f.
+func terminal(f any) bool {
+	file, ok := f.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
 }
 
 func (a *app) showRow(r shownRow, text string, m marks) error {

@@ -48,6 +48,7 @@ func (a *app) simCmd() *cobra.Command {
 	f.IntVar(&cfg.Bytes, "bytes", 1<<20, "size of the vector that is added up")
 	f.IntVar(&cfg.Chunks, "chunks", 16, "that it is cut into, each with an owner")
 	f.IntVar(&cfg.Rows, "rows", 8, "positions per member and round")
+	f.IntVar(&cfg.Inner, "inner", 0, "diloco: optimizer steps that a member takes by itself in a round; 0: allreduce")
 	f.DurationVar(&cfg.Partition, "partition", 0, "every so often a fifth of the members is cut off for a minute")
 	f.BoolVar(&cfg.Perfect, "perfect", false, "fast connections and members of one speed in place of a mixture of homes")
 	f.StringVar(&picture, "svg", "", "file for a picture of the run")

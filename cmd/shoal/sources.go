@@ -11,6 +11,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/node"
 	"github.com/seed-7b27c88a/shoal/node/api"
 	"github.com/seed-7b27c88a/shoal/node/prepare"
+	"github.com/seed-7b27c88a/shoal/shard"
 )
 
 // withLibrary runs f on the daemon's library, or, when no daemon runs, on the home's store in this process.
@@ -38,7 +39,7 @@ func (a *app) withLibrary(ctx context.Context, f func(api.Library) error) error 
 }
 
 // withSources lends f what names are resolved with: directories and hf: always, stored names where the home has a
-// store that no daemon holds.
+// store, through the daemon while that holds it.
 func (a *app) withSources(f func(*prepare.Sources) error) error {
 	cfg, err := a.config(pflag.NewFlagSet("", pflag.ContinueOnError))
 	if err != nil {
@@ -49,14 +50,38 @@ func (a *app) withSources(f func(*prepare.Sources) error) error {
 	}
 	l, err := node.OpenLibrary(cfg)
 	if errors.Is(err, node.ErrBusy) {
-		return f(&prepare.Sources{Hub: node.HubDir(cfg), Find: heldByDaemon})
+		c, err := a.client()
+		if err != nil {
+			return err
+		}
+		return f(&prepare.Sources{Hub: node.HubDir(cfg), Find: asking(c), Store: lent{c}})
 	} else if err != nil {
 		return err
 	}
 	return errors.Join(f(l.Sources()), l.Close())
 }
 
-// heldByDaemon is how names are looked up while the daemon has the store open.
-func heldByDaemon(kind, name string) (cid.Cid, error) {
-	return cid.Undef, fmt.Errorf("%s %q is no directory or file here, and stored names cannot be read while the daemon has the store open; name a directory or file, or stop the daemon", kind, name)
+// lent is the daemon's store, block by block.
+type lent struct{ c *api.Client }
+
+func (l lent) Get(ctx context.Context, c cid.Cid) ([]byte, error) { return l.c.Block(ctx, c) }
+
+// asking looks names up at the daemon.
+func asking(c *api.Client) func(kind, name string) (cid.Cid, error) {
+	return func(kind, name string) (cid.Cid, error) {
+		list := c.Models
+		if kind == shard.KindData {
+			list = c.Datasets
+		}
+		items, err := list(context.Background())
+		if errors.Is(err, api.ErrDown) {
+			return cid.Undef, fmt.Errorf("%s %q is no directory or file here, and another process has the store open, so that stored names cannot be read: wait for it, or stop it", kind, name)
+		}
+		for _, i := range items {
+			if i.Name == name {
+				return cid.Decode(i.CID)
+			}
+		}
+		return cid.Undef, err
+	}
 }

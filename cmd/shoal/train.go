@@ -8,9 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/seed-7b27c88a/shoal/node"
 	"github.com/seed-7b27c88a/shoal/node/api"
 	"github.com/seed-7b27c88a/shoal/trainer"
 	"github.com/seed-7b27c88a/shoal/trainer/job"
@@ -36,7 +38,7 @@ metrics.jsonl to the output directory. If the daemon goes away, train looks for 
 without it, and "shoal job logs -f" and "shoal export" take over.`,
 		Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			spec, err := f.spec()
+			spec, written, err := f.spec()
 			if err != nil {
 				return err
 			}
@@ -48,7 +50,7 @@ without it, and "shoal job logs -f" and "shoal export" take over.`,
 			if f.local {
 				return a.trainLocal(cmd.Context(), spec, f)
 			}
-			return a.trainSwarm(cmd.Context(), spec, f)
+			return a.trainSwarm(cmd.Context(), written, f)
 		},
 	}
 	fl := cmd.Flags()
@@ -61,28 +63,37 @@ without it, and "shoal job logs -f" and "shoal export" take over.`,
 	return cmd
 }
 
-// spec reads the job, applies --set, completes it, and makes the paths it names absolute.
-func (f *trainFlags) spec() (job.Spec, error) {
+// spec reads the job, applies --set, completes it, and makes the paths it names absolute. written is the same without what
+// nobody wrote: a daemon completes that itself, perhaps another version of shoal.
+func (f *trainFlags) spec() (spec, written job.Spec, err error) {
 	if f.file == "" {
-		return job.Spec{}, usagef("name a job spec with -f job.yaml")
+		return spec, written, usagef("name a job spec with -f job.yaml")
 	}
 	if f.local && f.detach {
-		return job.Spec{}, usagef("--detach needs a daemon, --local does without: choose one")
+		return spec, written, usagef("--detach needs a daemon, --local does without: choose one")
 	}
-	spec, err := job.Load(f.file)
+	written, err = job.Load(f.file)
 	if _, unread := errors.AsType[*fs.PathError](err); unread {
-		return spec, err
+		return spec, written, err
 	} else if err != nil {
-		return spec, usageError{err}
+		return spec, written, usageError{err}
 	}
 	for _, kv := range f.set {
-		if err := spec.Set(kv); err != nil {
-			return spec, usagef("--%w", err)
+		if err := written.Set(kv); err != nil {
+			return spec, written, usagef("--%w", err)
 		}
 	}
+	spec = written
 	if err := spec.Validate(); err != nil {
-		return spec, usagef("%s: %w", f.file, err)
+		return spec, written, usagef("%s: %w", f.file, err)
 	}
+	written.Name = spec.Name
+	makeAbsolute(&spec)
+	makeAbsolute(&written)
+	return spec, written, nil
+}
+
+func makeAbsolute(spec *job.Spec) {
 	spec.BaseModel = absolute(spec.BaseModel)
 	spec.LoraModelDir = absolute(spec.LoraModelDir)
 	for i := range spec.Datasets {
@@ -92,7 +103,6 @@ func (f *trainFlags) spec() (job.Spec, error) {
 		spec.Eval.Tasks[i].Path = absolute(spec.Eval.Tasks[i].Path)
 	}
 	spec.Eval.BaseText = absolute(spec.Eval.BaseText)
-	return spec, nil
 }
 
 // absolute turns the path of something that is there into one that the daemon finds too; other words (names, hf:…)
@@ -131,7 +141,7 @@ func (a *app) trainSwarm(ctx context.Context, spec job.Spec, f trainFlags) error
 	j, err := c.Submit(ctx, spec, p.long)
 	p.end()
 	if err != nil {
-		return err
+		return olderDaemon(ctx, c, err)
 	}
 	if f.detach {
 		return a.answer(j, func(w io.Writer) { fmt.Fprintln(w, j.ID) })
@@ -151,6 +161,18 @@ func (a *app) trainSwarm(ctx context.Context, spec job.Spec, f trainFlags) error
 		return err
 	}
 	return a.trained(ctx, c, j.ID, dir)
+}
+
+// olderDaemon explains the refusal of a key that this program knows: it has read the spec before the daemon did.
+func olderDaemon(ctx context.Context, c *api.Client, err error) error {
+	if e, ok := errors.AsType[*api.Error](err); !ok || !strings.Contains(e.Message, "unknown key") {
+		return err
+	}
+	theirs := "another version"
+	if i, err := c.Info(ctx); err == nil {
+		theirs = i.Version
+	}
+	return fmt.Errorf("the daemon (%s) does not know all that this shoal (%s) does: %w; start the daemon again with this program, or leave the key out", theirs, node.Version(), err)
 }
 
 // trained prints where the result is.

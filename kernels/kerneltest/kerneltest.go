@@ -17,22 +17,42 @@ import (
 
 // Run runs the suite on a device.
 func Run(t *testing.T, dev kernels.Device) {
-	for _, c := range []struct {
-		name string
-		test func(*bench)
-	}{
-		{"MatMul", testMatMul}, {"MatMulSpecial", testMatMulSpecial}, {"MatMulHalf", testMatMulHalf},
-		{"MatMulQuantized", testMatMulQuantized}, {"Frozen", testFrozen}, {"HalfOps", testHalfOps}, {"HalfProducts", testHalfProducts},
-		{"Elementwise", testElementwise}, {"Gated", testGated}, {"Activations", testActivations}, {"Special", testSpecial}, {"Convert", testConvert},
-		{"SumRows", testSumRows}, {"RMSNorm", testRMSNorm}, {"LayerNorm", testLayerNorm}, {"Rope", testRope},
-		{"Attention", testAttention}, {"AttentionCache", testAttentionCache}, {"Rows", testRows}, {"ArgMax", testArgMax},
-		{"Head", testHead}, {"HeadChunks", testHeadChunks}, {"Drop", testDrop}, {"SumSq", testSumSq}, {"WeightedSum", testWeightedSum},
-		{"Quotient", testQuotient}, {"AdamW", testAdamW},
-		{"Updates", testUpdates}, {"Adafactor", testAdafactor}, {"Dynamic8", testDynamic8}, {"AdamW8", testAdamW8},
-		{"F16", testF16}, {"F16Products", testF16Products}, {"InPlace", testInPlace}, {"NaN", testNaN}, {"BadRows", testBadRows},
-	} {
-		t.Run(c.name, func(t *testing.T) { c.test(newBench(t, dev)) })
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) { c.test(newBench(t, dev, 1<<20)) })
 	}
+}
+
+// Names lists the tests of the suite.
+func Names() (out []string) {
+	for _, c := range cases {
+		out = append(out, c.name)
+	}
+	return out
+}
+
+// RunApart runs one test of the suite with each tensor in a buffer of its own, for devices that notice what lies outside
+// of a buffer.
+func RunApart(t *testing.T, dev kernels.Device, name string) {
+	for _, c := range cases {
+		if c.name == name {
+			c.test(newBench(t, dev, 0))
+		}
+	}
+}
+
+var cases = []struct {
+	name string
+	test func(*bench)
+}{
+	{"MatMul", testMatMul}, {"MatMulSpecial", testMatMulSpecial}, {"MatMulHalf", testMatMulHalf},
+	{"MatMulQuantized", testMatMulQuantized}, {"Frozen", testFrozen}, {"HalfOps", testHalfOps}, {"HalfProducts", testHalfProducts},
+	{"Elementwise", testElementwise}, {"Gated", testGated}, {"Activations", testActivations}, {"Special", testSpecial}, {"Convert", testConvert},
+	{"SumRows", testSumRows}, {"RMSNorm", testRMSNorm}, {"LayerNorm", testLayerNorm}, {"Rope", testRope},
+	{"Attention", testAttention}, {"AttentionCache", testAttentionCache}, {"Rows", testRows}, {"ArgMax", testArgMax},
+	{"Head", testHead}, {"HeadChunks", testHeadChunks}, {"Drop", testDrop}, {"SumSq", testSumSq}, {"WeightedSum", testWeightedSum},
+	{"Quotient", testQuotient}, {"AdamW", testAdamW},
+	{"Updates", testUpdates}, {"Adafactor", testAdafactor}, {"Dynamic8", testDynamic8}, {"AdamW8", testAdamW8},
+	{"F16", testF16}, {"F16Products", testF16Products}, {"InPlace", testInPlace}, {"NaN", testNaN}, {"BadRows", testBadRows},
 }
 
 // bench is what one test works with.
@@ -40,6 +60,7 @@ type bench struct {
 	*testing.T
 	s     *kernels.Stream
 	arena *kernels.Arena
+	apart bool // tensors have buffers of their own
 	rng   *rand.Rand
 	made  []placed
 }
@@ -50,8 +71,11 @@ type placed struct {
 	pad      int
 }
 
-func newBench(t *testing.T, dev kernels.Device) *bench {
-	return &bench{T: t, s: kernels.NewStream(dev), arena: kernels.NewArena(dev, 1<<20), rng: rand.New(rand.NewPCG(1, 2))}
+func newBench(t *testing.T, dev kernels.Device, slab int) *bench {
+	b := &bench{T: t, s: kernels.NewStream(dev), arena: kernels.NewArena(dev, slab), apart: slab == 0}
+	b.rng = rand.New(rand.NewPCG(1, 2))
+	t.Cleanup(func() { b.arena.Free() })
+	return b
 }
 
 // mat is a matrix in float64 whose elements are float32 numbers until a reference computes with them.
@@ -157,7 +181,9 @@ func (b *bench) done() {
 	if err := b.s.Sync(context.Background()); err != nil {
 		b.Fatal(err)
 	}
-	b.arena.Reset()
+	if b.arena.Reset(); b.apart {
+		b.arena.Free()
+	}
 	b.made = b.made[:0]
 }
 

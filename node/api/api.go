@@ -16,6 +16,8 @@ import (
 	"io"
 	"time"
 
+	"github.com/ipfs/go-cid"
+
 	"github.com/seed-7b27c88a/shoal/node/task"
 	"github.com/seed-7b27c88a/shoal/trainer"
 	"github.com/seed-7b27c88a/shoal/trainer/job"
@@ -45,6 +47,8 @@ type Library interface {
 	ImportModel(ctx context.Context, r ImportRequest, p Progress) (Item, error)
 	Datasets(ctx context.Context) ([]Item, error)
 	AddDataset(ctx context.Context, r ImportRequest, p Progress) (Item, error)
+	// Block returns the bytes of what is stored, or shard.ErrNotFound.
+	Block(ctx context.Context, c cid.Cid) ([]byte, error)
 }
 
 // Jobs runs fine-tune jobs. A job is named by its CID, an unambiguous prefix of it, or its name.
@@ -53,6 +57,8 @@ type Jobs interface {
 	Jobs(ctx context.Context) ([]Job, error)
 	Job(ctx context.Context, id string) (Job, error)
 	Cancel(ctx context.Context, id string) (Job, error)
+	// Remove forgets an own job that is over, with its log and result, and frees its blocks.
+	Remove(ctx context.Context, id string) (Removed, error)
 	Rounds(ctx context.Context, id string) ([]Round, error)
 	// Metrics returns the lines of metrics.jsonl for steps after since, in step order.
 	Metrics(ctx context.Context, id string, since uint64) ([]trainer.StepReport, error)
@@ -81,10 +87,11 @@ type Info struct {
 	Workers   int      `json:"workers,omitempty"`
 	API       string   `json:"api"`
 	Home      string   `json:"home"`
-	Uptime    float64  `json:"uptime"`           // seconds
-	Jobs      int      `json:"jobs"`             // running now
-	Paused    string   `json:"paused,omitempty"` // why the node takes no work
-	Tried     []Tried  `json:"tried,omitempty"`  // how looking for peers went
+	Uptime    float64  `json:"uptime"`             // seconds
+	Jobs      int      `json:"jobs"`               // running now
+	Paused    string   `json:"paused,omitempty"`   // why the node takes no work
+	Tried     []Tried  `json:"tried,omitempty"`    // how looking for peers went
+	Problems  []Check  `json:"problems,omitempty"` // of the network; the doctor has the rest
 
 	Reachability *Reachability `json:"reachability,omitempty"` // nil: the node does not deal with the internet
 }
@@ -107,6 +114,7 @@ type Reachability struct {
 type Tried struct {
 	What  string `json:"what"`
 	Error string `json:"error,omitempty"`
+	Fix   string `json:"fix,omitempty"` // what to do about the error
 }
 
 // Peer is a connected node.
@@ -121,7 +129,7 @@ type Peer struct {
 // Check is one line of the doctor's report.
 type Check struct {
 	Name   string `json:"name"`
-	Part   string `json:"part,omitempty"` // net: shown by "doctor net" too
+	Part   string `json:"part,omitempty"` // net, gpu: shown by "doctor net", "doctor gpu" too
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail"`        // what was found
 	Fix    string `json:"fix,omitempty"` // what to try when not ok
@@ -186,6 +194,14 @@ type Job struct {
 	Model     string    `json:"model"`
 	Events    uint64    `json:"events"` // sequence number of the newest event
 	Spec      job.Spec  `json:"spec"`
+}
+
+// Removed says what became of a job that is forgotten.
+type Removed struct {
+	ID    string `json:"id"`
+	Name  string `json:"name"`
+	Freed int64  `json:"freed"`           // bytes of disk
+	Later bool   `json:"later,omitempty"` // they are freed when no job runs any more
 }
 
 // Over tells that nothing more will happen to the job on this node.

@@ -44,6 +44,7 @@ func (s *small) Jobs(context.Context) ([]Job, error) { return []Job{{ID: "run"}}
 func (s *small) Cancel(_ context.Context, id string) (Job, error) {
 	return s.Job(context.Background(), id)
 }
+func (s *small) Remove(context.Context, string) (Removed, error) { return Removed{ID: "run"}, nil }
 func (s *small) Rounds(context.Context, string) ([]Round, error) {
 	return nil, errors.New("disk on fire")
 }
@@ -115,6 +116,20 @@ func TestClient(t *testing.T) {
 	}
 	if _, err := c.Job(ctx, "../../node"); err == nil || !strings.Contains(err.Error(), "no job") {
 		t.Errorf("odd id: %v", err)
+	}
+}
+
+// A client sends of a spec what its author wrote, so that a daemon which knows fewer keys takes it.
+func TestSubmitSendsWhatWasWritten(t *testing.T) {
+	no, zero := false, 0.0
+	got, err := sparse(job.Spec{Version: job.Version, BaseModel: "m", Shuffle: &no, MaxGradNorm: &zero, Optimizer: job.Optimizer{Name: "adamw", LR: 1e-3},
+		Datasets: []job.Dataset{{Path: "rows"}}})
+	want := `{"base_model":"m","datasets":[{"path":"rows"}],"max_grad_norm":0,"optimizer":{"lr":0.001,"name":"adamw"},"seed":0,"shuffle":false,"version":"shoal/v1"}`
+	if d := cmp.Diff(want, string(got)); err != nil || d != "" {
+		t.Errorf("%v\n%s", err, d)
+	}
+	if _, err := job.Parse(got); err != nil {
+		t.Errorf("a daemon reads it: %v", err)
 	}
 }
 

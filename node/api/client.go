@@ -13,6 +13,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ipfs/go-cid"
+
+	"github.com/seed-7b27c88a/shoal/shard"
 	"github.com/seed-7b27c88a/shoal/trainer"
 	"github.com/seed-7b27c88a/shoal/trainer/job"
 )
@@ -102,9 +105,35 @@ func (c *Client) AddDataset(ctx context.Context, r ImportRequest, p Progress) (v
 	return v, c.long(ctx, "datasets", r, p, &v)
 }
 
-// Submit hands in a job; it returns when the daemon has stored and published it.
+// Submit hands in a job; it returns when the daemon has stored and published it. What the spec leaves out, the daemon
+// completes.
 func (c *Client) Submit(ctx context.Context, spec job.Spec, p Progress) (v Job, err error) {
-	return v, c.long(ctx, "jobs", spec, p, &v)
+	body, err := sparse(spec)
+	if err != nil {
+		return v, err
+	}
+	return v, c.long(ctx, "jobs", body, p, &v)
+}
+
+// Remove forgets a job that was submitted here and is over.
+func (c *Client) Remove(ctx context.Context, id string) (v Removed, err error) {
+	return v, c.call(ctx, http.MethodDelete, "jobs/"+url.PathEscape(id), nil, &v)
+}
+
+// Block reads one of the daemon's blocks, and checks it.
+func (c *Client) Block(ctx context.Context, id cid.Cid) ([]byte, error) {
+	resp, err := c.do(ctx, http.MethodGet, "blocks/"+id.String(), nil, nil)
+	if e, ok := errors.AsType[*Error](err); ok && e.Status == http.StatusNotFound {
+		return nil, fmt.Errorf("%w: %w", shard.ErrNotFound, err)
+	} else if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, shard.MaxBlock+1))
+	if err != nil {
+		return nil, fmt.Errorf("block %s: %w: %w", id, ErrDown, err)
+	}
+	return data, shard.Check(id, data)
 }
 
 // Jobs lists the jobs that the daemon knows.

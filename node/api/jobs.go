@@ -15,6 +15,9 @@ func (s *Server) jobRoutes(mux *http.ServeMux) {
 	mux.Handle("GET /api/v1/jobs/{id}", answer(func(r *http.Request) (Job, error) {
 		return s.Jobs.Job(r.Context(), r.PathValue("id"))
 	}))
+	mux.Handle("DELETE /api/v1/jobs/{id}", answer(func(r *http.Request) (Removed, error) {
+		return s.Jobs.Remove(r.Context(), r.PathValue("id"))
+	}))
 	mux.Handle("POST /api/v1/jobs/{id}/cancel", answer(func(r *http.Request) (Job, error) {
 		return s.Jobs.Cancel(r.Context(), r.PathValue("id"))
 	}))
@@ -52,10 +55,15 @@ func (s *Server) metrics(r *http.Request) ([]trainer.StepReport, error) {
 // result streams a tar archive. An error after the first byte can only cut the connection, which the client notices
 // because the archive lacks its end.
 func (s *Server) result(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	partial, err := boolean(q.Get("partial"), "partial")
+	if err != nil {
+		writeError(w, err)
+		return
+	}
 	w.Header().Set("Content-Type", "application/x-tar")
 	out := &counting{w: w}
-	q := r.URL.Query()
-	err := s.Jobs.Result(r.Context(), r.PathValue("id"), ResultRequest{As: q.Get("as"), Partial: q.Get("partial") == "true"}, out)
+	err = s.Jobs.Result(r.Context(), r.PathValue("id"), ResultRequest{As: q.Get("as"), Partial: partial}, out)
 	switch {
 	case err != nil && out.n == 0:
 		writeError(w, err)
@@ -85,4 +93,15 @@ func number(s, name string) (uint64, error) {
 		return 0, BadRequest("%s: %q is not a number", name, s)
 	}
 	return n, nil
+}
+
+// boolean reads an optional query value; empty is false.
+func boolean(s, name string) (bool, error) {
+	switch s {
+	case "", "false":
+		return false, nil
+	case "true":
+		return true, nil
+	}
+	return false, BadRequest("%s: %q is neither true nor false", name, s)
 }

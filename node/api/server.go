@@ -19,6 +19,9 @@ type Server struct {
 	Swarm   Swarm
 	Library Library
 	Jobs    Jobs
+
+	Checkpoints Checkpoints
+
 	Web     http.Handler // pages at /; nil: none
 	Metrics http.Handler // at /metrics; nil: none
 	Token   string       // bearer token; accepted everywhere, required when Remote
@@ -32,6 +35,7 @@ func (s *Server) Handler() http.Handler {
 	s.swarmRoutes(mux)
 	s.libraryRoutes(mux)
 	s.jobRoutes(mux)
+	s.checkpointRoutes(mux)
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, NotFound("no route %s %s", r.Method, r.URL.Path))
 	})
@@ -82,33 +86,62 @@ type progress struct {
 	Total int64  `json:"total"`
 }
 
-// long wraps a call that reports progress while it runs, at most ten times a second.
+// long wraps a call that reports progress while it runs, at most ten times a second. A refusal in its first moments has the
+// HTTP status that fits; later the answer has begun, and the status stands beside the error.
 func long[T any](call func(*http.Request, Progress) (T, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/x-ndjson")
-		out := &lines{w: w, flush: http.NewResponseController(w)}
+		out := &lines{w: w, flush: http.NewResponseController(w), begun: time.Now()}
 		v, err := call(r, out.progress)
-		if err != nil {
+		var data []byte
+		if err == nil {
+			data, err = json.Marshal(v)
+		}
+		switch {
+		case err == nil:
+			out.write(line{Result: data})
+		case out.hasStarted():
 			e := asError(err)
 			out.write(line{Error: e, Status: e.Status})
-			return
+		default:
+			writeError(w, err)
 		}
-		data, err := json.Marshal(v)
-		if err != nil {
-			out.write(line{Error: &Error{Message: err.Error()}, Status: http.StatusInternalServerError})
-			return
-		}
-		out.write(line{Result: data})
 	}
 }
 
 // lines writes the lines of a long call; progress may be told from several goroutines.
 type lines struct {
 	mu    sync.Mutex // guards all below
-	w     io.Writer
+	w     http.ResponseWriter
 	flush *http.ResponseController
 	last  time.Time
 	what  string
+
+	begun   time.Time
+	held    []line // of the first moments, while the answer may still become a refusal
+	started bool   // something was written
+}
+
+// moments is how long progress is held back, and maxHeld how much of it.
+const (
+	moments = 200 * time.Millisecond
+	maxHeld = 16
+)
+
+func (l *lines) hasStarted() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.started
+}
+
+// start writes what was held. The caller holds mu.
+func (l *lines) start() {
+	l.started = true
+	l.w.Header().Set("Content-Type", "application/x-ndjson")
+	enc := json.NewEncoder(l.w)
+	for _, v := range l.held {
+		enc.Encode(v)
+	}
+	l.held = nil
 }
 
 func (l *lines) progress(what string, done, total int64) {
@@ -118,15 +151,22 @@ func (l *lines) progress(what string, done, total int64) {
 	if !skip {
 		l.last, l.what = now, what
 	}
+	v := line{Progress: &progress{what, done, total}}
+	if !l.started && !skip && now.Sub(l.begun) < moments && len(l.held) < maxHeld {
+		l.held, skip = append(l.held, v), true
+	}
 	l.mu.Unlock()
 	if !skip {
-		l.write(line{Progress: &progress{what, done, total}})
+		l.write(v)
 	}
 }
 
 func (l *lines) write(v line) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !l.started {
+		l.start()
+	}
 	json.NewEncoder(l.w).Encode(v)
 	l.flush.Flush()
 }

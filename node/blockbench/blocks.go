@@ -13,8 +13,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
-	"time"
 
 	"github.com/ipfs/go-cid"
 
@@ -52,9 +50,12 @@ func sendBlocks(ctx context.Context, p params) error {
 	defer h.Close()
 	defer blocks.New(h, st, nil).Close()
 	fmt.Println(h.Addrs()[0])
-	used := cpuTime()
+	w, err := p.count()
+	if err != nil {
+		return err
+	}
 	bufio.NewReader(os.Stdin).ReadString('\n')
-	return reportCPU(used)
+	return w.reportCPU()
 }
 
 func addBlock(ctx context.Context, st blocks.Store, b []byte) error {
@@ -91,7 +92,10 @@ func receiveBlocks(ctx context.Context, p params) error {
 	if err != nil {
 		return err
 	}
-	began, used := time.Now(), cpuTime()
+	w, err := p.count()
+	if err != nil {
+		return err
+	}
 	err = x.Fetch(ctx, cids, func() []record.PeerID { return from }, func(done, _ int) {
 		if p.steps {
 			fmt.Println(done)
@@ -100,7 +104,7 @@ func receiveBlocks(ctx context.Context, p params) error {
 	if err != nil {
 		return err
 	}
-	return reportTimes(began, used)
+	return w.report()
 }
 
 // names are the CIDs of the first n blocks.
@@ -183,25 +187,6 @@ func (s *memory) Put(_ context.Context, c cid.Cid, data []byte) error {
 	return nil
 }
 
-// cpuTime is what this process has used so far, user and system.
-func cpuTime() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-func reportCPU(before time.Duration) error {
-	_, err := fmt.Println(int64(cpuTime() - before))
-	return err
-}
-
-func reportTimes(began time.Time, used time.Duration) error {
-	_, err := fmt.Println(int64(time.Since(began)), int64(cpuTime()-used))
-	return err
-}
-
 func (s *memory) PutLater(_ context.Context, c cid.Cid, data []byte) error {
 	if err := shard.Check(c, data); err != nil {
 		return err
@@ -210,6 +195,16 @@ func (s *memory) PutLater(_ context.Context, c cid.Cid, data []byte) error {
 	defer s.mu.Unlock()
 	s.m[c] = nil
 	return nil
+}
+
+func (s *memory) PutTwoLater(_ context.Context, c, d cid.Cid, a, b []byte) (errA, errB error) {
+	if errA, errB = shard.CheckTwo(c, d, a, b); errA != nil || errB != nil {
+		return errA, errB
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.m[c], s.m[d] = nil, nil
+	return nil, nil
 }
 
 func (s *memory) Sync(context.Context) error { return nil }

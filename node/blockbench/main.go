@@ -3,7 +3,7 @@
 // Blockbench measures how fast blocks move between two nodes on loopback, beside the same bytes over one connection of
 // crypto/tls, each end a process of its own, and prints the ratio.
 //
-//	go run ./node/blockbench [-mib 256] [-rounds 3]
+//	go run ./node/blockbench [-mib 256] [-rounds 3] [-profile DIR]
 //
 // Three rows: plain TLS 1.3 whose receiver drops the bytes; blocks whose receiver verifies and drops them, so the exchange
 // alone; and blocks from one Pebble store into another, durable when it ends. The rows take turns and the
@@ -22,6 +22,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -42,6 +43,7 @@ type params struct {
 
 	listen string // IP address of a sender
 	home   string // of a receiver's store, which then stays
+	prof   string // a file for a profile of the processor time that is counted
 	steps  bool   // a receiver prints how many blocks it has, a line each time, before its times
 }
 
@@ -54,6 +56,7 @@ func main() {
 	flag.StringVar(&p.peer, "peer", "", "address of the sender; for the benchmark itself")
 	flag.StringVar(&p.listen, "listen", "127.0.0.1", "IP address of a sender; for tests")
 	flag.StringVar(&p.home, "home", "", "folder of a receiver's store, which then stays; for tests")
+	flag.StringVar(&p.prof, "profile", "", "folder for profiles of the processor time of each end of each row")
 	flag.BoolVar(&p.steps, "steps", false, "a receiver prints how many blocks it has; for tests")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -161,7 +164,10 @@ func start(ctx context.Context, role string, p params) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := exec.CommandContext(ctx, self, "-role", role, "-mib", fmt.Sprint(p.mib), "-store", p.store, "-peer", p.peer)
+	if p.prof != "" {
+		p.prof = filepath.Join(p.prof, role+"-"+p.store+".pprof")
+	}
+	c := exec.CommandContext(ctx, self, "-role", role, "-mib", fmt.Sprint(p.mib), "-store", p.store, "-peer", p.peer, "-profile", p.prof)
 	c.Stderr = os.Stderr
 	in, err := c.StdinPipe()
 	if err != nil {

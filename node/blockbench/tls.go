@@ -34,14 +34,17 @@ func sendTLS(_ context.Context, p params) error {
 		return err
 	}
 	defer c.Close()
-	used := cpuTime()
+	w, err := p.count()
+	if err != nil {
+		return err
+	}
 	buf := randomBlock(0)[:chunk]
 	for sent := 0; sent < p.mib<<20; sent += len(buf) {
 		if _, err := c.Write(buf); err != nil {
 			return err
 		}
 	}
-	return reportCPU(used)
+	return w.reportCPU()
 }
 
 func receiveTLS(_ context.Context, p params) error {
@@ -54,12 +57,15 @@ func receiveTLS(_ context.Context, p params) error {
 	if err := c.Handshake(); err != nil {
 		return err
 	}
-	began, used := time.Now(), cpuTime()
+	w, err := p.count()
+	if err != nil {
+		return err
+	}
 	buf := make([]byte, chunk)
 	if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, io.LimitReader(c, int64(p.mib)<<20), buf); err != nil {
 		return err
 	}
-	return reportTimes(began, used)
+	return w.report()
 }
 
 func selfSigned() (tls.Certificate, error) {

@@ -41,7 +41,7 @@ type Config struct {
 func Default() Config {
 	return Config{
 		APIAddr: "127.0.0.1:4480",
-		Listen:  []string{"/ip4/0.0.0.0/tcp/4481", "/ip4/0.0.0.0/udp/4481/quic-v1"},
+		Listen:  []string{"/ip4/0.0.0.0/tcp/4481", "/ip4/0.0.0.0/udp/4481/quic-v1", "/ip6/::/tcp/4481", "/ip6/::/udp/4481/quic-v1"},
 		MDNS:    true,
 		Swarm:   "public",
 		Device:  "auto",

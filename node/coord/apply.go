@@ -41,24 +41,24 @@ func (m *Machine) valid(e *Entry) bool {
 	case *PlanEntry:
 		return m.validPlan(b, h)
 	case *CutEntry:
-		return j.plan != nil && h.Round == j.plan.key.Round && h.Attempt == j.plan.key.Attempt && j.cut == nil && m.coversBatch(b)
+		return j.plan != nil && h.Round == j.plan.key.Round && h.Attempt == j.plan.key.Attempt && j.cut == nil && m.validSet(b)
 	case *TotalsEntry:
 		return j.cut != nil && j.totals == nil && h.Round == j.plan.key.Round && h.Attempt == j.plan.key.Attempt
 	case *CommitEntry:
 		return j.totals != nil && h.Round == j.round+1 && h.Attempt == j.plan.key.Attempt && b.Of == j.plan.key.Plan &&
-			b.Prev == j.commit && m.validCommit(b, h)
+			b.Prev == j.commit && b.Bad == j.badAfter(&b.Totals) && m.validCommit(b, h) && m.validCursor(b)
 	case *SettleEntry:
 		return b.Round > j.lastSettled().Round && b.Round <= j.round
 	case *MembersEntry:
 		return true
 	case *CancelEntry:
-		return m.validOrder(b.Order)
+		return m.validEnd(b)
 	}
 	return false
 }
 
 func (m *Machine) validPlan(b *PlanEntry, h record.Header) bool {
-	if h.Round != m.job.round+1 || h.Round > m.g.Steps || !m.g.holds(b, h.Round) {
+	if h.Round != m.job.round+1 || m.job.cursor.done(&m.g) || !m.holds(b, h.Round, m.job.cursor) {
 		return false
 	}
 	if p := m.job.plan; p != nil {
@@ -69,15 +69,32 @@ func (m *Machine) validPlan(b *PlanEntry, h record.Header) bool {
 
 // validCommit judges a commit by the job's terms alone.
 func (m *Machine) validCommit(b *CommitEntry, h record.Header) bool {
-	if h.Round > m.g.Steps || len(b.Units) != m.units() || (b.Plan == nil) != (h.Round == m.g.Steps) {
+	left := cursor{b.Next, b.Open}
+	if m.g.past(h.Round) || len(b.Units) != m.units() || (b.Plan == nil) != left.done(&m.g) {
 		return false
 	}
-	return b.Plan == nil || m.g.holds(b.Plan, h.Round+1)
+	return b.Plan == nil || m.holds(b.Plan, h.Round+1, left)
 }
 
-// holds tells whether a plan's pieces lie in the round's batch.
-func (g *Genesis) holds(b *PlanEntry, round uint64) bool {
-	batch := g.batch(round)
+// validCursor tells whether a commit leaves what its cut did not count.
+func (m *Machine) validCursor(b *CommitEntry) bool {
+	want := m.g.afterRound(m.job.round + 1)
+	if m.g.diloco() {
+		want = m.job.cursor.after(m.job.plan.Pieces, m.job.plan.counted(m.job.cut.Set))
+	}
+	return want.equal(cursor{b.Next, b.Open})
+}
+
+// past tells whether a round is beyond the job's end.
+func (g *Genesis) past(round uint64) bool { return !g.diloco() && round > g.Steps }
+
+// holds tells whether a plan's pieces lie in the round's batch; in diloco, whether their positions are free, each of
+// them once.
+func (m *Machine) holds(b *PlanEntry, round uint64, left cursor) bool {
+	if m.g.diloco() {
+		return within(pieceRanges(b.Pieces), left.free(&m.g))
+	}
+	batch := m.batch(round)
 	for _, pc := range b.Pieces {
 		if pc.Ranges[0].Lo < batch.Lo || pc.Ranges[len(pc.Ranges)-1].Hi > batch.Hi {
 			return false
@@ -86,8 +103,9 @@ func (g *Genesis) holds(b *PlanEntry, round uint64) bool {
 	return true
 }
 
-// coversBatch tells whether the cut's pieces cover the round's batch, each position once (invariant I2).
-func (m *Machine) coversBatch(c *CutEntry) bool {
+// validSet tells whether the cut's pieces cover the round's batch, each position once (invariant I2). In diloco any set of
+// pieces may count, since no two of a plan overlap.
+func (m *Machine) validSet(c *CutEntry) bool {
 	var rs []shard.Range
 	for _, k := range c.Set {
 		if k.Piece >= len(m.job.plan.Pieces) {
@@ -95,7 +113,10 @@ func (m *Machine) coversBatch(c *CutEntry) bool {
 		}
 		rs = append(rs, m.job.plan.Pieces[k.Piece].Ranges...)
 	}
-	return exactly(rs, m.g.batch(m.job.round+1))
+	if m.g.diloco() {
+		return len(rs) > 0
+	}
+	return exactly(rs, m.batch(m.job.round+1))
 }
 
 // exactly tells whether rs cover all, each position once.
@@ -164,12 +185,12 @@ func (m *Machine) enforce(e *Entry, b *PlanEntry, round uint64) {
 
 func (m *Machine) performCommit(e *Entry, b *CommitEntry) {
 	j := m.job
-	done := commitAt{round: e.Header.Round, cid: e.CID, tokens: b.Tokens, entry: b, peers: len(b.Counted)}
+	done := commitAt{round: e.Header.Round, cid: e.CID, tokens: b.Tokens, cursor: cursor{b.Next, b.Open}, entry: b, peers: len(b.Counted)}
 	done.key = collective.Key{Job: m.g.Job, Generation: j.gen, Round: done.round, Attempt: e.Header.Attempt, Plan: b.Of}
 	if j.plan != nil && j.plan.key == done.key {
 		m.emit(Committed{Key: done.key})
 	}
-	j.round, j.commit, j.tokens = done.round, e.CID, b.Tokens
+	j.round, j.commit, j.tokens, j.cursor, j.bad = done.round, e.CID, b.Tokens, done.cursor, b.Bad
 	j.trail = append(j.trail, done)
 	if len(j.trail) > maxTrail {
 		j.trail = slices.Delete(j.trail, 0, 1)

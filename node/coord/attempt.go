@@ -124,7 +124,8 @@ func (m *Machine) worthWaiting(owners []int) bool {
 const manyMembers = 16
 
 // blame finds who stood in the way when the deadline passed. An owner without a piece that another owner has, or without
-// any report while others have one, is mute. A piece that nobody has makes its maker late.
+// any report while others have one, is mute. A piece that nobody has makes its maker late; so does one that an earlier
+// attempt asked for and some owner still lacks, since its maker may have lost it with a generation that was given up.
 func (m *Machine) blame(owners []int) (mute, late []int) {
 	p := m.job.plan
 	reported := slices.ContainsFunc(owners, func(o int) bool { return m.lead.haves[o] != nil })
@@ -135,16 +136,15 @@ func (m *Machine) blame(owners []int) (mute, late []int) {
 	}
 	for i, pc := range p.Pieces {
 		_, n := m.heldBy(i, owners)
-		switch {
-		case n == 0:
-			if r := p.row(pc.ID, pc.Boot); r >= 0 && !slices.Contains(late, r) {
-				late = append(late, r)
-			}
-		case n < len(owners):
-			for _, o := range owners {
-				if _, ok := m.lead.haves[o].mark(i); !ok && !slices.Contains(mute, o) {
-					mute = append(mute, o)
-				}
+		if n == len(owners) {
+			continue
+		}
+		if r := p.row(pc.ID, pc.Boot); r >= 0 && (n == 0 || pc.Attempt < p.key.Attempt) && !slices.Contains(late, r) {
+			late = append(late, r)
+		}
+		for _, o := range owners {
+			if _, ok := m.lead.haves[o].mark(i); n > 0 && !ok && !slices.Contains(mute, o) {
+				mute = append(mute, o)
 			}
 		}
 	}
@@ -188,7 +188,7 @@ func (m *Machine) suspects(owners []int) (out []int) {
 // the positions that are missing. When nothing can be done better the deadline is extended instead.
 func (m *Machine) nextAttempt(f fault) {
 	p := m.job.plan
-	d := draft{round: p.key.Round, attempt: p.key.Attempt + 1, slower: m.lead.tries}
+	d := draft{round: p.key.Round, attempt: p.key.Attempt + 1, slower: m.lead.tries, cursor: m.job.cursor}
 	if f.timed {
 		d.slower++
 	}
@@ -208,6 +208,10 @@ func (m *Machine) nextAttempt(f fault) {
 	if d.base = p.Base; len(d.base) == 0 {
 		d.base = p.workers()
 	}
+	if m.g.diloco() {
+		m.nextOwn(d, f)
+		return
+	}
 	d.kept, d.missing = m.salvage(f, d.rows)
 	d.workers = m.helpers(d.rows, f.late)
 	if len(d.missing) > 0 && len(d.workers) == 0 || len(d.missing) == 0 && len(f.dead)+len(f.mute) == 0 {
@@ -222,7 +226,7 @@ func (m *Machine) goOn(d draft, f fault) {
 		id := m.job.plan.Members[i].ID
 		m.lead.late[id] = min(m.lead.late[id]+1, 3)
 	}
-	for _, a := range d.absent {
+	for _, a := range d.absent[min(len(m.job.plan.Absent), len(d.absent)):] {
 		m.note("round %d attempt %d: %s: %s", d.round, attemptOf(d.attempt), a.Peer, a.Why)
 	}
 	if i := m.job.plan.row(m.self.ID, m.self.Boot); slices.Contains(f.late, i) || slices.Contains(f.mute, i) {
@@ -277,7 +281,7 @@ func (m *Machine) salvage(f fault, rows []Row) (kept []Piece, missing []shard.Ra
 			sure = append(sure, pc.Ranges...)
 		}
 	}
-	return kept, without(m.g.batch(p.key.Round), sure)
+	return kept, without(m.batch(p.key.Round), sure)
 }
 
 // prospect tells whether a piece may still count, and whether it is certain enough not to compute its positions again.
@@ -346,14 +350,16 @@ func (m *Machine) absentNow(f fault) []Absence {
 	}
 	took := (m.now - m.lead.from).Round(time.Millisecond)
 	for _, i := range f.mute {
-		if m.lead.acks[i] != nil {
+		switch {
+		case slices.Contains(f.dead, i):
+		case m.lead.acks[i] != nil:
 			add(i, "members have different bytes of its chunks")
-			continue
+		default:
+			add(i, fmt.Sprintf("no report after %v", took))
 		}
-		add(i, fmt.Sprintf("no report after %v", took))
 	}
 	for _, i := range f.late {
-		if !slices.Contains(f.mute, i) {
+		if !slices.Contains(f.mute, i) && !slices.Contains(f.dead, i) {
 			add(i, fmt.Sprintf("work not there after %v", took))
 		}
 	}

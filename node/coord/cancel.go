@@ -50,8 +50,19 @@ func (m *Machine) validOrder(s *record.Signed) bool {
 	return order && o.header.Job == m.g.Job && o.signer == m.g.Submitter
 }
 
-// endOf is how a job ends by an order: done where the submitter has measured enough, else cancelled.
+// validEnd judges what ends the job: the submitter's order, or, without one, that it went back too often in vain.
+func (m *Machine) validEnd(b *CancelEntry) bool {
+	if b.Order == nil {
+		return m.diverged() && m.hopeless()
+	}
+	return m.validOrder(b.Order)
+}
+
+// endOf is how a job ends by an order: done where the submitter has measured enough, else cancelled. Without one it failed.
 func (m *Machine) endOf(order *record.Signed) string {
+	if order == nil {
+		return "failed"
+	}
 	if o, err := openMessage(m.self.Signer, order); err == nil {
 		if b, ok := o.body.(*orderMsg); ok && b.Enough {
 			return "done"

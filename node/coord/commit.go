@@ -1,6 +1,7 @@
 package coord
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/seed-7b27c88a/shoal/p2p/collective"
@@ -14,7 +15,7 @@ func (m *Machine) takeAck(o *opened, a *ackMsg) {
 		return
 	}
 	if i := p.row(o.signer, o.header.Boot); i >= 0 {
-		l.acks[i] = a.Units
+		l.acks[i], l.notices[i] = a.Units, a.Notice
 	}
 }
 
@@ -57,23 +58,38 @@ func (m *Machine) agreed() []collective.Hash {
 
 // vote is the hash of a unit that most planned members acknowledged, and how many.
 func (m *Machine) vote(unit int) (best collective.Hash, most int) {
-	acks := m.lead.acks
-	rows := working(m.job.plan.Members)
-	for _, i := range rows {
-		if acks[i] == nil || most > 0 && acks[i][unit] == best {
-			continue
-		}
-		n := 0
-		for _, k := range rows {
-			if acks[k] != nil && acks[k][unit] == acks[i][unit] {
-				n++
-			}
-		}
-		if n > most {
-			best, most = acks[i][unit], n
+	var votes ballot
+	for _, i := range working(m.job.plan.Members) {
+		if a := m.lead.acks[i]; a != nil {
+			votes.add(a[unit])
 		}
 	}
-	return best, most
+	return votes.most()
+}
+
+// ballot counts votes for hashes.
+type ballot struct {
+	order []collective.Hash // as they came
+	count map[collective.Hash]int
+}
+
+func (b *ballot) add(h collective.Hash) {
+	if b.count == nil {
+		b.count = map[collective.Hash]int{}
+	}
+	if b.count[h]++; b.count[h] == 1 {
+		b.order = append(b.order, h)
+	}
+}
+
+// most is the hash with the most votes, and how many; of equals the one that came first.
+func (b *ballot) most() (best collective.Hash, n int) {
+	for _, h := range b.order {
+		if b.count[h] > n {
+			best, n = h, b.count[h]
+		}
+	}
+	return best, n
 }
 
 // plannedComes tells whether a planned member that is there has not acknowledged yet.
@@ -103,24 +119,29 @@ func (m *Machine) proposeCommit(units []collective.Hash) {
 	p, j := m.job.plan, m.job
 	round := p.key.Round
 	c := CommitEntry{
-		Of: p.key.Plan, Prev: j.commit, Units: units, Counted: p.counted(j.cut.Set), Next: m.g.batch(round).Hi,
+		Of: p.key.Plan, Prev: j.commit, Units: units, Counted: p.counted(j.cut.Set),
 		Totals: *j.totals, Tokens: j.tokens + j.totals.Weight, State: m.stateHash(), Scale: 1,
-		Collect: m.lead.cutAt, Gather: m.now - m.lead.from,
+		Collect: m.lead.cutAt, Gather: m.now - m.lead.from, Bad: j.badAfter(j.totals),
 	}
+	left := m.g.afterRound(round)
+	if m.g.diloco() {
+		left = j.cursor.after(p.Pieces, c.Counted)
+	}
+	c.Next, c.Open = left.next, left.open
 	if attemptOf(p.key.Attempt) == 0 && m.lead.tries == 0 {
 		m.lead.gather.add(c.Gather)
 	}
 	ready, absent := m.readyNext(units, c.State)
-	c.Absent = clip(slices.Concat(p.Absent, absent))
-	if round < m.g.Steps {
-		c.Plan = m.planNext(round+1, ready)
+	c.Absent = clip(slices.Concat(p.Absent, m.lead.missed, absent, m.moments()))
+	if !left.done(&m.g) {
+		c.Plan = m.planNext(round+1, ready, left)
 	}
 	m.propose(contextCommit, round, p.key.Attempt, &c)
 }
 
 // planNext is the plan that the commit carries.
-func (m *Machine) planNext(round uint64, ready []record.PeerID) *PlanEntry {
-	d := draft{round: round, attempt: m.job.firstAttempt(), rows: m.rowsOf(ready)}
+func (m *Machine) planNext(round uint64, ready []record.PeerID, left cursor) *PlanEntry {
+	d := draft{round: round, attempt: m.job.firstAttempt(), rows: m.rowsOf(ready), cursor: left}
 	if len(working(d.rows)) == 0 { // whoever acknowledged is gone: the next attempt finds who is there
 		for i, r := range m.job.plan.Members {
 			if slices.Contains(ready, r.ID) {
@@ -168,10 +189,8 @@ func (m *Machine) unready(i int, units []collective.Hash, state collective.Hash)
 
 // stateNow is the hash of a member's state before this round; known: it has that state.
 func (m *Machine) stateNow(r Row) (h collective.Hash, known bool) {
-	for _, s := range m.lead.states {
-		if s.id == r.ID && s.at.round == m.job.round && s.at.cid == m.job.commit {
-			return s.hash, true
-		}
+	if s, ok := m.lead.states[r.ID]; ok && s.at.round == m.job.round && s.at.cid == m.job.commit {
+		return s.hash, true
 	}
 	if p := m.peers.find(r.ID); p != nil && p.boot == r.Boot && p.ready && p.round == m.job.round && p.commit == m.job.commit {
 		return collective.Hash{}, true
@@ -182,23 +201,14 @@ func (m *Machine) stateNow(r Row) (h collective.Hash, known bool) {
 // stateHash is the hash of weights and moments before this round that most planned members have; of equals the one of
 // the member that stands first.
 func (m *Machine) stateHash() (best collective.Hash) {
-	most := 0
+	var votes ballot
 	rows := m.job.plan.Members
 	for _, i := range working(rows) {
-		h, _ := m.stateNow(rows[i])
-		if h == (collective.Hash{}) {
-			continue
-		}
-		n := 0
-		for _, k := range working(rows) {
-			if o, _ := m.stateNow(rows[k]); o == h {
-				n++
-			}
-		}
-		if n > most {
-			most, best = n, h
+		if h, _ := m.stateNow(rows[i]); h != (collective.Hash{}) {
+			votes.add(h)
 		}
 	}
+	best, _ = votes.most()
 	return best
 }
 
@@ -208,5 +218,5 @@ func (m *Machine) leadCommit(done commitAt) {
 		return
 	}
 	m.lead.asked = m.now
-	m.lead.states = slices.DeleteFunc(m.lead.states, func(s stateOf) bool { return s.at.round+1 < done.round })
+	maps.DeleteFunc(m.lead.states, func(_ record.PeerID, s stateOf) bool { return s.at.round+1 < done.round })
 }

@@ -12,7 +12,7 @@
 // not vote follow the log through entries that the leader pushes to them.
 //
 // Position s of a job is an index into its sample stream: optimizer step r works on [(r-1)·Batch, min(r·Batch,
-// Samples)). Round r is optimizer step r; round 0 is the state that the spec alone determines. A member's state is the
+// Samples)). Round r is optimizer step r, but in diloco jobs (diloco.go), where it takes what its plan hands out; round 0 is the state that the spec alone determines. A member's state is the
 // weights and moments after a round; it is named by the round and the CID of the round's commit.
 //
 // # A round
@@ -40,6 +40,12 @@
 // the grace asks all others how they stand (court.go); the first of them writes a Reset, the beginning of a new
 // generation that goes on from the newest commit whose state is still there, and all its keepers sign it (reset.go).
 // Logs that parted compare themselves when they meet, and one side follows the other (heal.go).
+//
+// # Going back
+//
+// A person may order at the submitter that the job goes on from a checkpoint (order.go): a Reset that the submitter alone
+// signs and keeps, and that wins over every log without it. When round after round is not finite, the leader writes a Reset
+// to the last settled checkpoint and puts the batches since then off to the end of the run (diverge.go, stream.go).
 //
 // This is crash-fault tolerance with signed evidence, not Byzantine consensus: members may stop, stall, return and be cut
 // off at any moment, and whatever they send is bounded and checked before it is used, but keepers are trusted to follow
@@ -73,11 +79,17 @@ type Genesis struct {
 	MicroBatch      int
 	Steps           uint64 // total optimizer steps
 	Samples         uint64 // stream length: Steps·Batch, or less when the last step is smaller
+	Inner           uint64 // diloco: optimizer steps that a member takes in a round; 0: allreduce, a round is one step of all
 	Chunks          []collective.Chunk
 	Codec           exact.Codec // in which pieces and results travel
+	OwnersStep      bool        // the result is what owners make of the sums (zero.go)
+	Weights         int         // with OwnersStep: chunks that hold weights; 0: all
 	MinPeers        int
 	MaxPeers        int // 0: no limit
 	CheckpointEvery uint64
+	BadRounds       uint64 // so many rounds in a row whose sum is not finite make the job go back; 0: it never does
+	Again           bool   // a piece that is not finite is computed once more by another member
+	Ordered         uint64 // the newest order to go on that this node knows of: a log without it is not the job's any more
 }
 
 // Self is this node in this run.

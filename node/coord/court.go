@@ -65,11 +65,11 @@ func (m *Machine) tickCourt() {
 	if m.lead != nil || m.seat != nil && m.seat.Leader().ID != "" {
 		m.guide.heard = m.now
 	}
-	if m.job.ended || m.over != "" || !m.job.head.Defined() {
+	if m.job.ended || m.over != "" || !m.job.head.Defined() || m.outdated() {
 		m.court = nil
 		return
 	}
-	stranded := m.stranded()
+	stranded := m.stranded() || m.turningBack()
 	switch {
 	case m.court == nil:
 		if m.now >= m.guide.heard+grace || stranded {
@@ -177,6 +177,9 @@ func (m *Machine) judge() {
 	regular := m.regularBy(here)
 	if m.lead != nil {
 		regular = m.hasOldMajority(m.benchOf(here, true))
+		if m.turningBack() && !regular {
+			return // the job is not in need: those who agree will be more
+		}
 	} else if !regular && (m.now < m.guide.heard+grace || m.oldMajority(here)) {
 		return
 	}
@@ -231,11 +234,11 @@ func (m *Machine) parentBy(here []answer) (commitAt, bool) {
 	j := m.job
 	newest, _ := j.at(j.round)
 	for _, a := range here {
-		if a.Ready && a.AtRound == j.round && a.At == j.commit {
+		if !m.turningBack() && a.Ready && a.AtRound == j.round && a.At == j.commit {
 			return newest, true
 		}
 	}
-	if m.now < m.court.since+courtLong && len(here) < len(m.jury()) {
+	if !m.turningBack() && m.now < m.court.since+courtLong && len(here) < len(m.jury()) {
 		return commitAt{}, false // a member that has the newest state may come yet
 	}
 	s := j.lastSettled()
@@ -244,7 +247,7 @@ func (m *Machine) parentBy(here []answer) (commitAt, bool) {
 	}
 	for _, a := range here {
 		if a.Keeps == s.Manifest {
-			return commitAt{round: s.Round, cid: s.Commit, tokens: s.Tokens}, true
+			return commitAt{round: s.Round, cid: s.Commit, tokens: s.Tokens, cursor: cursor{s.Next, s.Open}}, true
 		}
 	}
 	if !m.court.told {

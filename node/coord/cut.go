@@ -17,7 +17,7 @@ func (m *Machine) takeHave(o *opened, h *haveMsg) {
 		return
 	}
 	if i := p.row(o.signer, o.header.Boot); i >= 0 && !p.Members[i].Syncing {
-		l.haves[i] = h
+		l.haves[i], l.news = h, true
 	}
 }
 
@@ -62,13 +62,20 @@ func (m *Machine) heldBy(i int, owners []int) (k CutMark, n int) {
 func (m *Machine) driveCut() {
 	p := m.job.plan
 	owners := p.owning()
+	if m.g.diloco() {
+		m.driveCutOwn(owners)
+		return
+	}
 	var held []CutMark
 	for i := range p.Pieces {
 		if k, n := m.heldBy(i, owners); n == len(owners) {
 			held = append(held, k)
 		}
 	}
-	if set := choose(p, held, m.g.batch(p.key.Round)); set != nil {
+	if set := choose(p, held, m.batch(p.key.Round)); set != nil {
+		if m.again(m.spoilt(set, owners)) {
+			return
+		}
 		m.noteArrival()
 		m.propose(contextCut, p.key.Round, p.key.Attempt, &CutEntry{Set: set, Totals: m.totalsOf(set, owners)})
 		return

@@ -66,6 +66,9 @@ func median(ds []time.Duration) time.Duration {
 func (m *Machine) deadlines(e *PlanEntry, d draft) (collect, gather time.Duration) {
 	work, send := m.slowest(e, d.attempt)
 	collect = max(m.lead.collect.deadline(max(2*work, firstCollect)+max(send, firstGather)), 2*work)
+	if m.g.diloco() {
+		collect = m.lead.collect.ownDeadline(work, send)
+	}
 	gather = m.lead.gather.deadline(max(send, firstGather))
 	return doubled(collect, d.slower), doubled(gather, d.slower)
 }
@@ -83,7 +86,7 @@ func (m *Machine) slowest(e *PlanEntry, attempt uint32) (work, send time.Duratio
 	vector := float64(4 * m.g.Chunks[len(m.g.Chunks)-1].Hi) // bytes
 	for _, pc := range e.Pieces {
 		p := m.peers.find(pc.ID)
-		if p == nil || pc.Attempt != attempt {
+		if p == nil || pc.Attempt != attempt && !m.g.diloco() {
 			continue
 		}
 		n := uint64(0)

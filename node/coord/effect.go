@@ -122,7 +122,7 @@ type RoundReport struct {
 type Absence struct {
 	Peer    record.PeerID `cbor:"1,keyasint"`
 	Attempt uint32        `cbor:"2,keyasint"`
-	Phase   string        `cbor:"3,keyasint"` // "work", "reduce", "gather", "state"
+	Phase   string        `cbor:"3,keyasint"` // "work", "reduce", "gather", "state", "moments"
 	Why     string        `cbor:"4,keyasint"`
 }
 

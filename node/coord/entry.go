@@ -62,12 +62,15 @@ type Row struct {
 	Syncing bool          `cbor:"3,keyasint,omitempty"` // receives results, owns and computes nothing
 }
 
-// Piece is a contribution that a plan lists.
+// Piece is a contribution that a plan lists. In a record the place of its maker among Members (from 1) stands for ID and
+// Boot, unless the maker is not there any more: names are most of a large plan.
 type Piece struct {
 	Attempt uint32        `cbor:"1,keyasint"` // that made it
-	ID      record.PeerID `cbor:"2,keyasint"`
-	Boot    uint64        `cbor:"3,keyasint"`
-	Ranges  []shard.Range `cbor:"4,keyasint"` // its positions: sorted, apart
+	ID      record.PeerID `cbor:"2,keyasint,omitempty"`
+	Boot    uint64        `cbor:"3,keyasint,omitempty"`
+	Ranges  []shard.Range `cbor:"4,keyasint"`           // its positions: sorted, apart
+	Again   bool          `cbor:"5,keyasint,omitempty"` // another member's numbers for them were not finite: these count
+	Row     uint32        `cbor:"6,keyasint,omitempty"` // see pack
 }
 
 // CutEntry names the one set of pieces that counts.
@@ -99,10 +102,10 @@ type TotalsEntry struct {
 // CommitEntry ends a round.
 type CommitEntry struct {
 	Prev    cid.Cid           `cbor:"1,keyasint,omitzero"` // the commit of the round before; undefined: round 0
-	Units   []collective.Hash `cbor:"2,keyasint"`          // of the reduced gradient
+	Units   []collective.Hash `cbor:"2,keyasint"`          // of the reduced gradient, or where owners step of the weights
 	Counted []Contribution    `cbor:"3,keyasint"`
 	Next    uint64            `cbor:"4,keyasint"`           // data cursor: the first position not taken
-	Open    []shard.Range     `cbor:"5,keyasint,omitempty"` // positions before Next that did not count; none in allreduce
+	Open    []shard.Range     `cbor:"5,keyasint,omitempty"` // positions before Next that did not count: sorted, apart; none in allreduce
 	Totals  Totals            `cbor:"6,keyasint"`
 	Tokens  int64             `cbor:"7,keyasint"` // target tokens of the job so far
 	State   collective.Hash   `cbor:"8,keyasint"` // of weights and moments before this round, by majority; zero: unknown
@@ -112,6 +115,7 @@ type CommitEntry struct {
 	Absent  []Absence         `cbor:"12,keyasint,omitempty"`
 	Plan    *PlanEntry        `cbor:"13,keyasint,omitempty"` // of the next round; absent after the last
 	Of      cid.Cid           `cbor:"14,keyasint"`           // the plan that was carried out
+	Bad     uint64            `cbor:"15,keyasint,omitempty"` // rounds in a row, this one the last, whose sum was not finite
 }
 
 // SettleEntry says that a checkpoint has enough receipts.
@@ -122,6 +126,8 @@ type SettleEntry struct {
 	Manifest cid.Cid         `cbor:"4,keyasint"`
 	Holders  []record.PeerID `cbor:"5,keyasint"`
 	Regular  bool            `cbor:"6,keyasint,omitempty"` // settled in a regular generation
+	Next     uint64          `cbor:"7,keyasint,omitempty"` // diloco: the commit's data cursor
+	Open     []shard.Range   `cbor:"8,keyasint,omitempty"`
 }
 
 // MembersEntry names the keepers from here on.
@@ -138,6 +144,11 @@ type ResetEntry struct {
 	Regular bool           `cbor:"3,keyasint,omitempty"` // more than half of the old keepers' peer ids are among the keepers
 	Forks   []Fork         `cbor:"4,keyasint,omitempty"` // the generations before, oldest first
 	Settled []SettleEntry  `cbor:"5,keyasint,omitempty"` // checkpoints up to the parent, at most two, oldest first
+	Next    uint64         `cbor:"6,keyasint,omitempty"` // diloco: the parent's data cursor
+	Open    []shard.Range  `cbor:"7,keyasint,omitempty"`
+	Order   uint64         `cbor:"8,keyasint,omitempty"`  // a person's, by number; the submitter alone signs such a Reset
+	Moves   []Move         `cbor:"9,keyasint,omitempty"`  // all that hold from here on, oldest first
+	Strikes uint64         `cbor:"10,keyasint,omitempty"` // how often the job went back by itself since the last order
 }
 
 // Fork is where a generation began.
@@ -146,11 +157,12 @@ type Fork struct {
 	Reset      cid.Cid `cbor:"2,keyasint"`
 	Round      uint64  `cbor:"3,keyasint"` // of the parent commit
 	Regular    bool    `cbor:"4,keyasint,omitempty"`
+	Order      uint64  `cbor:"5,keyasint,omitempty"` // number of the newest order up to here
 }
 
-// CancelEntry ends the job by the submitter's word.
+// CancelEntry ends the job by the submitter's word, or because it diverges again and again.
 type CancelEntry struct {
-	Order *record.Signed `cbor:"1,keyasint"` // signed by the submitter: context shoal/cancel-order
+	Order *record.Signed `cbor:"1,keyasint,omitempty"` // signed by the submitter: context shoal/cancel-order
 	Why   string         `cbor:"2,keyasint"`
 }
 
@@ -188,6 +200,9 @@ func openEntry(by Signer, s *record.Signed) (*Entry, error) {
 	}
 	if err := record.Decode(rec.Body, body); err != nil {
 		return nil, err
+	}
+	if err := unpack(body); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", record.ErrBad, rec.Header.Context, err)
 	}
 	if err := body.check(); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", record.ErrBad, rec.Header.Context, err)
@@ -280,8 +295,11 @@ func (t *Totals) check() error {
 func (t *TotalsEntry) check() error { return t.Totals.check() }
 
 func (c *CommitEntry) check() error {
-	if len(c.Units) > maxUnits || len(c.Counted) > maxMembers || len(c.Open) > 64 || c.Tokens < 0 {
+	if len(c.Units) > maxUnits || len(c.Counted) > maxMembers || len(c.Open) > maxOpen || c.Tokens < 0 {
 		return fmt.Errorf("%d units, %d members, %d open ranges, %d tokens", len(c.Units), len(c.Counted), len(c.Open), c.Tokens)
+	}
+	if err := checkRanges(c.Open); err != nil {
+		return err
 	}
 	for _, n := range c.Counted {
 		if err := checkRanges(n.Ranges); err != nil {
@@ -300,10 +318,10 @@ func (c *CommitEntry) check() error {
 }
 
 func (s *SettleEntry) check() error {
-	if !s.Manifest.Defined() || len(s.Holders) == 0 || len(s.Holders) > maxMembers || s.Tokens < 0 {
+	if !s.Manifest.Defined() || len(s.Holders) == 0 || len(s.Holders) > maxMembers || s.Tokens < 0 || len(s.Open) > maxOpen {
 		return fmt.Errorf("manifest %v, %d holders", s.Manifest, len(s.Holders))
 	}
-	return nil
+	return checkRanges(s.Open)
 }
 
 func (m *MembersEntry) check() error {
@@ -314,8 +332,11 @@ func (m *MembersEntry) check() error {
 }
 
 func (r *ResetEntry) check() error {
-	if r.Tokens < 0 || len(r.Forks) > maxForks {
-		return fmt.Errorf("%d tokens, %d forks", r.Tokens, len(r.Forks))
+	if r.Tokens < 0 || len(r.Forks) > maxForks || len(r.Open) > maxOpen {
+		return fmt.Errorf("%d tokens, %d forks, %d open ranges", r.Tokens, len(r.Forks), len(r.Open))
+	}
+	if err := checkRanges(r.Open); err != nil {
+		return err
 	}
 	if len(r.Settled) > 2 {
 		return fmt.Errorf("%d checkpoints", len(r.Settled))
@@ -325,12 +346,12 @@ func (r *ResetEntry) check() error {
 			return err
 		}
 	}
-	return checkKeepers(r.Keepers)
+	return errors.Join(checkMoves(r.Moves), checkKeepers(r.Keepers))
 }
 
 func (c *CancelEntry) check() error {
-	if c.Order == nil || len(c.Why) > maxText {
-		return fmt.Errorf("no order, or a reason of %d bytes", len(c.Why))
+	if len(c.Why) > maxText {
+		return fmt.Errorf("reason of %d bytes", len(c.Why))
 	}
 	return nil
 }

@@ -64,6 +64,12 @@ type (
 	Failed struct{ Why string }
 	// Leave asks for a clean leave (SIGTERM): the lead and the keeper's seat are handed over, then End{"left"} follows.
 	Leave struct{}
+	// GoBack is the submitter's order, by a person, that the job goes on from a checkpoint. It has no effect at others, and
+	// when the log has an order with that number or a later one.
+	GoBack struct {
+		To    SettleEntry // Round 0: from the beginning
+		Order uint64
+	}
 	// CancelJob is the submitter's word that the job is to end.
 	CancelJob struct {
 		Why    string
@@ -84,4 +90,5 @@ func (Stored) event()     {}
 func (Measured) event()   {}
 func (Failed) event()     {}
 func (Leave) event()      {}
+func (GoBack) event()     {}
 func (CancelJob) event()  {}

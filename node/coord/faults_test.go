@@ -83,11 +83,12 @@ func TestFaultMatrix(t *testing.T) {
 }
 
 func faultCell(t *testing.T, seed uint64, nodes int, phase, fault, role string) {
-	o := options{nodes: nodes, steps: 6, batch: 7, min: nodes, every: 3}
+	o := options{nodes: nodes, steps: 6, batch: 7, min: nodes, every: 3, zero: seed%2 == 0}
 	if role == "member" {
 		o.chunks = nodes / 2 // so that some own none
 	}
 	s := newSwarm(t, seed, o)
+	s.g.Again = true
 	defer func() {
 		if t.Failed() {
 			t.Logf("again: go test ./node/coord -run '%s' -cell %d", t.Name(), seed)
@@ -122,8 +123,8 @@ func (s *swarm) hit(v *run, fault string) (undo func()) {
 		s.net.SetDelay(v.id, 300*time.Millisecond)
 		return func() { v.rate = 1; s.net.SetDelay(v.id, 0) }
 	case "garbage":
-		v.garble = true
-		return func() { v.garble = false }
+		v.garble, v.spoil = true, true
+		return func() { v.garble, v.spoil = false, false }
 	}
 	return func() {}
 }

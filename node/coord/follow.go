@@ -118,7 +118,7 @@ func (m *Machine) hailed() (ids []record.PeerID) {
 func (m *Machine) sendBeat(to record.PeerID, answer bool) {
 	b := beat{
 		Capability: m.cap, Head: m.job.head, Ready: m.me.ready, Round: m.me.round, Commit: m.me.commit, Hash: m.me.hash,
-		Leader: m.guide.leader, Term: m.guide.term, Leaving: m.leaving || m.over == "failed", Answer: answer,
+		Leader: m.guide.leader, Term: m.guide.term, Leaving: m.leaving || m.over == "failed" && !m.job.ended, Answer: answer,
 	}
 	m.send(to, m.header(contextBeat, m.job.round, 0), b)
 }
@@ -191,9 +191,12 @@ func (m *Machine) pushOn(e *Entry) {
 	}
 	voters := m.seat.Voters()
 	to := slices.DeleteFunc(m.peers.alive(m.now), func(p *peer) bool { return p.id == m.self.ID || isKeeper(voters, p.id) })
-	slices.SortStableFunc(to, func(a, b *peer) int { return cmp.Compare(a.since, b.since) }) // who was long here stays longer
+	slices.SortStableFunc(to, func(a, b *peer) int { // the best connected pass on; who was long here stays longer
+		return cmp.Or(cmp.Compare(b.cap.BytesPerSec, a.cap.BytesPerSec), cmp.Compare(a.since, b.since))
+	})
 	relays := min(len(to), maxDirect)
 	for i, p := range to[:relays] {
+		p.pushed, p.pushedFor = m.now, p.head
 		var on []record.PeerID
 		for k := i + relays; k < len(to); k += relays {
 			on = append(on, to[k].id)
@@ -210,9 +213,17 @@ const maxDirect = 32
 
 // passOn sends entries to the members that the leader has left to this node. They carry their own signatures.
 func (m *Machine) passOn(b *push) {
+	if len(b.On) == 0 {
+		return
+	}
+	s, _, err := m.self.Sign(m.header(contextPush, m.job.round, 0), push{Term: b.Term, Entries: b.Entries})
+	if err != nil {
+		m.note("entries could not be signed: %v", err)
+		return
+	}
 	for _, id := range b.On {
 		if id != m.self.ID {
-			m.send(id, m.header(contextPush, m.job.round, 0), push{Term: b.Term, Entries: b.Entries})
+			m.emit(Send{To: id, Msg: s})
 		}
 	}
 }

@@ -121,13 +121,15 @@ func (m *Machine) takeStanding(o *opened, s *standing) {
 	m.hearStanding(o, s)
 }
 
-// beats decides between two logs, alike on both sides. A job that is over stays over: people have its result. A log that
+// beats decides between two logs, alike on both sides. The latest order of a person counts before all else. A job that is
+// over stays over: people have its result. A log that
 // branches off before a checkpoint that the other one settled in a regular generation loses. A regular Reset ends the
 // generation it follows on, whose keepers agreed to it. Else the log with more tokens wins, else the one with a living
 // majority, else the one with the lower name.
 func (s *standing) beats(o *standing) bool {
 	a, b := branch(s.Forks, o.Forks), branch(o.Forks, s.Forks)
 	return cmp.Or(
+		cmp.Compare(orderOf(s.Forks), orderOf(o.Forks)),
 		compareBool(s.Over, o.Over),
 		-compareBool(a.Round < o.Regular, b.Round < s.Regular),
 		compareBool(a.Regular && b.stays(), b.Regular && a.stays()),
@@ -175,6 +177,9 @@ func (m *Machine) takeSpine(o *opened, b *push) {
 		m.followPusher(o, b)
 		return
 	}
+	if m.over != "" && !m.endedBy(es) {
+		return // this part of the node is over: another begins when the order to go on comes
+	}
 	if !m.job.head.Defined() || m.losesTo(es) {
 		m.adoptSpine(es)
 		m.followPusher(o, b)
@@ -194,6 +199,7 @@ func (m *Machine) losesTo(es []*Entry) bool {
 // leaveLog gives up the generation that was followed so far for another one, before anything of that is done.
 func (m *Machine) leaveLog(forks []Fork) {
 	m.closeSeat()
+	m.peers.unknow()
 	m.court = nil
 	m.guide = guide{heard: m.now}
 	me := &m.me
@@ -222,6 +228,7 @@ func forksOf(es []*Entry) []Fork {
 	}
 	h := es[0].Header
 	last := Fork{Generation: h.Generation, Reset: es[0].CID, Round: h.Round, Regular: held.entry.Regular}
+	last.Order = max(held.entry.Order, orderOf(held.entry.Forks))
 	forks := append(slices.Clone(held.entry.Forks), last)
 	return forks[max(0, len(forks)-maxForks):]
 }

@@ -22,6 +22,11 @@ type job struct {
 	round  uint64  // of the newest commit
 	commit cid.Cid // undefined: round 0
 	tokens int64
+	cursor cursor // which positions are left
+
+	bad     uint64 // newest rounds in a row whose sum was not finite
+	strikes uint64 // see ResetEntry
+	moves   []Move
 
 	plan   *planned
 	cut    *CutEntry
@@ -30,7 +35,7 @@ type job struct {
 	settled   []SettleEntry // newest last, at most two
 	keepers   []replog.Voter
 	cancelled string // why it was ended before its last step; empty: it was not
-	endState  string // of a job that was: "cancelled" or "done"
+	endState  string // of a job that was: "cancelled", "done" or "failed"
 	ended     bool   // the last commit is settled, or cancelled
 
 	trail  []commitAt // newest commits, oldest first
@@ -51,7 +56,8 @@ type planned struct {
 type commitAt struct {
 	round  uint64
 	cid    cid.Cid
-	tokens int64        // of the job up to here
+	tokens int64 // of the job up to here
+	cursor cursor
 	entry  *CommitEntry // nil: known from a Reset or a checkpoint
 	key    collective.Key
 	peers  int

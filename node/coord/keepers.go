@@ -43,8 +43,7 @@ func sameVoters(as, bs []replog.Voter) bool {
 
 // keepersWanted is who should keep the log, and why that differs from who does. An empty reason: it does not.
 func (m *Machine) keepersWanted() (want []replog.Voter, why string) {
-	fit := m.candidates()
-	size := keepersFor(len(fit))
+	size := keepersFor(len(m.fit()))
 	for _, k := range m.job.keepers {
 		if m.lostKeeper(k) {
 			why = "a keeper is gone"
@@ -56,7 +55,7 @@ func (m *Machine) keepersWanted() (want []replog.Voter, why string) {
 		if why == "" {
 			why = "more members are there"
 		}
-		want = m.addKeepers(want, fit, size)
+		want = m.addKeepers(want, m.candidates(), size)
 	}
 	if len(want) > size && why != "" {
 		want = m.dropKeepers(want, size)
@@ -101,8 +100,7 @@ func (m *Machine) lostKeeper(k replog.Voter) bool {
 
 // candidates are the nodes that could keep the log, the best first: this one, the submitter, then the longest present.
 func (m *Machine) candidates() []replog.Voter {
-	ps := m.peers.alive(m.now)
-	ps = slices.DeleteFunc(ps, func(p *peer) bool { return p.leaving })
+	ps := m.fit()
 	slices.SortStableFunc(ps, func(a, b *peer) int {
 		return cmp.Or(-compareBool(a.id == m.g.Submitter, b.id == m.g.Submitter), cmp.Compare(a.since, b.since),
 			cmp.Compare(a.id, b.id))
@@ -112,6 +110,11 @@ func (m *Machine) candidates() []replog.Voter {
 		out = append(out, replog.Voter{ID: p.id, Boot: p.boot})
 	}
 	return out
+}
+
+// fit are the nodes that are there and do not leave.
+func (m *Machine) fit() []*peer {
+	return slices.DeleteFunc(m.peers.alive(m.now), func(p *peer) bool { return p.leaving })
 }
 
 func (m *Machine) addKeepers(want, fit []replog.Voter, size int) []replog.Voter {

@@ -13,13 +13,15 @@ type lead struct {
 	flight flight
 
 	// of the plan in force, by index of its members
-	haves []*haveMsg
-	acks  [][]collective.Hash
-	from  time.Duration // since when the present phase runs: plan, cut or totals
-	cutAt time.Duration // when the cut was applied; its duration is reported
-	tries int           // extensions of the present phase's deadline
+	haves   []*haveMsg
+	acks    [][]collective.Hash
+	notices []string      // of acks, see Adopted
+	from    time.Duration // since when the present phase runs: plan, cut or totals
+	cutAt   time.Duration // when the cut was applied; its duration is reported
+	tries   int           // extensions of the present phase's deadline
+	missed  []Absence     // diloco: whose work was not there at the cut
 
-	states   []stateOf // hashes of members' states
+	states   map[record.PeerID]stateOf // hashes of members' states
 	late     map[record.PeerID]int
 	collect  timing
 	gather   timing
@@ -28,13 +30,14 @@ type lead struct {
 	order    *record.Signed
 	waits    string        // what the leader last said it waits for
 	barren   time.Duration // since when nobody has had the state of the newest commit
+	news     bool          // a Have came since the last look at them
+	looked   time.Duration // when that was
 	hailed   int           // index of the link looked at last
 	yield    bool          // this node's own work was late: another keeper should lead
 }
 
 // stateOf is the hash of a member's state after a round.
 type stateOf struct {
-	id   record.PeerID
 	at   commitAt
 	hash collective.Hash
 }
@@ -42,7 +45,7 @@ type stateOf struct {
 // beginLead starts with what the log says. A plan in force goes on; its deadline begins anew, since the members' reports
 // have to come again.
 func (m *Machine) beginLead() {
-	m.lead = &lead{since: m.now, barren: m.now, late: map[record.PeerID]int{}}
+	m.lead = &lead{since: m.now, barren: m.now, late: map[record.PeerID]int{}, states: map[record.PeerID]stateOf{}}
 	if p := m.job.plan; p != nil {
 		m.peers.excuse(m.now, p.Members)
 	}
@@ -65,10 +68,11 @@ func (m *Machine) leadPlan() {
 		return
 	}
 	l.from, l.cutAt, l.tries = m.now, 0, 0
-	l.haves, l.acks = nil, nil
+	l.haves, l.acks, l.notices, l.missed = nil, nil, nil, nil
 	if p := m.job.plan; p != nil {
 		l.haves = make([]*haveMsg, len(p.Members))
 		l.acks = make([][]collective.Hash, len(p.Members))
+		l.notices = make([]string, len(p.Members))
 	}
 }
 
@@ -81,7 +85,7 @@ func (m *Machine) drive() {
 	}
 	l.flight = flight{}
 	switch {
-	case m.driveCancel(), m.driveKeepers(), m.driveSettle():
+	case m.driveCancel(), m.driveKeepers(), m.driveSettle(), m.driveDiverged():
 	case m.job.plan == nil:
 		m.driveFirst()
 	case m.job.cut == nil:
@@ -108,12 +112,5 @@ func (m *Machine) leadState(p *peer) {
 	if !p.ready || p.hash == (collective.Hash{}) {
 		return
 	}
-	s := stateOf{id: p.id, at: commitAt{round: p.round, cid: p.commit}, hash: p.hash}
-	for i := range m.lead.states {
-		if m.lead.states[i].id == p.id {
-			m.lead.states[i] = s
-			return
-		}
-	}
-	m.lead.states = append(m.lead.states, s)
+	m.lead.states[p.id] = stateOf{at: commitAt{round: p.round, cid: p.commit}, hash: p.hash}
 }

@@ -29,6 +29,7 @@ type local struct {
 	released collective.Key   // of the last Release
 	have     *collective.Have // last of the plan in force
 	ack      *staged
+	adopted  Adopted // last; of the plan whose key it has
 	beatAt   time.Duration
 	unseat   time.Duration // when the seat is closed; 0: never
 	repeated time.Duration
@@ -110,6 +111,9 @@ func (m *Machine) sendHave() {
 	rest := m.me.have.Pieces // in plan order
 	for i, id := range p.parts.Pieces {
 		if len(rest) > 0 && rest[0].PieceID == id {
+			if slices.Contains(m.me.have.Spoilt, id) {
+				msg.Spoilt = append(msg.Spoilt, len(msg.Pieces))
+			}
 			msg.Pieces = append(msg.Pieces, CutMark{Piece: i, Weight: rest[0].Weight, Loss: rest[0].Loss})
 			rest = rest[1:]
 		}
@@ -135,7 +139,7 @@ func (m *Machine) sendAck() {
 	if p == nil || m.me.ack == nil || m.me.ack.key != p.key || m.guide.leader == "" {
 		return
 	}
-	m.send(m.guide.leader, m.header(contextAck, p.key.Round, p.key.Attempt), ackMsg{Plan: p.key.Plan, Units: m.me.ack.units})
+	m.send(m.guide.leader, m.header(contextAck, p.key.Round, p.key.Attempt), ackMsg{Plan: p.key.Plan, Units: m.me.ack.units, Notice: m.notice(p.key)})
 }
 
 // tellLeader repeats to a new leader what only a leader keeps.
@@ -151,6 +155,7 @@ func (m *Machine) stepped(e Stepped) {
 	}
 	m.me.finish = cid.Undef
 	m.setState(e.Round, e.Commit, e.Hash)
+	m.disown() // the log may have become another one meanwhile
 }
 
 func (m *Machine) setState(round uint64, commit cid.Cid, hash collective.Hash) {

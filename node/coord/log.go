@@ -148,7 +148,7 @@ func (m *Machine) proposeEntry(h record.Header, body checked) (cid.Cid, error) {
 	if err := body.check(); err != nil { // nothing that others would refuse may fill the log
 		return cid.Undef, err
 	}
-	s, c, err := m.self.Sign(h, body)
+	s, c, err := m.self.Sign(h, pack(body))
 	if err != nil {
 		return c, err
 	}

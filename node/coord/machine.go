@@ -49,7 +49,7 @@ func (k Keys) Open(s *record.Signed) (*record.Record, cid.Cid, error) { return r
 // New returns the machine of a node that begins, joins or comes back to a job. spine is what the last Save stored; empty
 // when there was none. The effects to perform first come from the first Step.
 func New(g Genesis, self Self, c Capability, spine []*record.Signed) (*Machine, error) {
-	if g.Batch == 0 || g.Steps == 0 || len(g.Chunks) == 0 || g.Samples == 0 || g.Samples > g.Steps*g.Batch {
+	if g.Batch == 0 || g.Steps == 0 || len(g.Chunks) == 0 || !g.checkWeights() || g.Samples == 0 || g.Samples > g.Steps*g.Batch {
 		return nil, fmt.Errorf("job %v: %d steps of %d sequences, %d in all, %d chunks",
 			g.Job, g.Steps, g.Batch, g.Samples, len(g.Chunks))
 	}
@@ -119,12 +119,16 @@ func (m *Machine) take(e Event) {
 		m.stored(e)
 	case Measured:
 		m.cap = e.Capability
+	case Adopted:
+		m.adopted(e)
 	case Failed:
 		m.note("this node leaves the job: %s", e.Why)
 		m.leave()
 		m.end("failed", e.Why)
 	case Leave:
 		m.leave()
+	case GoBack:
+		m.goBack(e)
 	case CancelJob:
 		m.orderCancel(e.Why, e.Enough)
 	}
@@ -212,6 +216,7 @@ func (m *Machine) message(e Message) {
 		m.takeOrder(o)
 	default:
 		if m.foreign(o.header) {
+			m.peers.find(o.signer).known = false
 			m.meet(o.signer)
 			return
 		}
@@ -278,6 +283,7 @@ type Status struct {
 	State      uint64 // round of this node's weights
 	Ready      bool   // it has weights
 	Settled    uint64 // round of the newest settled checkpoint
+	Order      uint64 // number of the newest order of a person
 	Over       string // "done", "cancelled", "failed", "left"; empty: it goes on
 }
 
@@ -285,7 +291,7 @@ type Status struct {
 func (m *Machine) Status() Status {
 	s := Status{
 		Generation: m.job.gen, Round: m.job.round, Tokens: m.job.tokens, Leader: m.guide.leader,
-		State: m.me.round, Ready: m.me.ready, Settled: m.job.lastSettled().Round, Over: m.over,
+		State: m.me.round, Ready: m.me.ready, Settled: m.job.lastSettled().Round, Over: m.over, Order: m.job.order(),
 	}
 	for _, k := range m.job.keepers {
 		s.Keepers = append(s.Keepers, k.ID)
@@ -295,6 +301,9 @@ func (m *Machine) Status() Status {
 	}
 	return s
 }
+
+// Settled lists the checkpoints that the job could go back to, oldest first.
+func (m *Machine) Settled() []SettleEntry { return slices.Clone(m.job.settled) }
 
 // Votes tells whether this node has a seat in the log, which counts its ticks.
 func (m *Machine) Votes() bool { return m.seat != nil }

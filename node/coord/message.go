@@ -57,12 +57,14 @@ type haveMsg struct {
 	Pieces    []CutMark `cbor:"2,keyasint"` // plan order
 	SumSq     float64   `cbor:"3,keyasint"`
 	NonFinite bool      `cbor:"4,keyasint,omitempty"`
+	Spoilt    []int     `cbor:"5,keyasint,omitempty"` // places in Pieces of those that are themselves not finite
 }
 
 // ackMsg says that the whole result is staged here.
 type ackMsg struct {
-	Plan  cid.Cid           `cbor:"1,keyasint"`
-	Units []collective.Hash `cbor:"2,keyasint"`
+	Plan   cid.Cid           `cbor:"1,keyasint"`
+	Units  []collective.Hash `cbor:"2,keyasint"`
+	Notice string            `cbor:"3,keyasint,omitempty"` // see Adopted
 }
 
 // receiptMsg says that a checkpoint is on this node's disk. Want asks its receiver to write it.
@@ -128,12 +130,17 @@ func (h *haveMsg) check() error {
 	if !finite(h.SumSq) || h.SumSq < 0 {
 		return fmt.Errorf("Σg² %v", h.SumSq)
 	}
+	for i, k := range h.Spoilt {
+		if k < 0 || k >= len(h.Pieces) || i > 0 && k <= h.Spoilt[i-1] {
+			return fmt.Errorf("spoilt piece %d of %d", k, len(h.Pieces))
+		}
+	}
 	return (&CutEntry{Set: h.Pieces}).check()
 }
 
 func (a *ackMsg) check() error {
-	if len(a.Units) > maxUnits {
-		return fmt.Errorf("%d units", len(a.Units))
+	if len(a.Units) > maxUnits || len(a.Notice) > maxText {
+		return fmt.Errorf("%d units, notice of %d bytes", len(a.Units), len(a.Notice))
 	}
 	return nil
 }
@@ -160,7 +167,24 @@ type opened struct {
 	signed *record.Signed
 }
 
+// messageCache is for messages what entryCache is for entries.
+type messageCache interface {
+	Message(s *record.Signed, open func() (any, error)) (any, error)
+}
+
 func openMessage(by Signer, s *record.Signed) (*opened, error) {
+	c, ok := by.(messageCache)
+	if !ok {
+		return openOne(by, s)
+	}
+	o, err := c.Message(s, func() (any, error) { return openOne(by, s) })
+	if err != nil {
+		return nil, err
+	}
+	return o.(*opened), nil
+}
+
+func openOne(by Signer, s *record.Signed) (*opened, error) {
 	rec, _, err := by.Open(s)
 	if err != nil {
 		return nil, err

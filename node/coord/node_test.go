@@ -3,6 +3,7 @@ package coord
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -114,6 +115,9 @@ func (r *run) collect(es []collective.Effect) {
 		case e.Done != nil:
 			r.results[e.Done.Key] = e.Done.V
 			r.do(Reduced{*e.Done})
+		case e.Step != nil:
+			st := *e.Step
+			r.sim.After(r.s.step, func() { r.stepOwn(st) })
 		}
 	}
 }
@@ -164,7 +168,7 @@ func (r *run) perform(ef Effect) {
 		r.s.logged(r, e)
 	case Rollback:
 		r.back = append(r.back, e.Round)
-		r.waiting = nil
+		r.waiting, r.owing = nil, nil
 		r.collect(r.col.Reset())
 	case Report:
 		r.rounds = append(r.rounds, e.Round)
@@ -197,9 +201,29 @@ func (r *run) work(e Start) {
 			return // a Rollback came
 		}
 		v, tokens := r.s.sum(e.Work)
+		if r.spoil {
+			v[len(v)-1] = float32(math.Inf(1))
+		}
 		id := collective.PieceID{Round: e.Plan.Round, Attempt: e.Plan.Attempt, Member: r.id, Boot: r.sim.Boot()}
 		r.collect(r.col.Local(collective.Mark{PieceID: id, Weight: tokens, Loss: float64(tokens)}, v))
 	})
+}
+
+// stepOwn is an owner's optimizer: it adds the mean to the weights of its chunks.
+func (r *run) stepOwn(st collective.Step) {
+	if !r.ready || r.st.round+1 != st.Round {
+		r.owing = append(r.owing, st)
+		return
+	}
+	var own []collective.Mean
+	for _, x := range st.Means {
+		v := slices.Clone(r.st.w[r.s.g.Chunks[x.Chunk].Lo:r.s.g.Chunks[x.Chunk].Hi])
+		for i := range v {
+			v[i] += x.V[i]
+		}
+		own = append(own, collective.Mean{Chunk: x.Chunk, V: v})
+	}
+	r.collect(r.col.Stepped(st.Key, own))
 }
 
 // finish steps the trainer.
@@ -217,6 +241,9 @@ func (r *run) finish(e Finish) {
 	r.sim.After(r.s.step, func() {
 		w := slices.Clone(r.st.w)
 		for i := range w {
+			if r.s.g.OwnersStep && e.Totals.Weight > 0 && !e.Totals.NonFinite {
+				w[i] = 0
+			}
 			w[i] += v[i]
 		}
 		if r.flip {
@@ -237,7 +264,14 @@ func (r *run) set(st state) {
 			r.work(e)
 		}
 	}
-	if !r.flip && !slices.Equal(st.w, r.s.want[st.round]) {
+	owing := r.owing
+	r.owing = nil
+	for _, e := range owing {
+		if e.Round > st.round {
+			r.stepOwn(e)
+		}
+	}
+	if !r.flip && !slices.Equal(st.w, r.s.expect(r.m, st.round)) {
 		r.s.violate("%s has wrong weights after round %d", r.id, st.round)
 	}
 }
@@ -250,7 +284,7 @@ func (r *run) fetchState(e Fetch) {
 	if e.Round == 0 {
 		r.sim.After(10*time.Millisecond, func() {
 			if n == r.fetch {
-				r.set(state{w: slices.Clone(r.s.want[0])})
+				r.set(state{w: slices.Clone(r.s.expect(r.m, 0))})
 				r.do(Restored{Hash: hashState(r.st.w)})
 			}
 		})

@@ -1,6 +1,7 @@
 package coord
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/seed-7b27c88a/shoal/p2p/collective"
@@ -21,7 +22,7 @@ func (m *Machine) parts(b *PlanEntry, key collective.Key) *collective.Plan {
 }
 
 func (m *Machine) makeParts(b *PlanEntry, key collective.Key) *collective.Plan {
-	p := &collective.Plan{Key: key, Chunks: m.g.Chunks}
+	p := &collective.Plan{Key: key, Chunks: m.g.Chunks, OwnersStep: m.g.OwnersStep, Weights: m.g.Weights}
 	p.Codec, _ = exact.Parse(b.Codec) // entries are checked when they come in
 	for _, r := range b.Members {
 		p.Members = append(p.Members, collective.Member{ID: r.ID, Boot: r.Boot, Syncing: r.Syncing})
@@ -60,8 +61,8 @@ func (m *Machine) ranked(base []record.PeerID, row map[record.PeerID]int) [][]in
 	for i, id := range base {
 		names[i] = string(id)
 	}
-	places := make([]layout.Chunk, len(m.g.Chunks))
-	for i, c := range m.g.Chunks {
+	places := make([]layout.Chunk, m.g.weights())
+	for i, c := range m.g.Chunks[:len(places)] {
 		places[i] = layout.Chunk{Lo: c.Lo, Hi: c.Hi, Unit: c.Unit}
 	}
 	out := layout.Owners(places, names)
@@ -74,7 +75,7 @@ func (m *Machine) ranked(base []record.PeerID, row map[record.PeerID]int) [][]in
 		}
 		out[c] = here
 	}
-	return out
+	return withTwins(out, len(m.g.Chunks))
 }
 
 // workers names the working members of a plan, sorted.
@@ -85,3 +86,28 @@ func (p *PlanEntry) workers() (ids []record.PeerID) {
 	slices.Sort(ids)
 	return ids
 }
+
+// bestOwners are the members that may own a chunk in the first attempt, where there are fewer chunks than members: an
+// owner sends its chunks to everybody, so that the best connected do it; of equals, who stands first in the plan. nil: all.
+func (m *Machine) bestOwners(rows []Row) []record.PeerID {
+	able := working(rows)
+	if len(able) <= max(len(m.g.Chunks), fewOwners) {
+		return nil
+	}
+	rate := func(i int) float64 {
+		if p := m.peers.find(rows[i].ID); p != nil {
+			return p.cap.BytesPerSec
+		}
+		return 0
+	}
+	slices.SortStableFunc(able, func(a, b int) int { return cmp.Compare(rate(b), rate(a)) })
+	ids := make([]record.PeerID, max(len(m.g.Chunks), fewOwners))
+	for k := range ids {
+		ids[k] = rows[able[k]].ID
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// fewOwners is how many members share the chunks at least, where there are as many: an owner and its successors.
+const fewOwners = 2 * (1 + successors)

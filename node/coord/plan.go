@@ -16,7 +16,9 @@ type draft struct {
 	attempt uint32
 	rows    []Row
 	kept    []Piece       // of earlier attempts, that may still count
+	again   []Piece       // new ones that are handed out already
 	missing []shard.Range // positions to hand out
+	cursor  cursor        // diloco: what is free
 	workers []int         // rows that take them
 	absent  []Absence
 	base    []record.PeerID // see PlanEntry.Base
@@ -25,8 +27,11 @@ type draft struct {
 
 // plan finishes a draft.
 func (m *Machine) plan(d draft) *PlanEntry {
+	if len(d.base) == 0 {
+		d.base = m.bestOwners(d.rows)
+	}
 	e := &PlanEntry{Members: d.rows, Codec: m.g.Codec.String(), Absent: clip(d.absent), Base: d.base}
-	e.Pieces = d.kept
+	e.Pieces = slices.Concat(d.kept, d.again)
 	for k, rs := range m.assign(d.round, d.missing, d.rows, d.workers) {
 		r := d.rows[d.workers[k]]
 		if len(rs) > 0 {
@@ -41,12 +46,15 @@ func (m *Machine) plan(d draft) *PlanEntry {
 // sortPieces puts pieces in the order of summation: members in plan order (those that are not in it any more after
 // them, by id), then attempts.
 func (m *Machine) sortPieces(e *PlanEntry) {
+	place := make(map[record.PeerID]int, len(e.Members))
+	for i, r := range e.Members {
+		place[r.ID] = i
+	}
 	rank := func(p Piece) int {
-		i := slices.IndexFunc(e.Members, func(r Row) bool { return r.ID == p.ID })
-		if i < 0 {
-			return len(e.Members)
+		if i, ok := place[p.ID]; ok {
+			return i
 		}
-		return i
+		return len(e.Members)
 	}
 	slices.SortStableFunc(e.Pieces, func(a, b Piece) int {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Boot, b.Boot),
@@ -64,12 +72,16 @@ func (m *Machine) assign(round uint64, missing []shard.Range, rows []Row, worker
 	for _, r := range missing {
 		n += r.Len()
 	}
-	quota := shares(n, m.rates(rows, workers))
+	whole := uint64(1) // what is not divided
+	if m.g.diloco() {
+		whole = m.g.Batch
+	}
+	quota := shares((n+whole-1)/whole, m.rates(rows, workers))
 	probe(quota, round)
 	out := make([][]shard.Range, len(workers))
 	rest := slices.Clone(missing)
 	for i, q := range quota {
-		out[i], rest = takeRanges(rest, q)
+		out[i], rest = takeRanges(rest, q*whole)
 	}
 	return out
 }
@@ -157,20 +169,19 @@ func takeRanges(rs []shard.Range, n uint64) (head, tail []shard.Range) {
 // driveFirst makes the plan of a round that no commit carried: the first one, and the first one after a Reset.
 func (m *Machine) driveFirst() {
 	round := m.job.round + 1
-	if round > m.g.Steps {
+	if m.job.cursor.done(&m.g) {
 		return
 	}
 	ready := m.readyAt(m.job.round)
-	alive := m.peers.alive(m.now)
 	if m.job.round == 0 && m.job.gen == 0 && len(ready) < m.g.MinPeers {
 		m.waitFor(waiting(len(ready), m.g.MinPeers))
 		return
 	}
-	if len(ready) == 0 || len(ready) < len(alive) && m.now < m.lead.since+firstWait {
+	if len(ready) == 0 || len(ready) < m.peers.near(m.now) && m.now < m.lead.since+firstWait {
 		return
 	}
 	m.waitFor("")
-	d := draft{round: round, attempt: m.job.firstAttempt(), rows: m.rowsOf(ready)}
+	d := draft{round: round, attempt: m.job.firstAttempt(), rows: m.rowsOf(ready), cursor: m.job.cursor}
 	m.wholeBatch(&d)
 	m.propose(contextPlan, round, d.attempt, m.plan(d))
 }
@@ -184,8 +195,12 @@ func waiting(have, want int) string {
 
 // wholeBatch hands the whole round out to the working rows.
 func (m *Machine) wholeBatch(d *draft) {
-	d.missing = []shard.Range{m.g.batch(d.round)}
 	d.workers = working(d.rows)
+	if m.g.diloco() {
+		d.missing = m.own(d)
+		return
+	}
+	d.missing = []shard.Range{m.batch(d.round)}
 }
 
 func working(rows []Row) (out []int) {
@@ -212,21 +227,27 @@ func (m *Machine) readyAt(round uint64) (ids []record.PeerID) {
 // places from plan to plan; the submitter and then the longest present come first among the others.
 func (m *Machine) rowsOf(ready []record.PeerID) []Row {
 	ps := m.peers.alive(m.now)
+	places := map[Row]int{} // in the plan in force
+	if m.job.plan != nil {
+		for i, r := range m.job.plan.Members {
+			places[Row{ID: r.ID, Boot: r.Boot}] = i
+		}
+	}
 	place := func(p *peer) int {
-		if m.job.plan != nil {
-			if i := m.job.plan.row(p.id, p.boot); i >= 0 {
-				return i
-			}
+		if i, ok := places[Row{ID: p.id, Boot: p.boot}]; ok {
+			return i
 		}
 		return maxMembers
+	}
+	able := map[record.PeerID]bool{}
+	for _, id := range ready {
+		able[id] = true
 	}
 	slices.SortStableFunc(ps, func(a, b *peer) int {
 		return cmp.Or(cmp.Compare(place(a), place(b)), -compareBool(a.id == m.g.Submitter, b.id == m.g.Submitter),
 			cmp.Compare(a.since, b.since), cmp.Compare(a.id, b.id))
 	})
-	slices.SortStableFunc(ps, func(a, b *peer) int { // for the limit, working members come first
-		return -compareBool(slices.Contains(ready, a.id), slices.Contains(ready, b.id))
-	})
+	slices.SortStableFunc(ps, func(a, b *peer) int { return -compareBool(able[a.id], able[b.id]) }) // for the limit
 	if limit := m.memberLimit(); len(ps) > limit {
 		ps = ps[:limit]
 	}
@@ -236,7 +257,7 @@ func (m *Machine) rowsOf(ready []record.PeerID) []Row {
 		if p.leaving {
 			continue
 		}
-		rows = append(rows, Row{ID: p.id, Boot: p.boot, Syncing: !slices.Contains(ready, p.id)})
+		rows = append(rows, Row{ID: p.id, Boot: p.boot, Syncing: !able[p.id]})
 	}
 	return rows
 }

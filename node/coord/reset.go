@@ -98,23 +98,28 @@ func (m *Machine) performReset(e *Entry, held *ResetHeld) {
 	j.gen, j.reset = e.Header.Generation, e.CID
 	j.forks = forksOf([]*Entry{e})
 	j.round, j.commit, j.tokens = e.Header.Round, e.Header.Parent, r.Tokens
+	if j.cursor = m.g.afterRound(j.round); m.g.diloco() {
+		j.cursor = cursor{r.Next, r.Open}
+	}
 	j.trail = []commitAt{{}}
 	if j.round > 0 {
-		j.trail = append(j.trail, commitAt{round: j.round, cid: j.commit, tokens: j.tokens})
+		j.trail = append(j.trail, commitAt{round: j.round, cid: j.commit, tokens: j.tokens, cursor: j.cursor})
 	}
 	j.settled = slices.Clone(r.Settled)
 	j.keepers = r.Keepers
+	j.bad, j.strikes, j.moves = 0, r.Strikes, r.Moves
+	j.cancelled, j.endState, j.ended = "", "", false
 }
 
 // draftReset writes the Reset and asks its keepers to sign.
 func (m *Machine) draftReset(here []answer, parent commitAt, regular bool) {
 	j := m.job
 	e := &ResetEntry{Keepers: m.benchOf(here, regular), Regular: regular, Forks: j.forks, Tokens: parent.tokens}
-	for _, s := range j.settled {
-		if s.Round <= parent.round {
-			e.Settled = append(e.Settled, s)
-		}
+	if m.g.diloco() {
+		e.Next, e.Open = parent.cursor.next, parent.cursor.open
 	}
+	e.Settled = j.settledUpTo(parent.round)
+	e.Moves, e.Strikes = m.movesAfter(parent.round)
 	h := m.header(contextResetBody, parent.round, 0)
 	h.Generation, h.Reset, h.Parent = j.gen+1, j.reset, parent.cid
 	s, c, err := m.self.Sign(h, e)
@@ -123,9 +128,12 @@ func (m *Machine) draftReset(here []answer, parent commitAt, regular bool) {
 	}
 	m.court.draft, m.court.cid, m.court.entry, m.court.drafted = s, c, e, m.now
 	m.court.sigs = nil
-	if m.lead != nil {
+	switch {
+	case m.turningBack():
+		m.note("rounds %d to %d were not finite: the job goes back to step %d and takes the batches since then at its end", j.round-j.bad+1, j.round, parent.round)
+	case m.lead != nil:
 		m.note("nobody has the state of round %d any more: a new generation goes on after round %d", j.round, parent.round)
-	} else {
+	default:
 		without := (m.now - m.guide.heard).Round(time.Second)
 		m.note("no majority of the keepers for %v: a new generation goes on after round %d", without, parent.round)
 	}
@@ -219,8 +227,15 @@ func (m *Machine) agrees(writer record.PeerID, h record.Header, e *ResetEntry) b
 	if e.Regular != m.hasOldMajority(e.Keepers) && e.Regular {
 		return false
 	}
+	if c, ok := j.at(h.Round); ok && m.g.diloco() && c.cid == h.Parent && !c.cursor.equal(cursor{e.Next, e.Open}) {
+		return false
+	}
+	moves, strikes := m.movesAfter(h.Round)
+	if !slices.Equal(e.Moves, moves) || e.Strikes != strikes {
+		return false
+	}
 	newer := j.round > h.Round && m.me.ready && m.me.round == j.round && m.me.commit == j.commit
-	return !newer
+	return !newer || m.diverged()
 }
 
 // finishDraft makes the Reset hold once everybody signed, and gives it up when somebody does not.
@@ -254,9 +269,5 @@ func (m *Machine) finishDraft() {
 	}
 	told := m.jury()
 	m.adoptSpine([]*Entry{e})
-	for _, id := range told {
-		if p := m.peers.find(id); p != nil && id != m.self.ID {
-			m.pushTo(p, m.job.spine, true)
-		}
-	}
+	m.tellSpine(told)
 }

@@ -28,7 +28,7 @@ type peer struct {
 	down      bool          // its connection is closed
 	since     time.Duration // of this run of it
 	heard     time.Duration
-	known     bool // has beaten, so that the fields below are true
+	known     bool // has beaten in the log that this node follows, so that the fields below are true
 	ready     bool // has the state of round and commit
 	round     uint64
 	commit    cid.Cid
@@ -110,13 +110,32 @@ func (r *roster) lives(id record.PeerID, boot uint64, now time.Duration) bool {
 func (p *peer) alive(now time.Duration) bool { return !p.down && now < p.heard+deadAfter }
 
 // alive lists who seems to be there, this node included.
-func (r *roster) alive(now time.Duration) (ps []*peer) {
+func (r *roster) alive(now time.Duration) []*peer {
+	ps := make([]*peer, 0, len(r.peers))
 	for _, p := range r.peers {
 		if p.known && (p.id == r.self.ID || p.alive(now)) {
 			ps = append(ps, p)
 		}
 	}
 	return ps
+}
+
+// near counts who seems to be there, whatever log it follows; this node included.
+func (r *roster) near(now time.Duration) (n int) {
+	for _, p := range r.peers {
+		if p.id == r.self.ID || p.alive(now) {
+			n++
+		}
+	}
+	return n
+}
+
+// unknow waits for everybody to say anew that it follows this node's log, which has become another one. Not all may: for
+// some the job is over.
+func (r *roster) unknow() {
+	for _, p := range r.peers {
+		p.known = p.id == r.self.ID
+	}
 }
 
 // excuse treats everyone as heard just now: a new leader has not been anybody's addressee so far.

@@ -20,9 +20,9 @@ type receiptOf struct {
 	receiptMsg
 }
 
-// settles tells whether a round ends with a checkpoint.
-func (g *Genesis) settles(round uint64) bool {
-	return round == g.Steps || g.CheckpointEvery > 0 && round%g.CheckpointEvery == 0
+// settles tells whether a commit's round ends with a checkpoint.
+func (g *Genesis) settles(c commitAt) bool {
+	return c.cursor.done(g) || g.CheckpointEvery > 0 && c.round%g.CheckpointEvery == 0
 }
 
 // writers are the members that write the checkpoint of the commit that carries this plan (or ends the job): those that
@@ -48,7 +48,7 @@ func (m *Machine) writers(c commitAt) []record.PeerID {
 // checkpointHere writes the checkpoint of the state just reached, if that is this member's part.
 func (m *Machine) checkpointHere() {
 	c, ok := m.job.at(m.me.round)
-	if !ok || c.entry == nil || c.cid != m.me.commit || !m.g.settles(c.round) || c.round <= m.job.lastSettled().Round {
+	if !ok || c.entry == nil || m.tainted(c) || c.cid != m.me.commit || !m.g.settles(c) || c.round <= m.job.lastSettled().Round {
 		return
 	}
 	if slices.Contains(m.writers(c), m.self.ID) {
@@ -104,11 +104,15 @@ func (m *Machine) driveSettle() bool {
 		r := l.receipts[i]
 		c, ok := m.job.at(r.Round)
 		holders := m.holders(r)
-		if ok && c.cid == r.Commit && m.livingOf(holders) >= m.copiesNeeded() {
-			m.propose(contextSettle, r.Round, 0, &SettleEntry{
+		if ok && c.cid == r.Commit && !m.tainted(c) && m.livingOf(holders) >= m.copiesNeeded() {
+			e := &SettleEntry{
 				Round: r.Round, Commit: r.Commit, Tokens: c.tokens, Manifest: r.Manifest, Holders: holders,
 				Regular: m.job.regular(),
-			})
+			}
+			if m.g.diloco() {
+				e.Next, e.Open = c.cursor.next, c.cursor.open
+			}
+			m.propose(contextSettle, r.Round, 0, e)
 			return true
 		}
 	}
@@ -142,7 +146,7 @@ func (m *Machine) holders(r receiptOf) (ids []record.PeerID) {
 // Before the last commit another checkpoint comes soon enough.
 func (m *Machine) askForCopies() {
 	j := m.job
-	if j.round != m.g.Steps || j.lastSettled().Round == j.round || m.now < m.lead.asked+askCopies {
+	if !j.cursor.done(&m.g) || j.lastSettled().Round == j.round || m.now < m.lead.asked+askCopies {
 		return
 	}
 	m.lead.asked = m.now
@@ -165,7 +169,7 @@ func (m *Machine) performSettle(s SettleEntry) {
 	if slices.Contains(s.Holders, m.self.ID) || m.self.ID == m.g.Submitter {
 		m.keepCheckpoint(s)
 	}
-	if s.Round == m.g.Steps {
+	if m.g.finished(s) {
 		j.ended = true
 		m.end("done", "")
 	}
@@ -183,4 +187,12 @@ func (m *Machine) checkpointOf(round uint64, commit cid.Cid) (SettleEntry, bool)
 		}
 	}
 	return SettleEntry{}, false
+}
+
+// finished tells whether a checkpoint is that of the last commit.
+func (g *Genesis) finished(s SettleEntry) bool {
+	if g.diloco() {
+		return cursor{s.Next, s.Open}.done(g)
+	}
+	return s.Round == g.Steps
 }

@@ -52,13 +52,17 @@ func runSchedule(t *testing.T, seed uint64, trace int) {
 	s := &schedule{rng: rng, calm: 20 * time.Second}
 	s.swarm = newSwarm(t, seed, options{
 		nodes: n, steps: 6 + rng.Uint64N(20), batch: 1 + rng.Uint64N(8), min: 1 + rng.IntN(n), every: 1 + rng.Uint64N(6),
-		lazy: seed%2 == 0, perRow: time.Duration(50+rng.IntN(400)) * time.Millisecond,
+		lazy: seed%2 == 0, zero: seed%3 == 1, perRow: time.Duration(50+rng.IntN(400)) * time.Millisecond,
 		net: simnet.Config{
 			Latency: time.Duration(1+rng.IntN(40)) * time.Millisecond, Jitter: 5 * time.Millisecond,
 			Detect: time.Duration(10+rng.IntN(3000)) * time.Millisecond, Trace: trace,
 			Loss: max(0, 0.04*rng.Float64()-0.02),
 		},
 	})
+	if s.g.Again = seed%4 == 1; s.g.Again {
+		bad := rng.Uint64N(s.g.Samples)
+		s.poison = func(p uint64) bool { return p == bad }
+	}
 	if rng.IntN(3) == 0 {
 		for range n {
 			s.rates(rng)
@@ -79,6 +83,9 @@ func runSchedule(t *testing.T, seed uint64, trace int) {
 		when := s.rng.Int64N(12000)
 		s.fault(when)
 		s.fault(when)
+	}
+	if seed%5 == 0 {
+		s.at(s.rng.Int64N(15000), s.order)
 	}
 	s.net.After(s.calm, s.repair)
 	defer func() {
@@ -101,6 +108,21 @@ func (s *schedule) rates(rng *rand.Rand) {
 }
 
 func (s *schedule) at(ms int64, f func()) { s.net.After(time.Duration(ms)*time.Millisecond, f) }
+
+// order has the submitter send the job back, if it runs there.
+func (s *schedule) order() {
+	n := s.nodes[0]
+	if n.sim == nil || !n.sim.Alive() || n.run.ended != "" {
+		return
+	}
+	j := n.run.m.job
+	e := GoBack{Order: j.order() + 1}
+	if i := s.rng.IntN(3); i < len(j.settled) {
+		e.To = j.settled[i]
+	}
+	s.net.Logf("%s goes back to round %d", n.id, e.To.Round)
+	n.run.do(e)
+}
 
 // fault plans one thing that goes wrong, when milliseconds from now.
 func (s *schedule) fault(when int64) {

@@ -23,10 +23,29 @@ func (m *Machine) restore(spine []*record.Signed) error {
 	if n := len(m.job.settled); n > 0 {
 		m.performSettle(m.job.settled[n-1]) // what it asks for may not have been done before the end of the last run
 	}
-	if m.job.cancelled != "" {
+	if m.outdated() {
+		m.job.ended, m.job.cancelled = false, ""
+	} else if m.job.cancelled != "" {
 		m.end(m.job.endState, m.job.cancelled)
 	}
 	return nil
+}
+
+// Settled lists the checkpoints that a saved spine names, oldest first. Entries that do not verify are left out.
+func Settled(by Signer, spine []*record.Signed) (out []SettleEntry) {
+	for _, s := range spine {
+		e, err := OpenEntry(by, s)
+		if err != nil {
+			continue
+		}
+		switch b := e.Body.(type) {
+		case *ResetHeld:
+			out = append(out, b.entry.Settled...)
+		case *SettleEntry:
+			out = append(out, *b)
+		}
+	}
+	return out[max(0, len(out)-2):]
 }
 
 // openSpine checks the entries of a state: one generation, its Reset first, and nothing that contradicts itself.
@@ -40,8 +59,12 @@ func (m *Machine) openSpine(spine []*record.Signed) ([]*Entry, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, ok := e.Body.(*ResetHeld); ok != (i == 0 && e.Header.Generation > 0) {
+		held, ok := e.Body.(*ResetHeld)
+		if ok != (i == 0 && e.Header.Generation > 0) {
 			return nil, fmt.Errorf("%w: state without its Reset", record.ErrBad)
+		}
+		if ok && !m.mayOrder(held) {
+			return nil, fmt.Errorf("%w: an order that is not the submitter's", record.ErrBad)
 		}
 		h, first := e.Header, e.Header
 		if i > 0 {
@@ -85,17 +108,17 @@ func (m *Machine) follows(e *Entry) bool {
 	j, h := m.job, e.Header
 	switch b := e.Body.(type) {
 	case *PlanEntry:
-		return h.Round == j.round+1 && h.Round <= m.g.Steps && m.g.holds(b, h.Round)
+		return h.Round == j.round+1 && !j.cursor.done(&m.g) && m.holds(b, h.Round, j.cursor)
 	case *CutEntry:
-		return j.plan != nil && h.Round == j.plan.key.Round && h.Attempt == j.plan.key.Attempt && m.coversBatch(b)
+		return j.plan != nil && h.Round == j.plan.key.Round && h.Attempt == j.plan.key.Attempt && m.validSet(b)
 	case *TotalsEntry:
 		return j.cut != nil
 	case *CommitEntry:
 		return h.Round > j.round && m.validCommit(b, h)
 	case *SettleEntry:
-		return b.Round <= m.g.Steps
+		return !m.g.past(b.Round)
 	case *ResetHeld:
-		return h.Round <= m.g.Steps
+		return !m.g.past(h.Round)
 	}
 	return true
 }
@@ -109,6 +132,7 @@ func (m *Machine) adoptSpine(es []*Entry) {
 	m.replay(es)
 	m.mergeTrail(old)
 	if another {
+		m.disown()
 		m.joinLog()
 	}
 	m.seatKeepers()

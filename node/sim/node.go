@@ -278,7 +278,7 @@ func (n *node) step(e coord.Finish) {
 
 // set takes a new state and begins the work that waited for it.
 func (n *node) set(st state) {
-	st.hash, st.w = n.check.reached(n, st.round, st.w)
+	st.hash, st.w = n.check.reached(n, st.commit, st.w)
 	n.st, n.ready = st, true
 	waiting := n.waiting
 	n.waiting = nil

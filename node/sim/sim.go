@@ -6,8 +6,8 @@
 // connections of different bandwidth and latency, and may be partitioned. Everything follows from one seed.
 //
 // After every entry of a log, every acknowledgement and every new state the invariants are checked: one commit per
-// generation and round; each commit counts exactly its round's positions, each once; whoever acknowledges a result holds
-// it; the state after a round has the bits that the whole batch gives. Gradients are small integers, so that their sums
+// generation and round; each commit counts positions that were free, each once, and in allreduce exactly its round's; whoever acknowledges a result holds
+// it; the state after a round has the bits that the commits up to there give. Gradients are small integers, so that their sums
 // are exact in any order.
 //
 // A Run belongs to one goroutine.
@@ -37,6 +37,7 @@ type Config struct {
 	Bytes     int           // of the vector that is added up; 1 MiB
 	Chunks    int           // that it is cut into; 16
 	Rows      int           // positions per member and round; 8
+	Inner     int           // diloco: optimizer steps of a member in a round, which Rows has to hold; 0: allreduce
 	Partition time.Duration // every so often a fifth of the members is cut off for a minute; 0: never
 	Perfect   bool          // no bandwidth classes: a fast network, members of one speed
 }
@@ -51,6 +52,8 @@ func (c *Config) fill() error {
 		return fmt.Errorf("churn of %v a minute, of which %v clean", c.Churn, c.Clean)
 	case c.Round < time.Second || c.For < c.Round || c.Bytes < c.Chunks || c.Chunks > 4096 || c.Rows > 1<<16:
 		return errors.New("rounds are a second or longer, the run longer than a round, at most 4096 chunks, 65536 rows")
+	case c.Inner < 0 || c.Inner > 0 && c.Rows%c.Inner != 0:
+		return fmt.Errorf("%d positions per round are not for %d inner steps alike; choose a multiple", c.Rows, c.Inner)
 	}
 	return nil
 }
@@ -82,6 +85,10 @@ func New(cfg Config) (*Run, error) {
 	r.g = coord.Genesis{
 		Job: record.CID([]byte("simulated")), Submitter: name(0), Rows: batch * 4, Batch: batch, MicroBatch: 1,
 		Steps: steps, Samples: steps * batch, MinPeers: max(1, cfg.Nodes*9/10), CheckpointEvery: 10,
+	}
+	if cfg.Inner > 0 { // the same data, in batches of single members
+		r.g.Inner, r.g.Batch = uint64(cfg.Inner), uint64(cfg.Rows/cfg.Inner)
+		r.g.Steps = r.g.Samples / r.g.Batch
 	}
 	for i := range cfg.Chunks {
 		r.g.Chunks = append(r.g.Chunks, collective.Chunk{Lo: 2 * i, Hi: 2*i + 2, Unit: i})

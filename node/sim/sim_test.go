@@ -10,12 +10,13 @@ import (
 var (
 	nodes = flag.Int("nodes", 30, "members of TestChurn")
 	span  = flag.Duration("span", 10*time.Minute, "virtual time of TestChurn")
+	inner = flag.Int("inner", 0, "inner steps of TestChurn; 0: allreduce")
 	churn = flag.Float64("churn", 0.1, "part of them that goes per minute")
 )
 
 // TestChurn: a swarm that loses a tenth of its members per minute commits its rounds, and the invariants hold.
 func TestChurn(t *testing.T) {
-	r, err := New(Config{Seed: 1, Nodes: *nodes, For: *span, Churn: *churn, Clean: 0.3})
+	r, err := New(Config{Seed: 1, Nodes: *nodes, For: *span, Inner: *inner, Churn: *churn, Clean: 0.3})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,6 +34,27 @@ func TestChurn(t *testing.T) {
 	}
 	if len(res.Rounds) < int(*span/time.Minute) || res.Committed() < 0.95 {
 		t.Errorf("%.1f %% of the rounds committed in time", 100*res.Committed())
+	}
+}
+
+// TestDiLoCo: rounds close with what arrived, and what did not is worked on later, each position once; through partitions
+// too, in which a part may go on by itself for a while.
+func TestDiLoCo(t *testing.T) {
+	for _, partition := range []time.Duration{0, 4 * time.Minute} {
+		r, err := New(Config{Seed: 3, Nodes: 12, For: 10 * time.Minute, Round: 15 * time.Second, Inner: 4, Churn: 0.3, Clean: 0.5, Partition: partition})
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := r.Go(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b bytes.Buffer
+		res.Print(&b)
+		t.Log("\n" + b.String())
+		if len(res.Rounds) < 20 || partition == 0 && res.Committed() < 0.95 {
+			t.Errorf("%d rounds, %.1f %% of them in time", len(res.Rounds), 100*res.Committed())
+		}
 	}
 }
 

@@ -37,7 +37,8 @@ func (n *node) fetch(e coord.Fetch) {
 	number := f.number
 	if st, ok := n.cps[e.Manifest]; ok && e.Manifest.Defined() || e.Round == 0 {
 		if e.Round == 0 {
-			st.w, st.hash = n.check.after(0)
+			p := n.check.known[cid.Undef]
+			st.w, st.hash = p.w, p.hash
 		}
 		n.sim.After(time.Second, func() { n.take(answer{number, &st}) })
 		return

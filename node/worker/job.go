@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/seed-7b27c88a/shoal/node/coord"
@@ -11,6 +10,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 	"github.com/seed-7b27c88a/shoal/trainer"
+	"github.com/seed-7b27c88a/shoal/trainer/job"
 )
 
 // leaveTime is what a clean leave may take; a node ends within 5 s of being asked to.
@@ -26,6 +26,11 @@ const (
 	topicLog         = "log"
 	topicStateAsk    = "state?"
 	topicStateAnswer = "state"
+
+	topicMomentsAsk    = "moments?"
+	topicMomentsAnswer = "moments"
+	topicPartAsk       = "part?"
+	topicPartAnswer    = "part"
 )
 
 func (j *Job) topic(name string) string { return "job/" + j.task.ID.String() + "/" + name }
@@ -63,7 +68,7 @@ func (j *Job) idleTrainer(m *materials) (*trainer.Trainer, error) {
 }
 
 func (j *Job) config(m *materials) trainer.Config {
-	return trainer.Config{Spec: &j.task.Spec, Model: m.model, Adapter: m.adapter, Rows: m.rows, Device: j.Device}
+	return trainer.Config{Spec: &j.task.Spec, Model: m.model, Adapter: m.adapter, Rows: m.rows, Device: j.Device, Owners: true}
 }
 
 // startFailed ends a job that could not begin here.
@@ -86,6 +91,7 @@ func (j *Job) join() (*coord.Machine, error) {
 	if err != nil {
 		return nil, err
 	}
+	g.Ordered = j.task.Order.Number
 	return coord.New(g, self, j.capability(0), spine)
 }
 
@@ -106,6 +112,17 @@ func (j *Job) genesis() (coord.Genesis, error) {
 		MinPeers:        s.Swarm.MinPeers,
 		MaxPeers:        s.Swarm.MaxPeers,
 		CheckpointEvery: uint64(s.Checkpoint.EverySteps),
+		BadRounds:       badRounds,
+		Again:           s.DType != job.FP16,
+	}
+	if s.DType == job.FP16 {
+		g.BadRounds = badRoundsFP16
+	}
+	if j.trainer.OwnersStep() {
+		g.OwnersStep = true
+		if n := j.trainer.Weights(); n < len(l.Chunks) {
+			g.Weights = n
+		}
 	}
 	if g.Codec, err = exact.Parse(s.Wire.Gradients); err != nil {
 		return coord.Genesis{}, err
@@ -117,6 +134,13 @@ func (j *Job) genesis() (coord.Genesis, error) {
 	return g, nil
 }
 
+// How many steps in a row may not be finite before the job goes back. In fp16 such steps are normal until the loss scale
+// fits: from its usual start, 2^16, it takes 40 halvings to its floor of 2^-24 (trainer.LossScale).
+const (
+	badRounds     = 5
+	badRoundsFP16 = 40
+)
+
 // takePart starts everything that belongs to the job and waits for its end.
 func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err error) {
 	self := collective.Member{ID: j.Host.ID(), Boot: j.Host.Boot()}
@@ -125,17 +149,28 @@ func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err
 		j.group.Local(k, v)
 		j.announce()
 	})
+	if j.trainer.OwnersStep() {
+		if j.moments, err = newMoments(j.Vectors, j.task.ID, self.ID, j.trainer); err != nil {
+			return false, err
+		}
+		j.rounds.owners = true
+	}
+	j.rounds.bring = func(k collective.Key, own []collective.Mean) { j.group.Stepped(k, own) }
 	if j.group, err = j.Groups.Join(j.task.ID, self, collective.Events{
 		Have: func(h collective.Have) { j.post(coord.Held{Have: h}) },
 		Done: func(d collective.Done) {
 			j.rounds.stage(d)
 			j.post(coord.Reduced{Done: d})
 		},
+		Step: j.rounds.ask,
 	}); err != nil {
 		return false, err
 	}
 	hangUp := j.receive()
 	j.loops.Go(func() { j.loop(m) })
+	if j.moments != nil {
+		j.loops.Go(j.mirror)
+	}
 	j.evaluate(0)
 	j.work.Go(j.runTrainer)
 	ended, err := j.wait(ctx)
@@ -145,6 +180,7 @@ func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err
 		return false, err
 	}
 	j.work.Wait() // the trainer, and checkpoints being written
+	j.runtime.linger(j)
 	j.report(*ended)
 	go func() {
 		defer j.runtime.leave(j)
@@ -179,10 +215,15 @@ func (j *Job) wait(ctx context.Context) (_ *task.Ended, err error) {
 	case <-ctx.Done():
 		j.state.interrupt() // a pause acts at once, in the middle of a batch; others do the work again
 	}
+	limit, cancel := context.WithTimeout(j.ctx, leaveTime)
+	defer cancel()
 	go j.post(coord.Leave{})
 	select {
 	case <-j.over:
-	case <-time.After(leaveTime):
+		if j.moments != nil {
+			j.moments.handOver(limit)
+		}
+	case <-limit.Done():
 		j.log.Warn("left without the others' word")
 	}
 	return nil, err
@@ -202,6 +243,7 @@ func (j *Job) hinder(err error) {
 func (j *Job) linger() {
 	select {
 	case <-time.After(lingerTime):
+	case <-j.hushed:
 	case <-j.runtime.closed:
 	}
 }
@@ -235,5 +277,3 @@ func (j *Job) reportSteps(steps []trainer.StepReport, state string) {
 }
 
 func (j *Job) note(text string) { j.report(task.Note{Text: text}) }
-
-var errNoCheckpoint = errors.New("this node holds no settled checkpoint of the job; export it on the node that submitted the job")

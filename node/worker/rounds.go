@@ -24,6 +24,9 @@ type rounds struct {
 	begin func(trainer.Work)               // the trainer takes work up
 	hand  func(collective.Mark, []float32) // gives a piece to the collective; must not wait for the network
 
+	owners bool                                    // step (parallel.zero): Cut gives means, Gather brings weights
+	bring  func(collective.Key, []collective.Mean) // gives what this owner made of its means to the collective
+
 	over chan struct{} // closed by end
 
 	mu       sync.Mutex
@@ -34,6 +37,12 @@ type rounds struct {
 	done     []collective.Done         // staged results, oldest first, at most coord.StagedResults
 	finished []finished                // committed, not yet stepped, oldest first
 	stepping *coord.Finish             // what Gather handed out last
+	asked    *collective.Step          // what the collective wants stepped, under the plan in force
+	taken    collective.Key            // of the Step that Cut handed out last
+	given    collective.Key            // of the Step whose chunks Gather handed in last
+	provided collective.Key            // the newest plan for which the chunks' optimizer state is here
+	works    trainer.Work              // that the trainer computes
+	busy     bool                      // … now: it has not handed in its piece yet
 	at       uint64                    // the trainer has the state of this round
 	excluded bool                      // … which is being replaced
 	ended    bool
@@ -55,9 +64,18 @@ func (r *rounds) start(s coord.Start) {
 		if r.plan == nil || r.plan.Round != s.Plan.Round || r.plan.Generation != s.Plan.Generation {
 			r.queue = nil
 		}
-		r.plan = s.Plan
+		r.plan, r.asked = s.Plan, nil
 		delete(r.totals, s.Plan.Round) // of an attempt that is given up
 		r.queue = append(r.queue, trainer.Work{Round: s.Plan.Round, Attempt: s.Plan.Attempt, Positions: s.Work})
+	})
+}
+
+// ask takes what the collective wants stepped.
+func (r *rounds) ask(s collective.Step) {
+	r.update(func() {
+		if r.plan != nil && r.plan.Key == s.Key {
+			r.asked = &s
+		}
 	})
 }
 
@@ -92,7 +110,7 @@ func (r *rounds) finish(f coord.Finish) (ok bool) {
 // drop forgets work: its generation has ended. What is committed stays.
 func (r *rounds) drop() {
 	r.update(func() {
-		r.plan, r.queue = nil, nil
+		r.plan, r.queue, r.asked = nil, nil, nil
 		for round := range r.totals {
 			if !slices.ContainsFunc(r.finished, func(f finished) bool { return f.Key.Round == round }) {
 				delete(r.totals, round)
@@ -139,13 +157,47 @@ func (r *rounds) Next(ctx context.Context) (w trainer.Work, err error) {
 		case r.ended:
 			return false, io.EOF
 		}
-		w, ok = r.take()
+		if w, ok = r.take(); !ok && r.steps() {
+			w, ok = trainer.Work{Round: r.at + 1, Attempt: r.asked.Attempt}, true
+		}
+		r.works, r.busy = w, ok && len(w.Positions) > 0
 		return ok, nil
 	})
 	if err == nil {
 		r.begin(w)
 	}
 	return w, err
+}
+
+// steps says whether the trainer should step chunks of its next round although it has no work in it. Called with mu held.
+func (r *rounds) steps() bool {
+	return r.owners && r.asked != nil && r.asked.Round == r.at+1 && r.asked.Key != r.taken
+}
+
+// inVain says whether the trainer is busy with work that the cut does not count, in a round in which it has to step.
+func (r *rounds) inVain(c coord.Cut) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.busy || r.works.Round != c.Key.Round || r.plan == nil || r.plan.Key != c.Key || !owns(r.plan, r.self) {
+		return false
+	}
+	return !slices.ContainsFunc(c.Set, func(k collective.Mark) bool {
+		return k.Member == r.self.ID && k.Boot == r.self.Boot && k.Attempt == r.works.Attempt
+	})
+}
+
+func owns(p *collective.Plan, self collective.Member) bool {
+	return slices.ContainsFunc(p.Owners, func(os []int) bool { return p.Members[os[0]].ID == self.ID })
+}
+
+// provide notes that the optimizer state of the chunks that this node owns under a plan is here.
+func (r *rounds) provide(k collective.Key) { r.update(func() { r.provided = k }) }
+
+// brought is the plan under which this node handed in chunks last.
+func (r *rounds) brought() collective.Key {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.given
 }
 
 // take takes the oldest work of the trainer's next round off the queue. Called with mu held.
@@ -162,6 +214,9 @@ func (r *rounds) isNext(w trainer.Work) bool { return w.Round == r.at+1 }
 // Reduce hands a piece to the collective, which keeps v until the round is over. An empty piece adds nothing and is
 // not sent.
 func (r *rounds) Reduce(ctx context.Context, p trainer.Piece, v []float32) error {
+	r.mu.Lock()
+	r.busy = false
+	r.mu.Unlock()
 	if len(p.Positions) == 0 {
 		return ctx.Err()
 	}
@@ -173,20 +228,61 @@ func (r *rounds) Reduce(ctx context.Context, p trainer.Piece, v []float32) error
 	return ctx.Err()
 }
 
-// Cut waits for the round's totals. The owners' sums stay inside the collective: with zero 0 every member steps.
+// Cut waits for the round's totals. With zero 0 the owners' sums stay inside the collective, since every member steps;
+// where owners step it waits for the means of this owner's chunks too.
 func (r *rounds) Cut(ctx context.Context, round uint64) (own []trainer.Chunk, t trainer.Totals, err error) {
 	err = r.wait(ctx, func() (ok bool, err error) {
 		if err := r.replaced(round); err != nil {
 			return false, err
 		}
 		t, ok = r.totals[round]
-		return ok, nil
+		if committed := len(r.finished) > 0 && r.finished[0].Key.Round == round; !ok || !r.owners || committed {
+			return ok, nil
+		}
+		if r.asked == nil || r.asked.Round != round || r.provided != r.asked.Key {
+			return false, nil
+		}
+		own, r.taken = r.chunks(), r.asked.Key
+		return true, nil
 	})
-	return nil, t, err
+	return own, t, err
 }
 
-// Gather waits for the round's commit and fills dst with the result that it names.
-func (r *rounds) Gather(ctx context.Context, round uint64, _ []trainer.Chunk, dst []float32) error {
+// chunks are the means that were asked for, as the trainer knows them. Called with mu held.
+func (r *rounds) chunks() []trainer.Chunk {
+	own := []trainer.Chunk{}
+	for _, x := range r.asked.Means {
+		ch := r.plan.Chunks[x.Chunk]
+		own = append(own, trainer.Chunk{Lo: ch.Lo, Hi: ch.Hi, V: x.V})
+	}
+	return own
+}
+
+// bringOwn gives what the trainer made of its chunks to the collective, which drops it if the plan has changed.
+func (r *rounds) bringOwn(own []trainer.Chunk) {
+	r.mu.Lock()
+	key, plan := r.taken, r.plan
+	current := plan != nil && plan.Key == key && len(own) > 0
+	if current {
+		r.given = key
+	}
+	r.mu.Unlock()
+	if !current {
+		return
+	}
+	var means []collective.Mean
+	for c, ch := range plan.Chunks { // both ascend
+		if len(own) > 0 && own[0].Lo == ch.Lo {
+			means, own = append(means, collective.Mean{Chunk: c, V: own[0].V}), own[1:]
+		}
+	}
+	r.bring(key, means)
+}
+
+// Gather hands in what this owner made of its chunks, where owners step, waits for the round's commit and fills dst with
+// the result that it names.
+func (r *rounds) Gather(ctx context.Context, round uint64, own []trainer.Chunk, dst []float32) error {
+	r.bringOwn(own)
 	return r.wait(ctx, func() (bool, error) {
 		if len(r.finished) == 0 || r.finished[0].Key.Round != round {
 			return false, r.replaced(round)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -50,7 +52,7 @@ func newPeer(t *testing.T) *peer {
 	x := xfer.Over(host, xfer.Config{})
 	ex := blocks.New(host, st, nil)
 	p := &peer{host: host, tenth: make(chan struct{}), done: make(chan struct{}), Runtime: New(Deps{
-		Host: host, Blocks: ex, Groups: collective.NewExchange(x), Store: st, Device: dev, Log: slog.Default(),
+		Host: host, Blocks: ex, Groups: collective.NewExchange(x), Vectors: NewVectors(x), Store: st, Device: dev, Log: slog.Default(),
 	})}
 	t.Cleanup(func() {
 		p.Close()
@@ -82,6 +84,10 @@ func (p *peer) run(ctx context.Context, tk task.Task) error {
 			}
 		case task.Round:
 			p.rounds = append(p.rounds, e.RoundReport)
+		case task.Note:
+			if testing.Verbose() {
+				fmt.Println(time.Now().Format("05.000"), p.host.ID()[len(p.host.ID())-4:], e.Text)
+			}
 		case task.Back:
 			p.steps = p.steps[:e.Step]
 		case task.Ended:
@@ -92,7 +98,7 @@ func (p *peer) run(ctx context.Context, tk task.Task) error {
 }
 
 // tinyTask puts a small model and some rows into p's store and signs a job over them.
-func tinyTask(t *testing.T, p *peer, members, steps int) task.Task {
+func tinyTask(t *testing.T, p *peer, members, steps int, more ...string) task.Task {
 	t.Helper()
 	ctx := t.Context()
 	dir := t.TempDir()
@@ -100,19 +106,7 @@ func tinyTask(t *testing.T, p *peer, members, steps int) task.Task {
 	_, model, err := shard.ImportDir(ctx, p.deps.Store, dir, shard.KindModel, "tiny", nil)
 	must(t, err)
 	manifest := tinyRows(t, p.deps.Store, 40)
-	spec, err := job.Parse([]byte(fmt.Sprintf(`version: shoal/v1
-name: tiny
-base_model: cid:m
-adapter: lora
-lora_target_linear: true
-datasets: [{path: "cid:d"}]
-micro_batch_size: 1
-global_batch_size: 4
-max_steps: %d
-optimizer: {lr: 1e-2}
-swarm: {min_peers: %d}
-checkpoint: {every_steps: 5}
-`, steps, members)))
+	spec, err := job.Parse([]byte(tinySpec(members, steps, more)))
 	must(t, err)
 	must(t, spec.Validate())
 	canonical, err := spec.Canonical()
@@ -121,6 +115,20 @@ checkpoint: {every_steps: 5}
 		p.host.Boot(), p.host.Key())
 	must(t, err)
 	return tk
+}
+
+// tinySpec is a small job; more are lines that replace those of the same key.
+func tinySpec(members, steps int, more []string) string {
+	lines := []string{
+		"version: shoal/v1", "name: tiny", `base_model: "cid:m"`, "adapter: lora", "lora_target_linear: true",
+		`datasets: [{path: "cid:d"}]`, "micro_batch_size: 1", "global_batch_size: 4", fmt.Sprint("max_steps: ", steps),
+		"optimizer: {lr: 1e-2}", fmt.Sprintf("swarm: {min_peers: %d}", members), "checkpoint: {every_steps: 5}",
+	}
+	for _, m := range more {
+		key, _, _ := strings.Cut(m, ":")
+		lines = slices.DeleteFunc(lines, func(l string) bool { return strings.HasPrefix(l, key+":") })
+	}
+	return strings.Join(append(lines, more...), "\n") + "\n"
 }
 
 func tinyRows(t *testing.T, st shard.Store, n int) cid.Cid {
@@ -146,7 +154,9 @@ func alone(t *testing.T, p *peer, tk task.Task) []trainer.StepReport {
 	j := &Job{Deps: p.deps, task: tk}
 	m, err := j.openMaterials(t.Context())
 	must(t, err)
-	tr, err := j.newTrainer(m)
+	c := j.config(m)
+	c.Owners = false
+	tr, err := trainer.New(c)
 	must(t, err)
 	defer tr.Close()
 	var steps []trainer.StepReport

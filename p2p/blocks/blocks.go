@@ -22,7 +22,8 @@
 // not begun to send (plan.go). A donor that sends wrong bytes is not asked again by the same fetch.
 //
 // A block is verified in one place, by the store that it is put in. What is there is durable when a fetch returns; before, a
-// machine that loses power may have to fetch those of the last 50 ms again, a process that ends only what was on the wire (Resume).
+// machine that loses power, or a process that is killed, may have to fetch those of the last 50 ms again; of the block that was on
+// the wire the beginning stays (Resume).
 //
 // An Exchange is safe for concurrent use. Donors are served without a lock: the store's own reads are all there is.
 package blocks
@@ -55,6 +56,13 @@ type Later interface {
 	PutLater(ctx context.Context, c cid.Cid, data []byte) error
 	// Sync makes all of them durable.
 	Sync(ctx context.Context) error
+}
+
+// Pairs is what a Store may have besides, to verify blocks faster. Exchange looks for it.
+type Pairs interface {
+	Later
+	// PutTwoLater is PutLater of two blocks. Each has its own error.
+	PutTwoLater(ctx context.Context, c, d cid.Cid, a, b []byte) (errA, errB error)
 }
 
 // Reader is what a Store may have besides, to be read without new memory for each block. Exchange looks for it.

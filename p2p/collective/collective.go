@@ -9,6 +9,7 @@
 //	Frame     a chunk of somebody's piece (at an owner) or of the result (at everyone) arrived
 //	Cut       the job agreed on the set that counts; owners whose last Have named another set answer with a new sum
 //	Release   the totals are in the log: owners may send results
+//	Stepped   where owners step: what the optimizer made of this owner's means, asked for by the effect Step
 //	Commit    the round is over; staged result becomes final, contributions are dropped
 //
 // and effects go out: Send (a frame), Receipt (what became of a frame that came in), Have (what this owner holds),
@@ -29,6 +30,10 @@
 // Pieces and results travel in the plan's codec (package exact). A piece counts as what it is after its way through the
 // codec, the owner's own included, so owners and successors add the same numbers. What the codec drops of the mean stays
 // with the owner and is added to the mean of the next round; it is lost when the chunk changes hands.
+//
+// Where owners step (ZeRO 1 and 2, Rajbhandari et al. 2020, arXiv:1910.02054) nobody but its owner learns the mean of a
+// chunk. Its result is the chunk's new weights, or in a codec other than fp32 the change of what all share; what the codec
+// drops stays with the caller, who has the weights it steps.
 //
 // Memory: with Ψ elements in the index space, P pieces and an owner's share of 1/n, a member holds one result of 4Ψ bytes
 // (two while a late one completes, and two more that were recycled), its owners' share of P pieces in the codec and, once
@@ -88,6 +93,11 @@ type Plan struct {
 	Chunks  []Chunk
 	Owners  [][]int   // per chunk: indexes into Members, owner first, then its successors
 	Pieces  []PieceID // what may count, in the order of summation
+
+	seen *index // made by Validate
+
+	OwnersStep bool // the result is not the mean but what owners make of it, see Step
+	Weights    int  // with OwnersStep: chunks [0, Weights) alone have a result, the sums of the others serve their owners; 0: all
 }
 
 // Have is what an owner tells the leader: the pieces it holds complete in all its chunks, and the sum over exactly those.
@@ -96,6 +106,7 @@ type Have struct {
 	Pieces    []Mark  // in plan order
 	SumSq     float64 // Σ (Σu)² over this owner's chunks
 	NonFinite bool
+	Spoilt    []PieceID // of Pieces, in their order: those whose own numbers here, or whose loss, are not finite
 }
 
 // Totals of a cut.
@@ -106,8 +117,8 @@ type Totals struct {
 	NonFinite bool
 }
 
-// Hash of a chunk's bytes as they travel (in codec fp32 little-endian float32) or of a unit: sha2-256 over its chunks'
-// hashes.
+// Hash of a chunk's bytes as they travel (in codec fp32 little-endian float32), by BLAKE3, or of a unit: sha2-256 over its
+// chunks' hashes.
 type Hash [32]byte
 
 // Effect is something the machine wants done. Exactly one field is set.
@@ -116,6 +127,7 @@ type Effect struct {
 	Receipt *Receipt // to the sender of a frame, where it becomes Machine.Sent
 	Have    *Have    // to the leader, through coord; a later Have of the same key replaces it
 	Done    *Done    // the result of the cut is complete at this member
+	Step    *Step    // owners step: Machine.Stepped answers
 }
 
 // Send is a frame for one peer.
@@ -160,7 +172,7 @@ func (r Refusal) Error() string {
 type Done struct {
 	Key
 	Units []Hash    // one per unit, in order of the units' first chunks; what members acknowledge and a Commit records
-	V     []float32 // the reduced gradient over the whole index space; staged until Commit. Read-only
+	V     []float32 // the reduced gradient over the whole index space, or what owners made of it; staged until Commit. Read-only
 }
 
 // FrameKind tells frames apart on the wire.

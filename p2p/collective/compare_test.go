@@ -102,7 +102,7 @@ func timed(b *testing.B, run func()) func() (took, error) {
 
 // glooRounds runs one process per peer, and gives the mean of some rounds; starting them does not count.
 func glooRounds(peers, elements, rounds int) (took, error) {
-	cmd := exec.Command("python3", "../../docs/benchmarks/peers/gloo.py", fmt.Sprint(peers), fmt.Sprint(elements), fmt.Sprint(rounds))
+	cmd := exec.Command("/usr/bin/python3", "../../docs/benchmarks/peers/gloo.py", fmt.Sprint(peers), fmt.Sprint(elements), fmt.Sprint(rounds))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return took{}, fmt.Errorf("%w: %s", err, out[max(0, len(out)-200):])

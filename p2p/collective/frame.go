@@ -160,7 +160,7 @@ func (f *Frame) slice() slice {
 // judgeResult: a chunk of a result is wanted from its owner.
 func (m *Machine) judgeResult(v *view, from record.PeerID, f *Frame) (held bool, why Refusal) {
 	owner := v.Owners[f.Chunk][0]
-	if v.me < 0 || owner == v.me || v.Members[owner].ID != from {
+	if v.me < 0 || owner == v.me || v.Members[owner].ID != from || !v.hasResult(f.Chunk) {
 		return false, RefusedMalformed
 	}
 	r := m.res

@@ -11,14 +11,15 @@ import (
 type Machine struct {
 	self Member
 
-	plan   *view            // in force, or nil
-	plans  map[string]*view // this round's plans by CID, the one in force included
-	pieces map[PieceID]*piece
-	sums   map[int]*sum // by owned chunk, under the plan in force
-	absent []int        // per chunk, for owned ones: listed pieces of which it is not here
-	cut    []Mark       // the set that counts, or nil
-	totals *Totals      // released
-	closed bool         // the plan in force is committed
+	plan    *view            // in force, or nil
+	plans   map[string]*view // this round's plans by CID, the one in force included
+	pieces  map[PieceID]*piece
+	sums    map[int]*sum // by owned chunk, under the plan in force
+	absent  []int        // per chunk, for owned ones: listed pieces of which it is not here
+	lacking int          // the sum of absent: 0: everything listed is here
+	cut     []Mark       // the set that counts, or nil
+	totals  *Totals      // released
+	closed  bool         // the plan in force is committed
 
 	have     []Mark // what the last Have of this plan named
 	told     bool   // a Have of this plan was made
@@ -246,7 +247,7 @@ func (m *Machine) begin() {
 
 // count finds what is absent.
 func (m *Machine) count() {
-	m.absent = make([]int, len(m.plan.Chunks))
+	m.absent, m.lacking = make([]int, len(m.plan.Chunks)), 0
 	for _, p := range m.pieces { // only counts: the order does not show
 		p.absent = 0
 	}
@@ -254,8 +255,10 @@ func (m *Machine) count() {
 		for _, id := range m.plan.Pieces {
 			if p := m.pieces[id]; p == nil {
 				m.absent[c]++
+				m.lacking++
 			} else if _, here := m.slice(p, c); !here {
 				m.absent[c]++
+				m.lacking++
 				p.absent++
 			}
 		}

@@ -205,7 +205,7 @@ func TestCutOfFewerPieces(t *testing.T) {
 }
 
 func TestDeferPartial(t *testing.T) {
-	s := newTestSwarm(t, 3, 2, 4)
+	s := newTestSwarm(t, 5, 2, 4)
 	m := s.nodes[0].m
 	m.DeferPartial()
 	s.round = 1
@@ -228,8 +228,9 @@ func TestDeferPartial(t *testing.T) {
 
 // Nobody can step by a sum that is not finite or weighs nothing: the result is zero everywhere and nothing is sent.
 func TestSkippedStep(t *testing.T) {
-	for _, bad := range []float32{float32(math.NaN()), float32(math.Inf(1)), 0} {
+	for i, bad := range []float32{float32(math.NaN()), float32(math.Inf(1)), 0, float32(math.NaN()), 0} {
 		s := newTestSwarm(t, 1, 2, 3)
+		s.zero = i > 2 // owners are told, and have nothing to step by
 		s.round = 1
 		s.newPlan([]int{1, 2}, nil)
 		for _, n := range s.nodes {

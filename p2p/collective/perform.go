@@ -62,6 +62,8 @@ func (g *Group) call(e Effect) {
 		g.on.Have(*e.Have)
 	case e.Done != nil && g.on.Done != nil:
 		g.on.Done(*e.Done)
+	case e.Step != nil && g.on.Step != nil:
+		g.on.Step(*e.Step)
 	}
 }
 
@@ -104,7 +106,7 @@ func (g *Group) send(t task) {
 	_, unit := f.Codec.Unit()
 	g.e.x.Send(to, &xfer.Transfer{
 		Service: Service, Meta: meta, Size: f.Codec.Size(len(f.Data)), Unit: unit,
-		Read: func(dst []byte, off int) bool { return lease.read(dst, f, off) },
+		Lend: func(lo, hi int, use func([]byte)) bool { return lease.lend(f, lo, hi, &g.scratch, use) },
 		Done: func(err error) { g.sent(to, f, err) },
 	})
 }

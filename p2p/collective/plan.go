@@ -13,8 +13,19 @@ const (
 	maxSpace    = 1 << 40 // elements of the index space
 )
 
-// Validate tells what is wrong with p. Machine ignores a plan that is not valid.
+// Validate tells what is wrong with p. Machine ignores a plan that is not valid. A plan is looked at once: it must not be
+// changed afterwards.
 func (p *Plan) Validate() error {
+	if p.seen == nil || p.seen.of != p {
+		p.seen = &index{of: p}
+		if p.seen.err = p.validate(); p.seen.err == nil {
+			p.seen.fill(p)
+		}
+	}
+	return p.seen.err
+}
+
+func (p *Plan) validate() error {
 	if len(p.Members) == 0 || len(p.Members) > maxMembers || len(p.Pieces) > maxPieces {
 		return fmt.Errorf("plan of %d members and %d pieces", len(p.Members), len(p.Pieces))
 	}
@@ -87,34 +98,45 @@ func checkOwners(os []int, ms []Member) error {
 	return nil
 }
 
-// view is a plan as one member sees it. It is never changed once made.
-type view struct {
-	*Plan
-	me     int             // index into Members, or -1: this run of this node is not a member
+// index is what is looked up in a plan, the same for every member. Machines in one process may share a plan.
+type index struct {
+	of     *Plan // which it was made of: a copy of the plan has to make its own
+	err    error
 	space  int             // elements of the index space
-	owned  []int           // chunks this member owns, ascending
 	order  map[PieceID]int // place of a piece in the sum
 	member map[string]int  // peer id → index into Members
 }
 
-func newView(p *Plan, self Member) *view {
-	v := &view{Plan: p, me: -1, order: make(map[PieceID]int, len(p.Pieces)), member: make(map[string]int, len(p.Members))}
+func (x *index) fill(p *Plan) {
+	x.order, x.member = make(map[PieceID]int, len(p.Pieces)), make(map[string]int, len(p.Members))
 	for i, m := range p.Members {
-		v.member[string(m.ID)] = i
-		if m.ID == self.ID && m.Boot == self.Boot {
-			v.me = i
-		}
+		x.member[string(m.ID)] = i
 	}
 	for i, id := range p.Pieces {
-		v.order[id] = i
+		x.order[id] = i
+	}
+	if n := len(p.Chunks); n > 0 {
+		x.space = p.Chunks[n-1].Hi
+	}
+}
+
+// view is a valid plan as one member sees it. It is never changed once made.
+type view struct {
+	*Plan
+	*index
+	me    int   // index into Members, or -1: this run of this node is not a member
+	owned []int // chunks this member owns, ascending
+}
+
+func newView(p *Plan, self Member) *view {
+	v := &view{Plan: p, index: p.seen, me: -1}
+	if i, ok := v.member[string(self.ID)]; ok && p.Members[i].Boot == self.Boot {
+		v.me = i
 	}
 	for c, os := range p.Owners {
 		if os[0] == v.me {
 			v.owned = append(v.owned, c)
 		}
-	}
-	if n := len(p.Chunks); n > 0 {
-		v.space = p.Chunks[n-1].Hi
 	}
 	return v
 }

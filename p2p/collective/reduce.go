@@ -1,7 +1,6 @@
 package collective
 
 import (
-	"crypto/sha256"
 	"slices"
 	"unsafe"
 
@@ -28,6 +27,7 @@ type result struct {
 	residual map[int][]float32 // by owned chunk, in codecs other than fp32: what the codec dropped
 	missing  int
 	reduced  bool // owned chunks are staged and sent
+	asked    bool // owners step: Step was made
 	done     bool // Done was made
 }
 
@@ -40,6 +40,7 @@ func (m *Machine) result() *result {
 		if m.plan.Codec != exact.FP32 {
 			m.res.wire, m.res.residual = make([][]byte, n), map[int][]float32{}
 		}
+		m.res.passOver()
 	}
 	if m.totals != nil {
 		m.res.totals = m.totals
@@ -70,7 +71,7 @@ func (f *Frame) sum() *Hash {
 	if f.Codec == exact.FP32 {
 		h = hashChunk(f.Codec, f.Data)
 	} else {
-		h = sha256.Sum256(f.slice().wire)
+		h = hashBytes(f.slice().wire)
 	}
 	return &h
 }
@@ -139,6 +140,10 @@ func (m *Machine) report(out []Effect, partial bool) []Effect {
 		return out
 	}
 	m.news, m.deferred = false, false
+	if m.lacking > 0 && m.lazy && !partial && m.cut == nil { // the ordinary case: told without a look at the pieces
+		m.deferred = true
+		return out
+	}
 	set := m.complete()
 	if m.cut != nil {
 		if !covers(set, m.cut) {
@@ -147,16 +152,15 @@ func (m *Machine) report(out []Effect, partial bool) []Effect {
 		set = m.cut
 	} else if len(set) == 0 && len(m.plan.Pieces) > 0 && !m.told {
 		return out
-	} else if len(set) < len(m.plan.Pieces) && m.lazy && !partial {
-		m.deferred = true
-		return out
 	}
 	if m.told && sameMarks(m.have, set) {
 		return out
 	}
 	m.told, m.have = true, set
 	h := &Have{Key: m.plan.Key, Pieces: set}
-	h.SumSq, h.NonFinite = m.sumOwned(set)
+	if h.SumSq, h.NonFinite = m.sumOwned(set); h.NonFinite {
+		h.Spoilt = m.spoilt(set)
+	}
 	return append(out, Effect{Have: h})
 }
 
@@ -185,6 +189,7 @@ func (m *Machine) slice(p *piece, c int) (s slice, here bool) {
 // are still on their way.
 func (m *Machine) arrived(c int) {
 	m.absent[c]--
+	m.lacking--
 	if m.absent[c] == 0 {
 		m.sumChunk(c, setOf(m.plan, m.plan.Pieces), m.plan.Pieces)
 	}
@@ -198,7 +203,11 @@ func (m *Machine) sumOwned(set []Mark) (sumSq float64, nonFinite bool) {
 	ids := idsOf(set)
 	key := setOf(m.plan, ids)
 	for _, c := range m.plan.owned {
-		sumSq += m.sumChunk(c, key, ids).sq
+		sq := m.sumChunk(c, key, ids).sq
+		nonFinite = nonFinite || !finite(sq)
+		if m.plan.hasResult(c) {
+			sumSq += sq
+		}
 	}
 	if !finite(sumSq) {
 		return 0, true // records carry finite numbers only
@@ -232,9 +241,11 @@ func (m *Machine) reduce(out []Effect) []Effect {
 		return out
 	}
 	r := m.result()
-	if m.totals.skipped() {
+	if m.plan.OwnersStep {
+		out = m.handOut(out, r)
+	} else if m.totals.skipped() {
 		r.zero()
-	} else if !r.reduced && covers(m.complete(), m.cut) {
+	} else if !r.reduced && (len(m.plan.owned) == 0 || covers(m.complete(), m.cut)) {
 		out = m.reduceOwned(out, r)
 	}
 	return r.finish(out)
@@ -246,12 +257,12 @@ func (m *Machine) reduceOwned(out []Effect, r *result) []Effect {
 	key := setOf(m.plan, ids)
 	for _, c := range m.plan.owned {
 		ch := m.plan.Chunks[c]
-		v := r.v[ch.Lo:ch.Hi]
-		exact.Divide(v, m.sumChunk(c, key, ids).v, m.totals.Weight)
+		v, sum := r.v[ch.Lo:ch.Hi], m.sumChunk(c, key, ids).v
 		if r.plan.Codec != exact.FP32 {
-			r.encode(c, v, m.residual[c], m.outworn[c])
-			r.stage(c, sha256.Sum256(r.wire[c]))
+			r.encode(c, v, sum, m.totals.Weight, m.residual[c], m.outworn[c])
+			r.stage(c, hashBytes(r.wire[c]))
 		} else {
+			exact.Divide(v, sum, m.totals.Weight)
 			r.stage(c, r.hashOf(c))
 		}
 		out = m.sendResult(out, r, c, "")
@@ -259,23 +270,31 @@ func (m *Machine) reduceOwned(out []Effect, r *result) []Effect {
 	return out
 }
 
-// encode puts v, with what was dropped before, into the codec, and sets v to what everybody decodes. What the codec drops
-// now is kept for the next round (error feedback; Seide et al. 2014, Karimireddy et al. 2019, arXiv:1901.09847).
-// mem is used again if it fits.
-func (r *result) encode(c int, v, before, mem []float32) {
-	dropped := mem
+// encode puts the mean, with what was dropped before, into the codec, and sets v to what everybody decodes. What the codec
+// drops now is kept for the next round (error feedback; Seide et al. 2014, Karimireddy et al. 2019, arXiv:1901.09847).
+// mem is used again if it fits. It works tile by tile, so that memory is passed over once.
+func (r *result) encode(c int, v, sum []float32, weight int64, before, mem []float32) {
+	codec, dropped := r.plan.Codec, mem
 	if len(dropped) != len(v) {
 		dropped = make([]float32, len(v))
 	}
-	if len(before) == len(v) {
-		exact.AddTo(dropped, v, before)
-	} else {
-		copy(dropped, v)
+	if len(before) != len(v) {
+		before = nil
 	}
-	r.wire[c] = coded(r.plan.Codec, dropped)
-	r.plan.Codec.Decode(v, r.wire[c])
-	exact.Subtract(dropped, v)
-	r.residual[c] = dropped
+	wire := make([]byte, codec.Size(len(v)))
+	for lo := 0; lo < len(v); lo += tile {
+		hi := min(lo+tile, len(v))
+		kept := dropped[lo:hi]
+		exact.Divide(kept, sum[lo:hi], weight)
+		if before != nil {
+			exact.Add(kept, before[lo:hi])
+		}
+		part := wire[codec.Size(lo) : codec.Size(lo)+codec.Size(hi-lo)]
+		codec.Encode(part, kept)
+		codec.Decode(v[lo:hi], part)
+		exact.Subtract(kept, v[lo:hi])
+	}
+	r.wire[c], r.residual[c] = wire, dropped
 }
 
 // zero fills what nobody will send.

@@ -35,6 +35,8 @@ type testSwarm struct {
 	inherit [][]record.PeerID // owners of the next plan by chunk; nil: any
 	kept    int               // cuts that outlived a death
 	steps   int
+	zero    bool // owners step
+	weights int  // chunks that have results then
 }
 
 type testNode struct {
@@ -54,7 +56,7 @@ type flight struct {
 func testCID(parts ...any) cid.Cid { return record.CID(fmt.Append(nil, parts...)) }
 
 func newTestSwarm(t *testing.T, seed uint64, n, chunks int) *testSwarm {
-	s := &testSwarm{t: t, seed: seed, codec: exact.Codec(seed % 3), rng: rand.New(rand.NewPCG(seed, 1)), job: testCID("job"), posns: map[PieceID][]int{}, grads: map[int][]float32{}}
+	s := &testSwarm{t: t, seed: seed, codec: exact.Codec(seed % 3), zero: seed%5 > 2, weights: max(chunks-int(seed%4), 1), rng: rand.New(rand.NewPCG(seed, 1)), job: testCID("job"), posns: map[PieceID][]int{}, grads: map[int][]float32{}}
 	at := 0
 	for c := range chunks {
 		size := 1 + s.rng.IntN(40)
@@ -93,7 +95,7 @@ func (s *testSwarm) piece(id PieceID) (Mark, []float32) {
 // newPlan lists the pieces that count and gives the positions nobody alive holds to the living.
 func (s *testSwarm) newPlan(positions []int, keep []PieceID) {
 	s.attempt++
-	p := &Plan{Key: Key{Job: s.job, Round: s.round, Attempt: s.attempt, Plan: testCID("plan", s.round, s.attempt)}, Codec: s.codec, Chunks: s.chunks}
+	p := &Plan{Key: Key{Job: s.job, Round: s.round, Attempt: s.attempt, Plan: testCID("plan", s.round, s.attempt)}, Codec: s.codec, Chunks: s.chunks, OwnersStep: s.zero, Weights: s.weights}
 	for _, n := range s.nodes {
 		if n.alive {
 			p.Members = append(p.Members, n.self)
@@ -179,7 +181,28 @@ func (s *testSwarm) perform(n *testNode, out []Effect) {
 				s.t.Fatalf("seed %d: %s is done twice", s.seed, n.self.ID)
 			}
 			n.done[e.Done.Key] = e.Done
+		case e.Step != nil:
+			own := s.optimize(e.Step.Means)
+			n.todo = append(n.todo, func() []Effect { return n.m.Stepped(e.Step.Key, own) })
 		}
+	}
+}
+
+// optimize is what owners make of means.
+func (s *testSwarm) optimize(means []Mean) (own []Mean) {
+	for _, x := range means {
+		if x.Chunk < s.weights {
+			v := slices.Clone(x.V)
+			improve(v)
+			own = append(own, Mean{x.Chunk, v})
+		}
+	}
+	return own
+}
+
+func improve(v []float32) {
+	for i := range v {
+		v[i] = v[i]/3 + 1
 	}
 }
 
@@ -325,6 +348,12 @@ func (s *testSwarm) want() []float32 {
 		}
 	}
 	exact.Divide(sum, sum, weight)
+	if s.zero {
+		improve(sum)
+		clear(sum[s.chunks[s.weights-1].Hi:])
+		s.travel(sum)
+		return sum
+	}
 	for c, ch := range s.chunks {
 		owner := s.node(s.plan.Members[s.plan.Owners[c][0]].ID)
 		if before := owner.m.residual[c]; s.codec != exact.FP32 && before != nil {

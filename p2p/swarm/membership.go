@@ -17,6 +17,9 @@ const MaxCredential = 8 << 10
 // it comes back as a member.
 var ErrGuest = errors.New("joined with an invite")
 
+// ErrRevoked says that this node's own membership was revoked, as a member has proved to it.
+var ErrRevoked = errors.New("this node is no longer a member of the swarm")
+
 // Ledger counts the uses of invites where a crash does not lose them.
 type Ledger interface {
 	// Use notes that id joins with v. It fails when v's uses are up; who used it before may again.
@@ -44,8 +47,9 @@ const probeLife = time.Hour
 
 // answer is what the other side shows then.
 type answer struct {
-	Chain  Chain `cbor:"1,keyasint"`
-	Issued Chain `cbor:"2,keyasint,omitempty"` // to who came with an invite
+	Chain   Chain       `cbor:"1,keyasint"`
+	Issued  Chain       `cbor:"2,keyasint,omitempty"` // to who came with an invite
+	Revoked []Tombstone `cbor:"3,keyasint,omitempty"` // why the dialer is a member no more; then Chain is empty
 }
 
 // Membership is a node's place in its private swarm: it shows its own membership to peers, judges theirs, and admits
@@ -141,8 +145,8 @@ func (m *Membership) checkMember(from record.PeerID, c credential) error {
 	return err
 }
 
-// Judge decides about the credential of a peer that dialed this node, and returns what to show it. With ErrGuest the
-// answer is sent, but the peer is not admitted.
+// Judge decides about the credential of a peer that dialed this node, and returns what to show it, also beside an error:
+// a guest gets its membership, and who was a member is told by whom and when it was revoked. Nobody else gets anything.
 func (m *Membership) Judge(from record.PeerID, data []byte) ([]byte, error) {
 	var c credential
 	if err := decodeBounded(data, &c); err != nil {
@@ -157,17 +161,54 @@ func (m *Membership) Judge(from record.PeerID, data []byte) ([]byte, error) {
 		}
 		a.Issued, guest = issued, ErrGuest
 	} else if err := m.checkMember(from, c); err != nil {
-		return nil, err
+		return m.obituary(from, c), err
 	}
 	b, err := record.Encode(a)
 	return b, errors.Join(guest, err)
 }
 
-// Welcome decides about the answer of a peer that this node dialed.
+// obituary is what a peer is told whose membership is in order but for a revocation: it has proved whose it is and that
+// the swarm admitted it once, and the revocation names nobody whom it did not know of. Nil for anybody else.
+func (m *Membership) obituary(from record.PeerID, c credential) []byte {
+	if c.Probe != nil || c.Invite != nil {
+		return nil
+	}
+	t, ok := m.roll.Revocation(from, c.Chain)
+	if !ok {
+		return nil
+	}
+	b, err := record.Encode(answer{Revoked: []Tombstone{t}})
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// learn takes in that this node was revoked, and returns that as the reason. It fails when ts do not say so.
+func (m *Membership) learn(from record.PeerID, ts []Tombstone) error {
+	if len(ts) > maxChain {
+		return fmt.Errorf("%w: %d revocations in an answer", record.ErrBad, len(ts))
+	}
+	for _, t := range ts {
+		if _, _, err := m.roll.Bury(t); err != nil {
+			return fmt.Errorf("revocation from %s: %w", from, err)
+		}
+	}
+	if _, err := m.roll.Check(m.self, m.Own()); err != nil {
+		return fmt.Errorf("%w: %w; ask an admin for a new invite", ErrRevoked, err)
+	}
+	return fmt.Errorf("%w: %s shows revocations that do not concern this node", record.ErrBad, from)
+}
+
+// Welcome decides about the answer of a peer that this node dialed. It ends in ErrRevoked when the answer proves that
+// this node is a member no more; the roll knows then as well.
 func (m *Membership) Welcome(from record.PeerID, data []byte) error {
 	var a answer
 	if err := decodeBounded(data, &a); err != nil {
 		return err
+	}
+	if len(a.Revoked) > 0 {
+		return m.learn(from, a.Revoked)
 	}
 	_, err := m.roll.Check(from, a.Chain)
 	return err

@@ -68,11 +68,22 @@ func (r *Roll) alive(ms []Member) error {
 	id, gone := void(ms, r.dead)
 	switch {
 	case gone && id == last(ms).ID:
-		return fmt.Errorf("membership of %s was revoked", id)
+		return fmt.Errorf("membership of %s was revoked%s", id, r.by(id))
 	case gone:
-		return fmt.Errorf("membership of %s was issued by %s, who was revoked; it needs a new invite", last(ms).ID, id)
+		return fmt.Errorf("membership of %s was issued by %s, who was revoked%s; it needs a new invite", last(ms).ID, id, r.by(id))
 	}
 	return nil
+}
+
+// by says when, and by whom, the revocation of id that counts was made. The caller holds mu.
+func (r *Roll) by(id record.PeerID) string {
+	at := r.dead[id]
+	for _, name := range slices.Sorted(maps.Keys(r.graves)) {
+		if g := r.graves[name]; g.member == id && g.at == at {
+			return fmt.Sprintf(" on %s by %s", time.Unix(at, 0).UTC().Format(time.RFC3339), g.Signed.Signer)
+		}
+	}
+	return ""
 }
 
 // Member returns what is known of id; it fails with the reason when id is known not to be a member now.
@@ -157,6 +168,26 @@ func (r *Roll) Bury(t Tombstone) (gone []record.PeerID, fresh bool, err error) {
 	}
 	slices.Sort(gone)
 	return gone, true, nil
+}
+
+// Revocation is the tombstone that voids a chain which is of's and in order otherwise; false when there is none.
+func (r *Roll) Revocation(of record.PeerID, chain Chain) (t Tombstone, ok bool) {
+	ms, err := chain.verify(r.root, r.now())
+	if err != nil || last(ms).ID != of {
+		return t, false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	id, gone := void(ms, r.dead)
+	if !gone {
+		return t, false
+	}
+	for _, g := range r.graves {
+		if g.member == id && g.at == r.dead[id] {
+			return g.Tombstone, true // the same second's are as good
+		}
+	}
+	return t, false
 }
 
 // Vet checks tombstones without taking them in.

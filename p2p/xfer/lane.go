@@ -23,7 +23,10 @@ type lane struct {
 	peer   *peer
 	class  int
 	stream Stream
+	writer lentWriter    // the stream
 	wake   chan struct{} // a receipt or the end came
+
+	scratch []byte // of lend
 
 	mu     sync.Mutex // guards the rest
 	open   map[uint32]*sending
@@ -61,14 +64,37 @@ func (l *lane) dial() error {
 		return fmt.Errorf("transfer to %s: %w", l.peer.id, err)
 	}
 	l.stream = s
+	if l.writer, _ = s.(lentWriter); l.writer == nil {
+		l.writer = &joining{Stream: s}
+	}
 	return nil
+}
+
+// lentWriter is a stream that writes a head, and a body that is lent to it for the moment, in one go; p2p.Stream is one.
+type lentWriter interface {
+	WriteLent(head []byte, lend func(use func(body []byte)) bool) (lent bool, err error)
+}
+
+// joining is a lentWriter on any Stream.
+type joining struct {
+	Stream
+	buf []byte
+}
+
+func (j *joining) WriteLent(head []byte, lend func(func([]byte)) bool) (bool, error) {
+	j.buf = append(j.buf[:0], head...)
+	if !lend(func(body []byte) { j.buf = append(j.buf, body...) }) {
+		return false, nil
+	}
+	_, err := j.Write(j.buf)
+	return true, err
 }
 
 var errIdle = errors.New("lane closed: nothing to send")
 
 // work sends what is queued until the lane fails or has nothing to do.
 func (l *lane) work() error {
-	buf := make([]byte, 0, 4*headerLen+MaxMeta+maxPart)
+	buf := make([]byte, 0, 4*headerLen+MaxMeta)
 	buf = header{typ: frameHello, code: uint8(l.class)}.append(buf)
 	for {
 		t, err := l.next()
@@ -159,20 +185,37 @@ func (l *lane) send(buf []byte, t *sending, id uint32) ([]byte, error) {
 		if l.wasRefused(t) {
 			return l.flush(header{typ: frameCancel, id: id}.append(buf))
 		}
-		buf = header{typ: frameData, id: id, size: uint32(hi - lo), offset: uint32(lo)}.append(buf)
-		body := buf[len(buf) : len(buf)+hi-lo]
-		if !t.Read(body, lo) {
-			return l.flush(header{typ: frameCancel, id: id}.append(buf[:len(buf)-headerLen]))
-		}
-		var err error
-		if buf, err = l.flush(buf[:len(buf)+hi-lo]); err != nil {
+		head := header{typ: frameData, id: id, size: uint32(hi - lo), offset: uint32(lo)}.append(buf)
+		l.allow()
+		lent, err := l.writer.WriteLent(head, func(use func([]byte)) bool { return l.lend(t.Transfer, lo, hi, use) })
+		if err != nil {
 			return buf, err
 		}
+		if !lent {
+			return l.flush(header{typ: frameCancel, id: id}.append(buf))
+		}
+		buf = buf[:0]
 	}
 	if len(buf) > 0 { // no payload
 		return l.flush(buf)
 	}
 	return buf, nil
+}
+
+// lend gives the bytes [lo, hi) of a payload to use; false: it is canceled.
+func (l *lane) lend(t *Transfer, lo, hi int, use func([]byte)) bool {
+	if t.Lend != nil {
+		return t.Lend(lo, hi, use)
+	}
+	if l.scratch == nil {
+		l.scratch = make([]byte, maxPart)
+	}
+	body := l.scratch[:hi-lo]
+	if !t.Read(body, lo) {
+		return false
+	}
+	use(body)
+	return true
 }
 
 // partSize cuts a payload into as few parts as possible, of about equal size and at multiples of unit bytes, so that no
@@ -212,11 +255,16 @@ func (l *lane) wasRefused(s *sending) bool {
 	return s.refused
 }
 
-func (l *lane) flush(buf []byte) ([]byte, error) {
+// allow gives the next write its time.
+func (l *lane) allow() {
 	l.mu.Lock()
 	patience := l.patience()
 	l.mu.Unlock()
 	l.stream.SetWriteDeadline(time.Now().Add(patience))
+}
+
+func (l *lane) flush(buf []byte) ([]byte, error) {
+	l.allow()
 	_, err := l.stream.Write(buf)
 	return buf[:0], err
 }

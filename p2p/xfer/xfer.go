@@ -91,6 +91,9 @@ type Transfer struct {
 	Unit    int // bytes; parts are cut at multiples of it; default 8
 	// Read copies the part of the payload from off on into dst; false cancels the transfer.
 	Read func(dst []byte, off int) bool
+	// Lend, where it is not nil, is called instead of Read: it calls use with the part [lo, hi) of the payload, which must not
+	// change before use returns; that does not wait for the network.
+	Lend func(lo, hi int, use func(part []byte)) bool
 	// Done is called once: nil when the receiver took it, Refused, ErrCanceled or what happened to the lane.
 	Done func(error)
 }

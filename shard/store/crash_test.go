@@ -66,6 +66,9 @@ func (a *acknowledged) clone() *acknowledged {
 	return c
 }
 
+// largeHere lets half of the blocks of these tests lie in files of their own.
+const largeHere = 10_000 // bytes
+
 func blockSize(seed uint64) int { return int(seed * 7919 % 20000) }
 
 func blockData(seed uint64) []byte { return noise(seed, blockSize(seed)) }
@@ -178,7 +181,7 @@ func TestCrash(t *testing.T) {
 				}
 				return nil
 			}))
-			s, err := Open("s", Options{fs: fsys, memTable: 256 << 10})
+			s, err := Open("s", Options{fs: fsys, memTable: 256 << 10, large: largeHere, segment: 100_000})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -226,7 +229,7 @@ func collecting(t *testing.T, s *Store, on bool) (stop func()) {
 func TestKilledProcess(t *testing.T) {
 	const env = "SHOAL_TEST_WRITE_STORE"
 	if dir := os.Getenv(env); dir != "" {
-		s, err := Open(dir, Options{Reserve: -1, memTable: 256 << 10})
+		s, err := Open(dir, Options{Reserve: -1, memTable: 256 << 10, large: largeHere})
 		for id := uint64(0); err == nil; id++ {
 			if _, err = s.Add(context.Background(), cid.Raw, blockData(id)); err == nil {
 				fmt.Println("stored", id)
@@ -318,7 +321,7 @@ func (d brokenDisk) GetDiskUsage(string) (vfs.DiskUsage, error) {
 func TestFullDisk(t *testing.T) {
 	mem := vfs.NewCrashableMem()
 	disk := newBrokenDisk(mem, syscall.ENOSPC, takesRoom)
-	s, err := Open("s", Options{fs: disk, retry: time.Millisecond, memTable: 256 << 10})
+	s, err := Open("s", Options{fs: disk, retry: time.Millisecond, memTable: 256 << 10, large: largeHere, segment: 100_000})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -328,15 +331,17 @@ func TestFullDisk(t *testing.T) {
 
 	waiting := make(chan error, 1)
 	go func() { // gets past the check because nobody asked for room yet
-		waiting <- s.write(context.Background(), true, rawSet("under way"))
+		waiting <- s.write(context.Background(), durable, rawSet("under way"))
 	}()
 	for !s.disk.waiting() {
 		if _, err := s.Add(t.Context(), cid.Raw, []byte("x")); !errors.Is(err, shard.ErrFull) {
 			t.Fatalf("Add on a full disk: %v", err)
 		}
 	}
-	if _, err := s.Add(t.Context(), cid.Raw, []byte("x")); !errors.Is(err, shard.ErrFull) {
-		t.Fatalf("Add on a full disk: %v", err)
+	for _, size := range []int{1, 2 * largeHere} {
+		if _, err := s.Add(t.Context(), cid.Raw, noise(3, size)); !errors.Is(err, shard.ErrFull) {
+			t.Fatalf("Add of %d bytes on a full disk: %v", size, err)
+		}
 	}
 	if err := s.KV("log").Set([]byte("x"), []byte("y")); !errors.Is(err, shard.ErrFull) {
 		t.Fatalf("Set on a full disk: %v", err)
@@ -422,14 +427,14 @@ func (d sizedDisk) GetDiskUsage(string) (vfs.DiskUsage, error) {
 // in the list of its files, which its background work writes. The store says so from then on and hangs nowhere, and what
 // it acknowledged before is there.
 func TestBrokenDisk(t *testing.T) {
-	for name, pattern := range map[string]string{"log": "*.log", "list of files": "MANIFEST-*"} {
+	for name, pattern := range map[string]string{"log": "*.log", "list of files": "MANIFEST-*", "large blocks": "*.seg"} {
 		t.Run(name, func(t *testing.T) {
 			mem := vfs.NewCrashableMem()
 			disk := newBrokenDisk(mem, syscall.EIO, func(op errorfs.Op) bool {
 				match, err := filepath.Match(pattern, filepath.Base(op.Path))
-				return err == nil && match && (op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileWrite)
+				return err == nil && match && (op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileWrite || op.Kind == errorfs.OpFileWriteAt)
 			})
-			s, err := Open("s", Options{fs: disk, Reserve: -1, memTable: 2 << 20})
+			s, err := Open("s", Options{fs: disk, Reserve: -1, memTable: 2 << 20, large: largeHere})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -439,9 +444,10 @@ func TestBrokenDisk(t *testing.T) {
 			if name == "list of files" {
 				go s.db.Flush() // hangs, as background work does
 			}
-			_, err = s.Add(t.Context(), cid.Raw, []byte(name))
-			if name == "log" && err == nil {
-				t.Fatal("a block was acknowledged that is not in the log")
+			data := append([]byte(name), make([]byte, largeHere)...)
+			_, err = s.Add(t.Context(), cid.Raw, data)
+			if name != "list of files" && err == nil {
+				t.Fatal("a block was acknowledged that is not on the disk")
 			}
 			<-s.Failed()
 			before := a.clone()
@@ -449,7 +455,7 @@ func TestBrokenDisk(t *testing.T) {
 			if len(a.blocks) > len(before.blocks) {
 				t.Errorf("%d blocks acknowledged by a broken disk", len(a.blocks)-len(before.blocks))
 			}
-			_, err1 := s.Get(t.Context(), shard.Sum(cid.Raw, []byte(name)))
+			_, err1 := s.Get(t.Context(), shard.Sum(cid.Raw, data))
 			_, err2 := s.GC(t.Context())
 			for _, err := range []error{err1, err2, s.KV("x").Delete(nil), s.Close()} {
 				if !errors.Is(err, s.Err()) {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -123,16 +124,19 @@ func (f *files) checkValues(name string) error {
 	return fmt.Errorf("%s: %v", name, err) // as another error: see files
 }
 
-// checkMarker refuses a directory with the database's data but without the mark that says which files count: the
+// checkMarker refuses a directory with data but without the mark that says which of the database's files count: the
 // database would take it for an empty one and delete them.
-func checkMarker(dir string, names []string, fsys vfs.FS) error {
+func checkMarker(dir string, names []string, large string, fsys vfs.FS) error {
 	desc, err := pebble.Peek(dir, fsys)
 	if err != nil || desc.Exists {
 		return err
 	}
+	if there, err := fsys.List(large); err == nil {
+		names = append(slices.Clone(names), there...)
+	}
 	for _, name := range names {
 		switch filepath.Ext(name) {
-		case ".sst", ".blob", ".log":
+		case ".sst", ".blob", ".log", segmentEnding:
 			return fmt.Errorf("%s is there, but not the mark that says which files count: %w", name, fs.ErrNotExist)
 		}
 	}

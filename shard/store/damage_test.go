@@ -214,7 +214,7 @@ func TestPanicOfDatabase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = s.write(t.Context(), true, func(*pebble.Batch) error { panic("theirs") })
+	err = s.write(t.Context(), durable, func(*pebble.Batch) error { panic("theirs") })
 	saysDamaged(t, "write", err)
 	<-s.Failed()
 	_, err = s.Get(t.Context(), shard.Sum(cid.Raw, nil))

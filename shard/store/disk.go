@@ -1,8 +1,10 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -49,6 +51,9 @@ func (d *disk) room(n int, reserve int64) error {
 
 // least is the room that lets a waiting write go on.
 func (d *disk) least() int64 { return d.reserve / kvShare / 2 }
+
+// noRoom tells whether a write met a full disk or a full quota of the system's.
+func noRoom(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 // fullNow is closed while writes hang on a full disk.
 func (d *disk) fullNow() <-chan struct{} {

@@ -28,7 +28,12 @@ func (s *Store) GC(ctx context.Context) (Freed, error) {
 	if err != nil {
 		return freed, err
 	}
-	if err := s.sweep(ctx, live, &freed); err != nil || freed.Blocks == 0 {
+	for _, prefix := range []byte{blockPrefix, placePrefix} {
+		if err := s.sweep(ctx, prefix, live, &freed); err != nil {
+			return freed, err
+		}
+	}
+	if err := s.reclaimFiles(ctx); err != nil || freed.Blocks == 0 {
 		return freed, err
 	}
 	return freed, s.reclaim(ctx)
@@ -111,14 +116,8 @@ func (s *Store) keepReachable(c cid.Cid, data []byte) {
 // sweepBatch is how many blocks are removed in one turn: writers wait no longer than that takes.
 const sweepBatch = 64
 
-type victim struct {
-	key  []byte
-	c    cid.Cid
-	size int64
-}
-
-func (s *Store) sweep(ctx context.Context, live map[cid.Cid]struct{}, freed *Freed) error {
-	from := []byte{blockPrefix}
+func (s *Store) sweep(ctx context.Context, prefix byte, live map[cid.Cid]struct{}, freed *Freed) error {
+	from := []byte{prefix}
 	for from != nil {
 		victims, next, err := s.victims(ctx, live, from)
 		if err != nil {
@@ -133,12 +132,12 @@ func (s *Store) sweep(ctx context.Context, live map[cid.Cid]struct{}, freed *Fre
 }
 
 // victims lists some blocks from the key from on that are not live, and where to go on; nil at the end.
-func (s *Store) victims(ctx context.Context, live map[cid.Cid]struct{}, from []byte) (list []victim, next []byte, err error) {
+func (s *Store) victims(ctx context.Context, live map[cid.Cid]struct{}, from []byte) (list []cid.Cid, next []byte, err error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, nil, err
 	}
 	defer s.leave(&err)
-	it, err := s.iter(&pebble.IterOptions{LowerBound: from, UpperBound: []byte{blockPrefix + 1}})
+	it, err := s.iter(&pebble.IterOptions{LowerBound: from, UpperBound: []byte{from[0] + 1}})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -152,38 +151,30 @@ func (s *Store) victims(ctx context.Context, live map[cid.Cid]struct{}, from []b
 			return nil, nil, err
 		}
 		if _, ok := live[c]; !ok {
-			v := it.LazyValue()
-			list = append(list, victim{append([]byte{}, it.Key()...), c, int64(v.Len())})
+			list = append(list, c)
 		}
 	}
 	return list, nil, it.Error()
 }
 
 // remove need not be durable: garbage that a crash brings back is garbage still.
-func (s *Store) remove(ctx context.Context, victims []victim, freed *Freed) error {
-	var n int
-	var bytes int64
-	err := s.write(ctx, false, func(b *pebble.Batch) error {
-		for _, v := range victims {
-			if _, ok := s.keep[v.c]; ok {
+func (s *Store) remove(ctx context.Context, victims []cid.Cid, freed *Freed) error {
+	return s.write(ctx, later, func(b *pebble.Batch) error {
+		for _, c := range victims {
+			if _, ok := s.keep[c]; ok {
 				continue
 			}
-			if err := b.Delete(v.key, nil); err != nil {
+			size, found, err := s.delete(b, c)
+			if err != nil {
 				return err
 			}
-			n++
-			bytes += v.size
+			if found {
+				freed.Blocks++
+				freed.Bytes += size
+			}
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	s.used.Add(-bytes)
-	s.blocks.Add(-int64(n))
-	freed.Blocks += n
-	freed.Bytes += bytes
-	return nil
 }
 
 // reclaim compacts the block keys, so that files whose blocks are all gone are deleted now and not some day.
@@ -204,5 +195,6 @@ func (s *Store) reclaim(ctx context.Context) (err error) {
 
 func (s *Store) compact(ctx context.Context) (err error) {
 	defer s.guard(&err)
-	return s.db.Compact(ctx, []byte{blockPrefix}, []byte{blockPrefix + 1}, false)
+	return errors.Join(s.db.Compact(ctx, []byte{blockPrefix}, []byte{blockPrefix + 1}, false),
+		s.db.Compact(ctx, []byte{placePrefix}, []byte{placePrefix + 1}, false))
 }

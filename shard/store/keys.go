@@ -10,23 +10,32 @@ import (
 
 // The database's keys:
 //
-//	b <CID bytes>              a block
+//	b <CID bytes>              a block, if it is small
+//	f <CID bytes>              the place of a large block
+//	e                          all epochs of places up to this one are on the disk
 //	k <area> 0x00 <key>        an entry of a key-value area
 //	p <name> 0x00 <CID bytes>  name pins the CID
 //	v                          the format version
 const (
 	blockPrefix = 'b'
+	placePrefix = 'f'
 	kvPrefix    = 'k'
 	pinPrefix   = 'p'
 )
 
-var versionKey = []byte{'v'}
+var (
+	versionKey = []byte{'v'}
+	epochKey   = []byte{'e'}
+)
 
 // MaxPinName bounds the name of a pin, bytes.
 const MaxPinName = 512
 
 func blockKey(c cid.Cid) []byte { return append([]byte{blockPrefix}, c.Bytes()...) }
 
+func placeKey(c cid.Cid) []byte { return append([]byte{placePrefix}, c.Bytes()...) }
+
+// blockOf is the block of a key of either kind.
 func blockOf(key []byte) (cid.Cid, error) { return cid.Cast(key[1:]) }
 
 func pinKey(name string, c cid.Cid) []byte {

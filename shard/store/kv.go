@@ -166,7 +166,7 @@ func (b *Batch) Commit() error {
 		return b.err
 	}
 	s := b.kv.s
-	return s.write(context.Background(), true, func(p *pebble.Batch) error {
+	return s.write(context.Background(), durable, func(p *pebble.Batch) error {
 		if err := s.kvRoom(b.n); err != nil && b.grows() {
 			return err
 		}

@@ -28,7 +28,7 @@ func (s *Store) Pin(ctx context.Context, name string, roots ...cid.Cid) error {
 			return fmt.Errorf("pin %s: %w", name, err)
 		}
 	}
-	return s.write(ctx, true, func(b *pebble.Batch) error {
+	return s.write(ctx, durable, func(b *pebble.Batch) error {
 		if err := s.kvRoom(len(roots) * 64); err != nil {
 			return err
 		}
@@ -50,7 +50,7 @@ func (s *Store) Unpin(ctx context.Context, name string, roots ...cid.Cid) error 
 	if err := checkPinName(name); err != nil {
 		return err
 	}
-	return s.write(ctx, true, func(b *pebble.Batch) error {
+	return s.write(ctx, durable, func(b *pebble.Batch) error {
 		if len(roots) == 0 {
 			r := pinRange(name)
 			return b.DeleteRange(r, after(r), nil)

@@ -2,7 +2,8 @@
 //
 // Four things lie in one database, each under its own key prefix: blocks (by CID), pins (names that protect blocks from
 // garbage collection), key-value areas that other parts of a node use for their tables and logs, and the store's format
-// version. A block is hashed once, on its way in; afterwards the database's checksums guard it.
+// version. Of large blocks the database has only the place; they lie in files beside it (segments). A block is hashed
+// once, on its way in; afterwards checksums guard it, the database's or the place's.
 //
 // Acknowledged means durable: a Put, Add, Pin, Set or Commit that returned without error survives a crash at any
 // instant. Concurrent calls share their fsync. The exception is by name: what Deferred returns (see shard.Deferrer).
@@ -43,7 +44,11 @@ var ErrLocked = errors.New("store is in use by another process")
 var ErrClosed = errors.New("store is closed")
 
 // formatVersion is the layout of keys and values that this package writes. It refuses others.
-const formatVersion = "1"
+const formatVersion = "2"
+
+// oldFormat has every block in the database. It is read as it is and becomes the new one when it is opened; its blocks stay
+// where they are.
+const oldFormat = "1"
 
 // Options tune a store. The zero value serves.
 type Options struct {
@@ -54,14 +59,18 @@ type Options struct {
 	fs       vfs.FS        // tests run on a file system that breaks; nil: the real one
 	retry    time.Duration // how often a full disk is looked at again; default 1 s
 	memTable uint64        // bytes collected in memory before they become a file; default 32 MiB
+	large    int           // bytes from which on a block does not lie in the database; default 64 KiB
+	segment  int64         // bytes of a file of large blocks; default 64 MiB
 }
 
 // Store is an open block store.
 type Store struct {
-	db   *pebble.DB
-	lock *pebble.Lock
-	disk *disk
-	log  *slog.Logger
+	db    *pebble.DB
+	large *segments
+	from  int // bytes of a large block
+	lock  *pebble.Lock
+	disk  *disk
+	log   *slog.Logger
 
 	quota  int64
 	used   atomic.Int64 // bytes of blocks
@@ -71,12 +80,13 @@ type Store struct {
 	closed bool           // guarded by life
 	calls  sync.WaitGroup // calls under way; Add is guarded by life
 
-	// turn holds one token: who has it may write. It guards the order of writes, seq and keep. It is a channel so that
+	// turn holds one token: who has it may write. It guards the order of writes, seq, recorded and keep. It is a channel so that
 	// waiting for it can be given up.
-	turn   chan struct{}
-	seq    uint64               // writes applied so far
-	synced atomic.Uint64        // writes known to be durable: all up to this one
-	keep   map[cid.Cid]struct{} // while GC runs: blocks that came or were pinned meanwhile; else nil
+	turn     chan struct{}
+	seq      uint64               // writes applied so far
+	synced   atomic.Uint64        // writes known to be durable: all up to this one
+	recorded uint64               // the epoch of segments that the database knows to be durable
+	keep     map[cid.Cid]struct{} // while GC runs: blocks that came or were pinned meanwhile; else nil
 
 	failed chan struct{} // closed when the database gave up
 	once   sync.Once
@@ -100,7 +110,13 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.memTable == 0 {
 		o.memTable = 32 << 20
 	}
-	s := &Store{log: o.Log, quota: o.Quota, turn: make(chan struct{}, 1), failed: make(chan struct{})}
+	if o.large == 0 {
+		o.large = 64 << 10
+	}
+	if o.segment == 0 {
+		o.segment = 64 << 20
+	}
+	s := &Store{log: o.Log, from: o.large, quota: o.Quota, turn: make(chan struct{}, 1), failed: make(chan struct{})}
 	s.disk = newDisk(o.fs, dir, max(o.Reserve, 0), o.retry)
 	if err := s.open(dir, o); err != nil {
 		if s.db != nil {
@@ -139,7 +155,7 @@ func (s *Store) openDB(dir string, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := checkMarker(dir, names, o.fs); err != nil {
+	if err := checkMarker(dir, names, segmentsIn(dir, o.fs), o.fs); err != nil {
 		return err
 	}
 	fsys := &files{FS: o.fs, lost: s.damaged}
@@ -150,6 +166,9 @@ func (s *Store) openDB(dir string, o Options) (err error) {
 		return err
 	}
 	if err := s.checkVersion(); err != nil {
+		return err
+	}
+	if err := s.openSegments(dir, o); err != nil {
 		return err
 	}
 	return s.count()
@@ -190,7 +209,7 @@ func (s *Store) options(o Options, fsys vfs.FS) *pebble.Options {
 
 func (s *Store) checkVersion() error {
 	v, err := s.copyOf(versionKey)
-	if errors.Is(err, pebble.ErrNotFound) {
+	if errors.Is(err, pebble.ErrNotFound) || string(v) == oldFormat {
 		return s.db.Set(versionKey, []byte(formatVersion), pebble.Sync)
 	}
 	if err != nil {
@@ -202,7 +221,7 @@ func (s *Store) checkVersion() error {
 	return nil
 }
 
-// count adds up the blocks' sizes. It reads keys and lengths, not the blocks.
+// count adds up the small blocks' sizes. It reads keys and lengths, not the blocks.
 func (s *Store) count() error {
 	it, err := s.iter(prefixRange(blockPrefix))
 	if err != nil {
@@ -250,7 +269,18 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.calls.Wait()
-	return errors.Join(s.closeDB(), s.lock.Close())
+	return errors.Join(s.closeLarge(), s.closeDB(), s.lock.Close())
+}
+
+// closeLarge makes all large blocks durable, so that the next Open has none to check.
+func (s *Store) closeLarge() (err error) {
+	defer s.guard(&err)
+	if err := s.large.sync(s.large.now()); err != nil {
+		return err
+	}
+	b := s.db.NewBatch()
+	s.recordEpoch(b)
+	return errors.Join(s.db.Apply(b, pebble.NoSync), s.large.close())
 }
 
 func (s *Store) closeDB() (err error) {

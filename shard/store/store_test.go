@@ -128,7 +128,7 @@ func TestFormatOfTheFutureIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(s.db.Set(versionKey, []byte("2"), nil), s.Close()); err != nil {
+	if err := errors.Join(s.db.Set(versionKey, []byte("3"), nil), s.Close()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Open("s", Options{fs: mem}); err == nil || !strings.Contains(err.Error(), "version") {
@@ -352,7 +352,7 @@ func TestGCKeepsWhatComesMeanwhile(t *testing.T) {
 	}
 	add(t, s, cid.Raw, noise(2, 100))
 	var freed Freed
-	if err := s.sweep(ctx, live, &freed); err != nil {
+	if err := s.sweep(ctx, blockPrefix, live, &freed); err != nil {
 		t.Fatal(err)
 	}
 	s.endGC()

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,12 +12,20 @@ import (
 	"github.com/seed-7b27c88a/shoal/shard"
 )
 
+// promise is what a write that returned survives.
+type promise int
+
+const (
+	later   promise = iota // the end of the process, mostly
+	durable                // a crash: the write and all earlier ones, but large blocks only where they were promised to
+	settled                // a crash, and with it all large blocks so far
+)
+
 // write is the one way into the database. fill looks at what is there and fills a batch; nobody else writes between the
-// two. If durable, write returns when the batch and everything applied before it survives a crash, even if fill found
-// nothing to do: what it found may be on its way to the disk only.
+// two. A promise holds even if fill found nothing to do: what it found may be on its way to the disk only.
 //
 // The turn is given on before the fsync, so concurrent writers share one.
-func (s *Store) write(ctx context.Context, durable bool, fill func(b *pebble.Batch) error) (err error) {
+func (s *Store) write(ctx context.Context, p promise, fill func(b *pebble.Batch) error) (err error) {
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
@@ -24,31 +33,56 @@ func (s *Store) write(ctx context.Context, durable bool, fill func(b *pebble.Bat
 	if err := s.take(ctx); err != nil {
 		return err
 	}
-	b, seq, err := s.applyInTurn(durable, fill)
+	b, seq, err := s.applyInTurn(p >= durable, fill)
+	epoch := s.large.now() // no place so far has a later one
 	s.give()
-	if err != nil || !durable || seq == 0 {
-		return err
+	if err == nil && p == settled {
+		err = s.settleLarge(epoch) // while the database syncs too
 	}
-	return s.wait(b, seq)
+	if seq > 0 {
+		err = errors.Join(err, s.wait(b, seq))
+	}
+	return err
+}
+
+func (s *Store) settleLarge(epoch uint64) error {
+	err := s.large.sync(epoch)
+	if err != nil {
+		s.fail(err)
+	}
+	return s.outcome(err)
+}
+
+// recordEpoch tells the database how many large blocks are on the disk, if that changed. The caller has the turn.
+func (s *Store) recordEpoch(b *pebble.Batch) error {
+	epoch := s.large.durable.Load()
+	if epoch == s.recorded {
+		return nil
+	}
+	s.recorded = epoch
+	return b.Set(epochKey, binary.BigEndian.AppendUint64(nil, epoch), nil)
 }
 
 // applyInTurn returns seq 0 if there is nothing to wait for.
-func (s *Store) applyInTurn(durable bool, fill func(b *pebble.Batch) error) (b *pebble.Batch, seq uint64, err error) {
+func (s *Store) applyInTurn(wait bool, fill func(b *pebble.Batch) error) (b *pebble.Batch, seq uint64, err error) {
 	b = s.db.NewBatch()
 	if err := fill(b); err != nil {
 		b.Close()
 		return nil, 0, err
 	}
 	if b.Empty() {
-		if !durable || s.synced.Load() >= s.seq {
+		if !wait || s.synced.Load() >= s.seq {
 			return nil, 0, b.Close()
 		}
 		if err := b.LogData(nil, nil); err != nil { // something to sync
 			return nil, 0, err
 		}
 	}
+	if err := s.recordEpoch(b); err != nil {
+		return nil, 0, err
+	}
 	s.seq++
-	if !durable {
+	if !wait {
 		defer b.Close()
 		return nil, 0, s.outcome(s.db.Apply(b, pebble.NoSync))
 	}
@@ -107,11 +141,18 @@ func (s *Store) give() { <-s.turn }
 
 // room is ErrFull where n more bytes of blocks are too many.
 func (s *Store) room(n int) error {
+	if err := s.quotaRoom(n); err != nil {
+		return err
+	}
+	return s.diskRoom(n, s.disk.reserve)
+}
+
+func (s *Store) quotaRoom(n int) error {
 	if s.quota > 0 && s.used.Load()+int64(n) > s.quota {
 		return fmt.Errorf("%w: %d of %d bytes of the quota are in use; raise it, or remove models, data or jobs",
 			shard.ErrFull, s.used.Load(), s.quota)
 	}
-	return s.diskRoom(n, s.disk.reserve)
+	return nil
 }
 
 // kvShare is the part of the reserve that the key-value areas may use: a job's log must go on when blocks cannot.

@@ -18,7 +18,7 @@ func (s *Spec) checkParallel() error {
 			return err
 		}
 	}
-	return nil
+	return s.checkOwners()
 }
 
 func (p *Parallel) checkSync() error {
@@ -31,18 +31,6 @@ func (p *Parallel) checkSync() error {
 	}
 	if p.InnerSteps != 0 || p.OuterLR != 0 || p.OuterMomentum != 0 {
 		return fmt.Errorf("parallel.inner_steps, outer_lr and outer_momentum belong to sync: diloco")
-	}
-	return nil
-}
-
-func (p *Parallel) checkZero() error {
-	switch p.Zero {
-	case "", "0":
-	default:
-		return fmt.Errorf("parallel.zero is %.40q; this version has 0 alone: leave the key out", p.Zero)
-	}
-	if p.MirrorRounds != 0 {
-		return fmt.Errorf("parallel.mirror_rounds belongs to zero: 1 and more")
 	}
 	return nil
 }

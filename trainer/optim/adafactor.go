@@ -99,6 +99,8 @@ func (f *factored) Step(n Now, w, g kernels.Tensor, lo, hi int) {
 	}
 }
 
+func (f *factored) CopyFrom(o Optimizer) { f.s.Copy(f.state, o.(*factored).state) }
+
 func (f *factored) Read(slot Slot, lo int, dst []float32) error {
 	clear(dst)
 	if slot != M {

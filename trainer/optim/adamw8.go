@@ -110,6 +110,20 @@ func (b *blocks) each(slot Slot, lo, hi int, f func(lo, hi int, code, scale, wid
 	return nil
 }
 
+// CopyFrom goes through decoded moments, which encode to what they were.
+func (b *blocks) CopyFrom(o Optimizer) {
+	from := o.(*blocks)
+	for _, slot := range []Slot{M, V} {
+		_ = from.each(slot, 0, from.code[slot].Cols, func(lo, hi int, code, scale, wide kernels.Tensor) error {
+			from.s.Decode8(wide, code, scale, slot == M)
+			return b.each(slot, lo, hi, func(_, _ int, code, scale, _ kernels.Tensor) error {
+				b.s.Encode8(code, scale, wide, slot == M)
+				return nil // errors stick to the stream
+			})
+		})
+	}
+}
+
 func (b *blocks) Read(slot Slot, lo int, dst []float32) error {
 	buf := make([]float32, b.wide.Cols)
 	return b.each(slot, lo, lo+len(dst), func(from, to int, code, scale, wide kernels.Tensor) error {

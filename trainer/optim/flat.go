@@ -75,6 +75,16 @@ func window(t kernels.Tensor, lo, hi int) kernels.Tensor {
 	return t.SliceCols(lo, hi)
 }
 
+func (f *flat) CopyFrom(o Optimizer) { f.copyFrom(o.(*flat)) }
+
+func (f *flat) copyFrom(o *flat) {
+	for _, slot := range []Slot{M, V} {
+		if t := f.slot(slot); !t.None() {
+			f.s.Copy(t, o.slot(slot))
+		}
+	}
+}
+
 func (f *flat) slot(slot Slot) kernels.Tensor {
 	if slot == M {
 		return f.m

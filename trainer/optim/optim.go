@@ -46,6 +46,8 @@ type Optimizer interface {
 	Read(slot Slot, lo int, dst []float32) error
 	// Write replaces a vector of state that is used.
 	Write(slot Slot, src []float32)
+	// CopyFrom replaces the state by that of an optimizer of the same rule over the same params.
+	CopyFrom(o Optimizer)
 	// Close gives the memory back; nothing may be under way.
 	Close()
 }

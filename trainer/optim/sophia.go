@@ -58,6 +58,8 @@ type curved struct {
 	hyper kernels.Tensor
 }
 
+func (c *curved) CopyFrom(o Optimizer) { c.copyFrom(o.(*curved).flat) }
+
 func (c *curved) Due(step uint64) bool { return (step-1)%uint64(c.rule.Every) == 0 }
 
 func (c *curved) Curve(g kernels.Tensor, tokens int64) {

@@ -1,0 +1,31 @@
+//go:build cuda
+
+package cuda
+
+// scratch is device memory for one command's intermediate results. Commands run one after the other on one stream, so
+// each may use all of it; it grows to what the largest needs and stays.
+type scratch struct {
+	dev  *Device
+	at   uint64
+	size int
+}
+
+// scratch gives a command n bytes, with undefined contents, until it has run. A command asks once: pieces are cut by the
+// caller, at multiples of 16.
+func (l *launcher) scratch(n int) (uint64, error) {
+	s := &l.dev.scratch
+	if n <= s.size {
+		return s.at, nil
+	}
+	l.flush() // what is in the list uses the old memory
+	n = max(n, 2*s.size, 1<<20)
+	at, err := s.dev.takeMemory(n)
+	if err != nil {
+		return 0, err
+	}
+	if s.size > 0 {
+		s.dev.putMemory(s.at)
+	}
+	s.at, s.size = at, n
+	return at, nil
+}

@@ -1,0 +1,54 @@
+package job
+
+import "fmt"
+
+func (p *Parallel) checkZero() error {
+	switch p.Zero {
+	case "", "0", "1", "2", Auto:
+	case "3":
+		return fmt.Errorf("parallel.zero is 3; this version has 0, 1 and 2")
+	default:
+		return fmt.Errorf("parallel.zero is %.40q; choose 0, 1, 2 or auto", p.Zero)
+	}
+	if p.MirrorRounds < 0 {
+		return fmt.Errorf("parallel.mirror_rounds is %d, want 0 or more rounds", p.MirrorRounds)
+	}
+	if p.MirrorRounds != 0 && (p.Zero == "" || p.Zero == "0") {
+		return fmt.Errorf("parallel.mirror_rounds belongs to zero: 1 and more; set parallel.zero")
+	}
+	return nil
+}
+
+// checkOwners refuses what owners cannot step chunk by chunk.
+func (s *Spec) checkOwners() error {
+	p := &s.Parallel
+	switch {
+	case p.Zero != "1" && p.Zero != "2":
+	case s.Optimizer.Name == Adafactor:
+		return fmt.Errorf("optimizer.name: adafactor looks at whole tensors, and owners step chunks of them; set parallel.zero: 0 or choose adamw8bit")
+	case p.Sync == DiLoCo:
+		return fmt.Errorf("parallel.zero is %s, but with sync: diloco every member needs its own optimizer state; leave zero out", p.Zero)
+	case p.Pipeline != "" && p.Pipeline != "1":
+		return fmt.Errorf("parallel.zero is %s, and stages are for zero: 0 alone in this version; leave zero or pipeline out", p.Zero)
+	}
+	return nil
+}
+
+// zeroFrom is the size of what is trained from which on zero: auto cuts it among members, bytes.
+const zeroFrom = 64 << 20
+
+// ZeroLevel is how much is cut among members: 0, or 2 where each chunk has one owner who alone has its optimizer state
+// and its reduced gradient. bytes is the size of what is trained, in float32. 1 would let all have the gradient; nobody
+// needs it, so it is 2. auto is 0 too where owners cannot step.
+func (s *Spec) ZeroLevel(bytes int64) int {
+	p := s.Parallel
+	if p.Zero == Auto && bytes >= zeroFrom {
+		p.Zero = "2"
+	}
+	if p.Zero == "1" || p.Zero == "2" {
+		if (&Spec{Parallel: p, Optimizer: s.Optimizer}).checkOwners() == nil {
+			return 2
+		}
+	}
+	return 0
+}

@@ -1,0 +1,40 @@
+package job
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestZero(t *testing.T) {
+	for _, tc := range []struct {
+		p         Parallel
+		optimizer string
+		want      string // of the error
+		level     int    // at 1 GB
+	}{
+		{p: Parallel{}},
+		{p: Parallel{Zero: "0"}},
+		{p: Parallel{Zero: "1"}, level: 2},
+		{p: Parallel{Zero: "2", MirrorRounds: 3}, level: 2},
+		{p: Parallel{Zero: Auto, MirrorRounds: 3}, level: 2},
+		{p: Parallel{Zero: Auto}, optimizer: Adafactor},
+		{p: Parallel{Zero: "2"}, optimizer: Adafactor, want: "choose adamw8bit"},
+		{p: Parallel{Zero: "3"}, want: "has 0, 1 and 2"},
+		{p: Parallel{Zero: "two"}, want: "choose 0, 1, 2 or auto"},
+		{p: Parallel{Zero: "2", MirrorRounds: -1}, want: "0 or more rounds"},
+		{p: Parallel{MirrorRounds: 1}, want: "set parallel.zero"},
+	} {
+		s := &Spec{Parallel: tc.p, Optimizer: Optimizer{Name: tc.optimizer}}
+		switch err := s.checkParallel(); {
+		case tc.want == "" && err != nil:
+			t.Errorf("%+v: %v", tc.p, err)
+		case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
+			t.Errorf("%+v: %v, want an error with %q", tc.p, err, tc.want)
+		case tc.want == "" && s.ZeroLevel(1<<30) != tc.level:
+			t.Errorf("%+v: level %d", tc.p, s.ZeroLevel(1<<30))
+		}
+		if s.Parallel.Zero == Auto && s.ZeroLevel(1<<20) != 0 {
+			t.Error("auto cuts a small job")
+		}
+	}
+}
