@@ -148,7 +148,7 @@ func wantOf(p job.Parallel) (w plan.Want, err error) {
 		return w, err
 	}
 	switch p.Offload {
-	case "", job.None, "cpu", "disk":
+	case "", job.None, job.OffloadCPU, job.OffloadDisk:
 	default:
 		return w, fmt.Errorf("parallel.offload is %.40q; choose none, cpu or disk", p.Offload)
 	}
@@ -317,12 +317,12 @@ func (v planned) text(w io.Writer) {
 			if k == 0 {
 				head = fmt.Sprintf("%d\t%s\t%s\t%d\t%d", i, units(s, v.last()), plan.MB(s.Weights), s.Learns, s.Live)
 			}
-			fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%d\t%v\n", head, r.Node, plan.MB(s.Memory), plan.MB(r.Memory), r.Micros, r.Pace.Round(100 * time.Microsecond))
+			fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%d\t%v\n", head, r.Node, plan.MB(s.Memory), plan.MB(r.Memory), r.Micros, r.Pace.Round(100*time.Microsecond))
 		}
 	}
 	tab.Flush()
 	fmt.Fprintf(w, "\na step of %d micro-batches of %d tokens: %v expected (computing %v, filling the pipeline %v, adding up %v)\n", v.Micros, v.Tokens,
-		v.Step.Round(100 * time.Microsecond), v.Compute.Round(100 * time.Microsecond), v.Fill.Round(100 * time.Microsecond), v.Reduce.Round(100 * time.Microsecond))
+		v.Step.Round(100*time.Microsecond), v.Compute.Round(100*time.Microsecond), v.Fill.Round(100*time.Microsecond), v.Reduce.Round(100*time.Microsecond))
 	fmt.Fprintf(w, "sent per step: %s by all, %s by the busiest node; most of the time is %s\n", plan.MB(v.Sent), plan.MB(v.Busiest), v.Bound)
 	if len(v.Unused) > 0 {
 		fmt.Fprintf(w, "without use: %s\n", strings.Join(v.Unused, ", "))
