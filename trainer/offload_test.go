@@ -18,7 +18,7 @@ import (
 // which it takes a fraction of; so have evaluations.
 func TestOffload(t *testing.T) {
 	dir := t.TempDir()
-	if err := tiny.Write(dir, tiny.Shape{Hidden: 256, Inner: 704, Layers: 12, Heads: 8, KVHeads: 4, Context: 64}, 7); err != nil {
+	if err := tiny.Write(dir, tiny.Shape{Hidden: 128, Inner: 352, Layers: 12, Heads: 8, KVHeads: 4, Context: 64}, 7); err != nil {
 		t.Fatal(err)
 	}
 	rng := rand.New(rand.NewPCG(1, 2))
