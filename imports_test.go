@@ -37,6 +37,7 @@ var doors = map[string][]string{
 	"github.com/dlclark/regexp2":     {"trainer/tokenizer"},
 	"github.com/gpustack/":           {"trainer/gguf"},
 	"github.com/klauspost/compress/": {"trainer/data", "p2p"},
+	"github.com/zeebo/":              {"p2p/collective"},
 	"github.com/parquet-go/":         {"trainer/data"},
 	"net/http":                       {"node", "cmd", "trainer/hub", "p2p/nettest"}, // tests ask daemons for their metrics
 	module + "node/coord":            {"node", "cmd"},

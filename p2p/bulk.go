@@ -139,14 +139,16 @@ func (h *Host) serveBulk(s *Stream) {
 	select {
 	case c := <-arrived:
 		s.SetDeadline(time.Time{})
+		h.bulk.forget(ticket)
 		out, err := h.tie(s, c, proto, append(theirs, mine...), ticket[:], false)
-		if err == nil {
-			_, err = out.Write([]byte{bulkVersion})
+		if err != nil {
+			return
 		}
-		if err == nil {
-			h.bulk.forget(ticket)
-			fn(out)
+		if _, err := out.Write([]byte{bulkVersion}); err != nil {
+			out.Reset()
+			return
 		}
+		fn(out)
 	case <-patience.C:
 		s.Reset()
 	case <-h.ctx.Done():
@@ -182,11 +184,12 @@ func (h *Host) tie(s *Stream, c net.Conn, proto string, secret, ticket []byte, d
 	}
 	go func() {
 		defer h.wg.Done()
-		io.ReadFull(s.s, make([]byte, 1)) // nothing comes but the end
-		c.Close()
+		if _, err := io.ReadFull(s.s, make([]byte, 1)); err != io.EOF { // a clean end is told on the connection too
+			c.Close()
+		}
 	}()
 	count := h.traffic.of(protocol.ID(proto))
-	return &Stream{s: s.s, carrier: &tied{x, s.s, count}, proto: proto, peer: s.peer, life: s.life}, nil
+	return &Stream{s: s.s, carrier: &tied{x, s.s, count}, proto: proto, peer: s.peer, life: s.life, bulk: h.meter}, nil
 }
 
 // tied is a connection and the stream it hangs on.
@@ -223,9 +226,7 @@ func (t *tied) WriteLent(head []byte, lend func(func([]byte)) bool) (bool, error
 }
 
 func (t *tied) Close() error {
-	err := t.CloseWrite()
-	t.Reset()
-	return err
+	return errors.Join(t.CloseWrite(), t.sealed.Conn.Close(), t.tether.Close())
 }
 
 func (t *tied) Reset() error {

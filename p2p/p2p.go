@@ -7,6 +7,8 @@
 // TCP and QUIC, TLS 1.3 before Noise, yamux with 256 KiB frames. TCP is dialed first, because bulk shares the
 // connection and QUIC costs several times the CPU. Every connection passes the swarm's gate. Limits stand in limits.go.
 //
+// Streams for bulk have sealed TCP connections of their own where that is possible, see bulk.go.
+//
 // # Control streams, /shoal/control/1
 //
 // Each node opens one stream to each connected peer and sends on it; the peer sends on its own. A stream carries frames

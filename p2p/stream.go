@@ -86,6 +86,9 @@ func (s *Stream) Write(p []byte) (n int, err error) {
 // stream for bulk it is not copied either, and who reads as many bytes as it has gets them without a copy.
 func (s *Stream) WriteLent(head []byte, lend func(use func(body []byte)) bool) (lent bool, err error) {
 	if c, ok := s.carrier.(*tied); ok {
+		if s.bulk.capped() { // since it was opened; its pieces are too large for that
+			return false, errNoBulk
+		}
 		return c.WriteLent(head, lend)
 	}
 	b := append(s.joined[:0], head...)

@@ -117,8 +117,8 @@ type Totals struct {
 	NonFinite bool
 }
 
-// Hash of a chunk's bytes as they travel (in codec fp32 little-endian float32) or of a unit: sha2-256 over its chunks'
-// hashes.
+// Hash of a chunk's bytes as they travel (in codec fp32 little-endian float32), by BLAKE3, or of a unit: sha2-256 over its
+// chunks' hashes.
 type Hash [32]byte
 
 // Effect is something the machine wants done. Exactly one field is set.

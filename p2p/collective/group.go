@@ -46,6 +46,7 @@ type Group struct {
 	reportAt time.Time            // when to make a deferred Have; zero: none
 	retries  map[record.PeerID]*retry
 	pools    [len(sizes)]sync.Pool // of *[]float32 for chunks that come in
+	scratch  sync.Pool             // of *[]byte for parts that are encoded on their way out
 	changed  chan struct{}         // closed when Delivered may have changed; nil: nobody waits
 }
 

@@ -1,7 +1,6 @@
 package collective
 
 import (
-	"crypto/sha256"
 	"errors"
 
 	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
@@ -32,7 +31,7 @@ func (d *delivery) Drop() {
 func (d *delivery) Done(reply func(xfer.Code)) {
 	f := d.frame
 	if f.Kind == FrameResult {
-		h := Hash(sha256.Sum256(d.buffer))
+		h := hashBytes(d.buffer)
 		f.hash = &h
 	}
 	switch {

@@ -15,8 +15,8 @@ type lease struct {
 }
 
 // lend calls use with the part [lo, hi) of a frame, in bytes as it travels; false: not lent any more. Parts are cut where
-// the codec allows. scratch is room for a part that has to be made first.
-func (l *lease) lend(f *Frame, lo, hi int, scratch *[]byte, use func([]byte)) bool {
+// the codec allows. scratch has room for parts that have to be encoded first.
+func (l *lease) lend(f *Frame, lo, hi int, scratch *sync.Pool, use func([]byte)) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if l.gone || l.expired && lo == 0 {
@@ -29,9 +29,14 @@ func (l *lease) lend(f *Frame, lo, hi int, scratch *[]byte, use func([]byte)) bo
 		elements, bytes := f.Codec.Unit()
 		first := lo / bytes * elements
 		n, _ := f.Codec.Elements(hi - lo)
-		*scratch = slices.Grow((*scratch)[:0], hi-lo)[:hi-lo]
-		f.Codec.Encode(*scratch, f.Data[first:first+n])
-		use(*scratch)
+		b, _ := scratch.Get().(*[]byte)
+		if b == nil {
+			b = new([]byte)
+		}
+		*b = slices.Grow((*b)[:0], hi-lo)[:hi-lo]
+		f.Codec.Encode(*b, f.Data[first:first+n])
+		use(*b)
+		scratch.Put(b)
 	default:
 		use(littleEndian(f.Data[lo/4 : hi/4]))
 	}

@@ -104,10 +104,9 @@ func (g *Group) send(t task) {
 		panic("collective: " + err.Error()) // plain numbers and CIDs always encode
 	}
 	_, unit := f.Codec.Unit()
-	var scratch []byte
 	g.e.x.Send(to, &xfer.Transfer{
 		Service: Service, Meta: meta, Size: f.Codec.Size(len(f.Data)), Unit: unit,
-		Lend: func(lo, hi int, use func([]byte)) bool { return lease.lend(f, lo, hi, &scratch, use) },
+		Lend: func(lo, hi int, use func([]byte)) bool { return lease.lend(f, lo, hi, &g.scratch, use) },
 		Done: func(err error) { g.sent(to, f, err) },
 	})
 }

@@ -1,7 +1,6 @@
 package collective
 
 import (
-	"crypto/sha256"
 	"slices"
 	"unsafe"
 
@@ -72,7 +71,7 @@ func (f *Frame) sum() *Hash {
 	if f.Codec == exact.FP32 {
 		h = hashChunk(f.Codec, f.Data)
 	} else {
-		h = sha256.Sum256(f.slice().wire)
+		h = hashBytes(f.slice().wire)
 	}
 	return &h
 }
@@ -258,12 +257,12 @@ func (m *Machine) reduceOwned(out []Effect, r *result) []Effect {
 	key := setOf(m.plan, ids)
 	for _, c := range m.plan.owned {
 		ch := m.plan.Chunks[c]
-		v := r.v[ch.Lo:ch.Hi]
-		exact.Divide(v, m.sumChunk(c, key, ids).v, m.totals.Weight)
+		v, sum := r.v[ch.Lo:ch.Hi], m.sumChunk(c, key, ids).v
 		if r.plan.Codec != exact.FP32 {
-			r.encode(c, v, m.residual[c], m.outworn[c])
-			r.stage(c, sha256.Sum256(r.wire[c]))
+			r.encode(c, v, sum, m.totals.Weight, m.residual[c], m.outworn[c])
+			r.stage(c, hashBytes(r.wire[c]))
 		} else {
+			exact.Divide(v, sum, m.totals.Weight)
 			r.stage(c, r.hashOf(c))
 		}
 		out = m.sendResult(out, r, c, "")
@@ -271,23 +270,31 @@ func (m *Machine) reduceOwned(out []Effect, r *result) []Effect {
 	return out
 }
 
-// encode puts v, with what was dropped before, into the codec, and sets v to what everybody decodes. What the codec drops
-// now is kept for the next round (error feedback; Seide et al. 2014, Karimireddy et al. 2019, arXiv:1901.09847).
-// mem is used again if it fits.
-func (r *result) encode(c int, v, before, mem []float32) {
-	dropped := mem
+// encode puts the mean, with what was dropped before, into the codec, and sets v to what everybody decodes. What the codec
+// drops now is kept for the next round (error feedback; Seide et al. 2014, Karimireddy et al. 2019, arXiv:1901.09847).
+// mem is used again if it fits. It works tile by tile, so that memory is passed over once.
+func (r *result) encode(c int, v, sum []float32, weight int64, before, mem []float32) {
+	codec, dropped := r.plan.Codec, mem
 	if len(dropped) != len(v) {
 		dropped = make([]float32, len(v))
 	}
-	if len(before) == len(v) {
-		exact.AddTo(dropped, v, before)
-	} else {
-		copy(dropped, v)
+	if len(before) != len(v) {
+		before = nil
 	}
-	r.wire[c] = coded(r.plan.Codec, dropped)
-	r.plan.Codec.Decode(v, r.wire[c])
-	exact.Subtract(dropped, v)
-	r.residual[c] = dropped
+	wire := make([]byte, codec.Size(len(v)))
+	for lo := 0; lo < len(v); lo += tile {
+		hi := min(lo+tile, len(v))
+		kept := dropped[lo:hi]
+		exact.Divide(kept, sum[lo:hi], weight)
+		if before != nil {
+			exact.Add(kept, before[lo:hi])
+		}
+		part := wire[codec.Size(lo) : codec.Size(lo)+codec.Size(hi-lo)]
+		codec.Encode(part, kept)
+		codec.Decode(v[lo:hi], part)
+		exact.Subtract(kept, v[lo:hi])
+	}
+	r.wire[c], r.residual[c] = wire, dropped
 }
 
 // zero fills what nobody will send.

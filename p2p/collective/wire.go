@@ -15,7 +15,7 @@ import (
 const Service = 1
 
 // frameVersion of the meta that goes before a chunk's bytes.
-const frameVersion = 1
+const frameVersion = 2
 
 // frameMeta is a Frame without its data, as xfer carries it; the data are in the plan's codec. It is the same
 // deterministic CBOR as records, well under xfer.MaxMeta. The piece's round is the key's.

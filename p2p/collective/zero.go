@@ -1,8 +1,6 @@
 package collective
 
 import (
-	"crypto/sha256"
-
 	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 )
 
@@ -89,7 +87,7 @@ func (m *Machine) Stepped(k Key, own []Mean) []Effect {
 		} else {
 			r.wire[x.Chunk] = coded(r.plan.Codec, x.V)
 			r.plan.Codec.Decode(v, r.wire[x.Chunk])
-			r.stage(x.Chunk, sha256.Sum256(r.wire[x.Chunk]))
+			r.stage(x.Chunk, hashBytes(r.wire[x.Chunk]))
 		}
 		out = m.sendResult(out, r, x.Chunk, "")
 	}

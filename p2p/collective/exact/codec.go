@@ -91,7 +91,8 @@ func (c Codec) Encode(dst []byte, src []float32) {
 func (c Codec) Decode(dst []float32, src []byte) {
 	switch c {
 	case BF16:
-		for i := range dst {
+		src = src[:2*len(dst)]
+		for i := wideDecode16(dst, src); i < len(dst); i++ {
 			dst[i] = decoded16(src[2*i:])
 		}
 	case Int8:
@@ -107,7 +108,8 @@ func (c Codec) Decode(dst []float32, src []byte) {
 func (c Codec) Add(dst []float32, src []byte) {
 	switch c {
 	case BF16:
-		for i := range dst {
+		src = src[:2*len(dst)]
+		for i := wideAddDecoded16(dst, src); i < len(dst); i++ {
 			dst[i] += decoded16(src[2*i:])
 		}
 	case Int8:
@@ -121,15 +123,17 @@ func (c Codec) Add(dst []float32, src []byte) {
 
 func encode16(dst []byte, src []float32) {
 	dst = dst[:2*len(src)]
-	for i, x := range src {
-		b := math.Float32bits(x)
-		if b&magnitude > infinite {
-			b = quietNaN
-		} else {
-			b += 0x7fff + b>>16&1
-		}
-		binary.LittleEndian.PutUint16(dst[2*i:], uint16(b>>16))
+	for i := wideEncode16(dst, src); i < len(src); i++ {
+		binary.LittleEndian.PutUint16(dst[2*i:], encoded16(src[i]))
 	}
+}
+
+func encoded16(x float32) uint16 {
+	b := math.Float32bits(x)
+	if b&magnitude > infinite {
+		return quietNaN >> 16
+	}
+	return uint16((b + 0x7fff + b>>16&1) >> 16)
 }
 
 func decoded16(src []byte) float32 {

@@ -1,6 +1,7 @@
 package exact
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -94,6 +95,36 @@ func TestInt8IsExact(t *testing.T) {
 	}
 }
 
+// The same for bfloat16: special values, ties and both signs.
+func TestBF16IsExact(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 9))
+	for _, n := range lengths {
+		x, z := random(r, n), random(r, n)
+		for i := range x {
+			switch i % 11 {
+			case 3:
+				x[i] = math.Float32frombits(r.Uint32())
+			case 5: // a tie
+				x[i] = math.Float32frombits(r.Uint32()&0xffff0000 | 0x8000)
+			case 7:
+				x[i] = []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1)), math.MaxFloat32, float32(math.Copysign(0, -1))}[i%5]
+			}
+		}
+		b := make([]byte, BF16.Size(n))
+		BF16.Encode(b, x)
+		y, sum := make([]float32, n), slices.Clone(z)
+		BF16.Decode(y, b)
+		BF16.Add(sum, b)
+		for i := range x {
+			code := binary.LittleEndian.Uint16(b[2*i:])
+			plain := math.Float32frombits(uint32(code) << 16)
+			if code != encoded16(x[i]) || !sameBits(y[i], plain) || !sameBits(sum[i], z[i]+plain) {
+				t.Fatalf("element %d of %d: %v (%x) became %x, %v", i, n, x[i], math.Float32bits(x[i]), code, y[i])
+			}
+		}
+	}
+}
+
 func (Codec) decodeOne(b []byte) float32 {
 	v := make([]float32, 1)
 	FP32.Decode(v, b)
@@ -156,7 +187,7 @@ func BenchmarkKernels(b *testing.B) {
 	}{
 		{"add", func() { Add(y, x) }}, {"squares", func() { s.Add(x) }}, {"divide", func() { Divide(y, x, 77) }},
 		{"encode8", func() { Int8.Encode(code, x) }}, {"decode8", func() { Int8.Decode(y, code) }}, {"add8", func() { Int8.Add(y, code) }},
-		{"encode16", func() { BF16.Encode(half, x) }}, {"add16", func() { BF16.Add(y, half) }},
+		{"encode16", func() { BF16.Encode(half, x) }}, {"decode16", func() { BF16.Decode(y, half) }}, {"add16", func() { BF16.Add(y, half) }},
 	} {
 		b.Run(fmt.Sprint(k.name), func(b *testing.B) {
 			b.SetBytes(4 << 18)

@@ -67,6 +67,30 @@ func wideAddDecoded8(dst []float32, src []byte) int {
 	return n
 }
 
+func wideEncode16(dst []byte, src []float32) int {
+	n := fit(len(src), 16)
+	if n > 0 {
+		encode16AVX2(unsafe.SliceData(dst), &src[0], n)
+	}
+	return n
+}
+
+func wideDecode16(dst []float32, src []byte) int {
+	n := fit(len(dst), 16)
+	if n > 0 {
+		decode16AVX2(&dst[0], unsafe.SliceData(src), n)
+	}
+	return n
+}
+
+func wideAddDecoded16(dst []float32, src []byte) int {
+	n := fit(len(dst), 16)
+	if n > 0 {
+		addDecoded16AVX2(&dst[0], unsafe.SliceData(src), n)
+	}
+	return n
+}
+
 func fit(n, width int) int {
 	if !wide {
 		return 0
@@ -94,3 +118,12 @@ func decode8AVX2(dst *float32, src *byte, blocks int)
 
 //go:noescape
 func addDecoded8AVX2(dst *float32, src *byte, blocks int)
+
+//go:noescape
+func encode16AVX2(dst *byte, src *float32, n int)
+
+//go:noescape
+func decode16AVX2(dst *float32, src *byte, n int)
+
+//go:noescape
+func addDecoded16AVX2(dst *float32, src *byte, n int)

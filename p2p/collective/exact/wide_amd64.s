@@ -315,3 +315,105 @@ test:
 	JGT   block
 	VZEROUPPER
 	RET
+
+DATA half16<>+0(SB)/4, $0x7fff
+GLOBL half16<>(SB), RODATA|NOPTR, $4
+
+DATA one16<>+0(SB)/4, $1
+GLOBL one16<>(SB), RODATA|NOPTR, $4
+
+DATA nan16<>+0(SB)/4, $0x7fc0
+GLOBL nan16<>(SB), RODATA|NOPTR, $4
+
+// func encode16AVX2(dst *byte, src *float32, n int)
+// The upper half of x + 0x7fff + (bit 16 of x), of a NaN 0x7fc0. n is a multiple of 16.
+TEXT ·encode16AVX2(SB), NOSPLIT, $0-24
+	MOVQ         dst+0(FP), DI
+	MOVQ         src+8(FP), SI
+	MOVQ         n+16(FP), CX
+	VPBROADCASTD half16<>(SB), Y13
+	VPBROADCASTD one16<>(SB), Y14
+	VPBROADCASTD nan16<>(SB), Y15
+	JMP          test
+
+loop:
+	VMOVDQU   (SI), Y0
+	VMOVDQU   32(SI), Y1
+	VPSRLD    $16, Y0, Y2
+	VPSRLD    $16, Y1, Y3
+	VPAND     Y14, Y2, Y2
+	VPAND     Y14, Y3, Y3
+	VPADDD    Y13, Y2, Y2
+	VPADDD    Y13, Y3, Y3
+	VPADDD    Y0, Y2, Y2
+	VPADDD    Y1, Y3, Y3
+	VPSRLD    $16, Y2, Y2
+	VPSRLD    $16, Y3, Y3
+	VCMPPS    $3, Y0, Y0, Y4
+	VCMPPS    $3, Y1, Y1, Y5
+	VPBLENDVB Y4, Y15, Y2, Y2
+	VPBLENDVB Y5, Y15, Y3, Y3
+	VPACKUSDW Y3, Y2, Y2
+	VPERMQ    $0xd8, Y2, Y2
+	VMOVDQU   Y2, (DI)
+	ADDQ      $64, SI
+	ADDQ      $32, DI
+	SUBQ      $16, CX
+
+test:
+	TESTQ CX, CX
+	JGT   loop
+	VZEROUPPER
+	RET
+
+// func decode16AVX2(dst *float32, src *byte, n int)
+// n is a multiple of 16.
+TEXT ·decode16AVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	JMP  test
+
+loop:
+	VPMOVZXWD (SI), Y0
+	VPMOVZXWD 16(SI), Y1
+	VPSLLD    $16, Y0, Y0
+	VPSLLD    $16, Y1, Y1
+	VMOVDQU   Y0, (DI)
+	VMOVDQU   Y1, 32(DI)
+	ADDQ      $32, SI
+	ADDQ      $64, DI
+	SUBQ      $16, CX
+
+test:
+	TESTQ CX, CX
+	JGT   loop
+	VZEROUPPER
+	RET
+
+// func addDecoded16AVX2(dst *float32, src *byte, n int)
+// n is a multiple of 16.
+TEXT ·addDecoded16AVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	JMP  test
+
+loop:
+	VPMOVZXWD (SI), Y0
+	VPMOVZXWD 16(SI), Y1
+	VPSLLD    $16, Y0, Y0
+	VPSLLD    $16, Y1, Y1
+	VADDPS    (DI), Y0, Y0
+	VADDPS    32(DI), Y1, Y1
+	VMOVUPS   Y0, (DI)
+	VMOVUPS   Y1, 32(DI)
+	ADDQ      $32, SI
+	ADDQ      $64, DI
+	SUBQ      $16, CX
+
+test:
+	TESTQ CX, CX
+	JGT   loop
+	VZEROUPPER
+	RET
