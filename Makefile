@@ -3,7 +3,7 @@ GO ?= go
 export CGO_ENABLED ?= 0
 SHELL := bash
 
-.PHONY: build build-cuda fatbin demo test test-cuda test-net soak soak-net race lint bench bench-cpu generate clean
+.PHONY: build build-cuda fatbin demo test test-cuda test-net test-net-short soak soak-net race lint bench bench-cpu generate clean
 
 build: ## the one binary
 	$(GO) build -trimpath -o bin/shoal ./cmd/shoal
@@ -28,6 +28,9 @@ test-cuda: ## the CUDA backend: kernels on an emulator; needs g++ alone
 
 test-net: ## real daemons behind NATs, on a laboratory network of this machine; needs root and netlab (set NETLAB to its path)
 	SHOAL_NETLAB=1 $(GO) test -count=1 -timeout 9m -v ./p2p/nettest
+
+test-net-short: ## what of it takes less than three minutes
+	@set -o pipefail; SHOAL_NETLAB=1 SHOAL_NETLAB_WAIT=8 $(GO) test -count=1 -timeout 9m -v -skip 'TwentyKills' ./p2p/nettest 2>&1 | $(report)
 
 soak-net: ## ten minutes of churn, garbage and changing NATs around a job that trains; needs what test-net needs
 	SHOAL_NETLAB=1 SHOAL_SOAK=$${SHOAL_SOAK:-10m} $(GO) test -count=1 -timeout 20m -v -run Soak ./p2p/nettest

@@ -30,7 +30,9 @@ func Doctor(_ context.Context, cfg config.Config) []api.Check {
 	if home.OK { // else they would only say so again
 		checks = append(checks, checkIdentity(cfg), checkToken(cfg), checkStore(cfg))
 	}
-	return append(checks, checkDisk(cfg), checkDevice(cfg), checkPort(cfg), checkPeerPort(cfg))
+	checks = append(checks, checkDisk(cfg), checkDevice(cfg))
+	checks = append(checks, gpuChecks(cfg.Device)...)
+	return append(checks, checkPort(cfg), checkPeerPort(cfg))
 }
 
 func checkHome(cfg config.Config) api.Check {
@@ -162,19 +164,6 @@ func warnDisk(log *slog.Logger, home string, free config.Bytes) {
 		log.Warn("the disk is nearly full: this node takes no jobs, models or data until there is room; free some space, or move the home",
 			"home", home, "free", free, "needed", config.Bytes(diskReserve))
 	}
-}
-
-func checkDevice(cfg config.Config) api.Check {
-	c := api.Check{Name: "device"}
-	dev, err := OpenDevice(cfg.Device)
-	if err != nil {
-		c.Detail, c.Fix = err.Error(), "set device to auto or cpu"
-		return c
-	}
-	i := dev.Info()
-	dev.Close()
-	c.OK, c.Detail = true, fmt.Sprintf("%s: %s, %s, %d workers", i.Name, i.Model, i.Kernel, i.Workers)
-	return c
 }
 
 func checkPort(cfg config.Config) api.Check {

@@ -14,6 +14,9 @@ import (
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 )
 
+// checkNetwork is the check whose findings Tried lists one by one.
+const checkNetwork = "network"
+
 // partNet marks the checks that "shoal doctor net" shows.
 const partNet = "net"
 
@@ -22,11 +25,11 @@ const maxSkew = 30 * time.Second
 
 // netChecks is the network's part of a running node's report.
 func (n *Node) netChecks() []api.Check {
-	return []api.Check{n.networkCheck(), n.reachCheck(), n.dhtCheck(), n.clockCheck(), n.cloneCheck(), n.interfaceCheck()}
+	return []api.Check{n.networkCheck(), n.portCheck(), n.memberCheck(), n.reachCheck(), n.dhtCheck(), n.clockCheck(), n.cloneCheck(), n.interfaceCheck()}
 }
 
 func (n *Node) networkCheck() api.Check {
-	c := api.Check{Name: "network", Part: partNet, OK: true}
+	c := api.Check{Name: checkNetwork, Part: partNet, OK: true}
 	peers, _ := n.Peers(context.Background())
 	c.Detail = fmt.Sprintf("connected to %d, listening on %s", len(peers), strings.Join(n.host.Addrs(), " "))
 	if relayed := countRelayed(peers); relayed > 0 {
@@ -45,12 +48,41 @@ func (n *Node) networkCheck() api.Check {
 		if t.What == string(discovery.FromDHT) && len(n.cfg.Bootstrap) > 0 {
 			continue // it follows from the others
 		}
-		if fix := remedy(t.Error); !slices.Contains(fixes, fix) {
+		if fix := t.Fix; !slices.Contains(fixes, fix) {
 			fixes = append(fixes, fix)
 		}
 	}
 	if !c.OK {
 		c.Fix = cmp.Or(strings.Join(fixes[:min(len(fixes), 3)], "; "), "wait a moment: the first dials are under way") + "; the node goes on trying"
+	}
+	return c
+}
+
+// portCheck tells which of the addresses that were asked for are another program's.
+func (n *Node) portCheck() api.Check {
+	c := api.Check{Name: "port", Part: partNet, OK: len(n.taken) == 0, Detail: "peers are accepted on all addresses that were asked for"}
+	if !c.OK {
+		c.Detail = "another program uses " + strings.Join(n.taken, " and ") + "; peers are not accepted there"
+		c.Fix = "stop that program (a second shoal?) and start the daemon again, or choose another port with --listen"
+	}
+	return c
+}
+
+// memberCheck is about this node's place in a private swarm.
+func (n *Node) memberCheck() api.Check {
+	c := api.Check{Name: "swarm", Part: partNet, OK: true, Detail: n.cfg.Swarm + ", open to everybody"}
+	if n.members == nil {
+		return c
+	}
+	v, err := n.Swarm(context.Background())
+	switch {
+	case err != nil:
+		c.OK, c.Detail, c.Fix = false, err.Error(), "restore the home's directory swarms/"+n.cfg.Swarm+", or join again with a new invite"
+	case v.Problem != "":
+		c.OK, c.Detail = false, "this node is no longer a member of "+v.Name+": "+v.Problem
+		c.Fix = "ask an admin for a new invite and \"shoal swarm join\" with it, then start the daemon again; or \"shoal swarm leave " + v.Name + "\""
+	default:
+		c.Detail = fmt.Sprintf("%s, as %s until %s, then renewed; %d members known", v.Name, v.Role, v.Until.Format(time.DateOnly), v.Members)
 	}
 	return c
 }
@@ -67,6 +99,7 @@ func countRelayed(peers []api.Peer) (n int) {
 // remedy is what to do about a dial error; it knows the texts of the system and of libp2p.
 func remedy(why string) string {
 	for _, r := range []struct{ part, fix string }{
+		{"connection ended", "nothing yet: it is dialed again at once"},
 		{"no longer a member", "ask an admin of the swarm for a new invite, then \"shoal swarm join\""},
 		{"refused", "start the node at that address, or correct the port"},
 		{"no route to host", "check this machine's network connection and the address"},
@@ -78,6 +111,8 @@ func remedy(why string) string {
 		{"gate", "ask a member of the swarm for an invite"},
 		{"deadline exceeded", "a firewall may drop the packets, or that machine is off: open TCP and UDP of the port there"},
 		{"timeout", "a firewall may drop the packets, or that machine is off: open TCP and UDP of the port there"},
+		{"dial to self", "take this machine's own addresses out of that list, or wait: the peer's other addresses are not known yet"},
+		{"no supported interface", "connect this machine to a network; it is searched as soon as it is there"},
 		{"no node of the DHT", "give a bootstrap address with --bootstrap, or run a second node on the local network"},
 	} {
 		if strings.Contains(why, r.part) {
@@ -154,12 +189,13 @@ func listenPort(cfg config.Config) string {
 // checkPeerPort tries the port that the daemon would listen on.
 func checkPeerPort(cfg config.Config) api.Check {
 	c := api.Check{Name: "port", Part: partNet, OK: true, Detail: strings.Join(cfg.Listen, " ") + ": free"}
-	for _, a := range cfg.Listen {
-		if err := tryListen(a); err != nil {
-			c.OK, c.Detail = false, a+": "+err.Error()
-			c.Fix = "stop what listens there, or choose another port with --listen"
-			return c
-		}
+	taken, err := checkListen(cfg.Listen)
+	switch {
+	case err != nil:
+		c.OK, c.Detail, c.Fix = false, err.Error(), "listen on an address of this machine"
+	case len(taken) > 0:
+		c.OK, c.Detail = false, "another program uses "+strings.Join(taken, " and ")
+		c.Fix = "stop what listens there, or choose another port with --listen"
 	}
 	return c
 }

@@ -24,12 +24,13 @@ type hand struct {
 	mu   sync.Mutex
 	runs map[cid.Cid]chan func(report func(task.Event)) error // a command; errOver from it ends Run
 	ran  chan cid.Cid                                         // told when Run begins
+	kept []task.Checkpoint                                    // what its jobs could go back to
 }
 
 var errOver = errors.New("over")
 
 func newHand() *hand {
-	return &hand{runs: map[cid.Cid]chan func(func(task.Event)) error{}, ran: make(chan cid.Cid, 16)}
+	return &hand{runs: map[cid.Cid]chan func(func(task.Event)) error{}, ran: make(chan cid.Cid, 16), kept: []task.Checkpoint{{Step: 2, Settled: true, Here: true, Bytes: 12}}}
 }
 
 func (h *hand) Run(ctx context.Context, t task.Task, report func(task.Event)) error {
@@ -77,6 +78,15 @@ func (h *hand) command(id cid.Cid, f func(func(task.Event)) error) {
 func (h *hand) Cancel(_ context.Context, id cid.Cid) error {
 	go h.do(id, task.Ended{State: api.Cancelled})
 	return nil
+}
+
+func (h *hand) GoBack(_ context.Context, id cid.Cid, step uint64) (task.Order, error) {
+	h.do(id, task.Back{Step: step})
+	return task.Order{Number: 1, Step: step}, nil
+}
+
+func (h *hand) Checkpoints(context.Context, task.Task) ([]task.Checkpoint, error) {
+	return h.kept, nil
 }
 
 func (h *hand) Export(_ context.Context, t task.Task, as, dir string) error {

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/seed-7b27c88a/shoal/node/api"
@@ -17,6 +18,11 @@ func (n *Node) Info(context.Context) (api.Info, error) {
 		Device: dev.Name, Hardware: dev.Model, Kernel: dev.Kernel, Workers: dev.Workers,
 		API: dialable(n.listener.Addr()), Home: n.cfg.Home, Uptime: time.Since(n.start).Seconds(),
 		Jobs: running, Paused: paused, Tried: n.tried(), Reachability: n.reachability(),
+	}
+	for _, c := range n.netChecks() {
+		if !c.OK && c.Name != checkNetwork { // Tried says that
+			i.Problems = append(i.Problems, c)
+		}
 	}
 	for _, p := range n.host.Peers() {
 		if p.Up {
@@ -34,14 +40,28 @@ func (n *Node) tried() []api.Tried {
 	for _, t := range n.finder.Tried() {
 		what := string(t.Source)
 		if len(t.Addrs) > 0 {
-			what += " " + t.Addrs[0]
+			what += " " + telling(t.Addrs)
+		}
+		v := api.Tried{What: what, Error: t.Err}
+		if t.Err != "" {
+			v.Fix = remedy(t.Err)
 		}
 		if t.Err != "" && t.Tries > 1 {
-			t.Err += fmt.Sprintf(" (tried %d times, next in %v)", t.Tries, t.Next.Round(time.Second))
+			v.Error += fmt.Sprintf(" (tried %d times, next in %v)", t.Tries, t.Next.Round(time.Second))
 		}
-		out = append(out, api.Tried{What: what, Error: t.Err})
+		out = append(out, v)
 	}
 	return out
+}
+
+// telling is the address by which a person knows a node: not one of its own machine.
+func telling(addrs []string) string {
+	for _, a := range addrs {
+		if !strings.HasPrefix(a, "/ip4/127.") && !strings.HasPrefix(a, "/ip6/::1/") {
+			return a
+		}
+	}
+	return addrs[0]
 }
 
 // Peers implements api.Node.
@@ -71,10 +91,10 @@ func (n *Node) Doctor(ctx context.Context) ([]api.Check, error) {
 }
 
 func (n *Node) cfgChecks() []api.Check {
-	d := n.dev.Info()
-	return []api.Check{
+	checks := []api.Check{
 		checkHome(n.cfg), checkIdentity(n.cfg), checkToken(n.cfg),
 		{Name: "store", OK: true, Detail: "open in this daemon"}, checkDisk(n.cfg),
-		{Name: "device", OK: true, Detail: fmt.Sprintf("%s: %s, %s, %d workers", d.Name, d.Model, d.Kernel, d.Workers)},
+		{Name: "device", Part: partGPU, OK: true, Detail: deviceLine(n.dev.Info())},
 	}
+	return append(checks, gpuChecks(n.cfg.Device)...)
 }

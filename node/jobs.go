@@ -38,6 +38,7 @@ type jobs struct {
 	policy  policy
 	tmp     string                // directory for exports on their way out
 	idle    func(context.Context) // told when the last running job ended
+	sign    func(t task.Task, order uint64) (*record.Signed, error)
 
 	ctx context.Context // ends when the node stops; what runs then leaves cleanly. Set by load
 	wg  sync.WaitGroup  // running jobs
@@ -57,10 +58,13 @@ type entry struct {
 
 	state, why  string
 	settled     uint64
+	order       task.Order     // the newest
+	ordered     *record.Signed // by the submitter
 	ended       time.Time
 	bits        string             // hash of weights and moments as of the last step seen here
 	stop        context.CancelFunc // while it runs
 	interrupted bool               // it was stopped to be held, and runs again later
+	again       bool               // it is over, and goes on by an order when its run has returned
 }
 
 // stored is an entry as it lies in the table.
@@ -74,6 +78,8 @@ type stored struct {
 	Created time.Time      `json:"created"`
 	Ended   time.Time      `json:"ended,omitzero"`
 	Base    string         `json:"base,omitempty"`
+	Order   task.Order     `json:"order,omitzero"`
+	Ordered *record.Signed `json:"ordered,omitempty"`
 }
 
 func jobKey(id cid.Cid) string { return "jobs/" + id.String() }
@@ -130,7 +136,7 @@ func (js *jobs) revive(s stored) error {
 	if err != nil {
 		return err
 	}
-	e := &entry{task: t, journal: j, created: s.Created, base: s.Base, state: s.State, why: s.Why, settled: s.Settled, ended: s.Ended}
+	e := &entry{task: t, journal: j, created: s.Created, base: s.Base, state: s.State, why: s.Why, settled: s.Settled, ended: s.Ended, order: s.Order, ordered: s.Ordered}
 	if api.Final(e.state) {
 		j.over = true
 	} else {
@@ -144,8 +150,8 @@ func (js *jobs) revive(s stored) error {
 func (js *jobs) admit(t task.Task, base string) error {
 	js.mu.Lock()
 	defer js.mu.Unlock()
-	if _, ok := js.table[t.ID]; ok {
-		return nil
+	if e, ok := js.table[t.ID]; ok {
+		return js.heed(e, t)
 	}
 	if gone, err := js.t.get(removedKey(t.ID), new(removed)); err != nil || gone {
 		return err
@@ -160,7 +166,7 @@ func (js *jobs) admit(t task.Task, base string) error {
 	if err != nil {
 		return err
 	}
-	e := &entry{task: t, journal: j, created: time.Now(), base: base, state: api.Waiting}
+	e := &entry{task: t, journal: j, created: time.Now(), base: base, state: api.Waiting, order: t.Order, ordered: t.Ordered}
 	if err := js.save(e); err != nil {
 		return err
 	}
@@ -224,9 +230,10 @@ func (js *jobs) start(e *entry) {
 	ctx, stop := context.WithCancel(js.ctx)
 	e.stop = stop
 	js.become(e, api.Running, "")
+	t := e.current()
 	js.wg.Go(func() {
 		defer stop()
-		err := js.runtime.Run(ctx, e.task, func(ev task.Event) { js.report(e, ev) })
+		err := js.runtime.Run(ctx, t, func(ev task.Event) { js.report(e, ev) })
 		js.finish(e, err)
 	})
 }
@@ -235,11 +242,13 @@ func (js *jobs) start(e *entry) {
 func (js *jobs) finish(e *entry, err error) {
 	js.mu.Lock()
 	defer js.mu.Unlock()
-	defer func() { e.interrupted = false }()
+	defer func() { e.interrupted, e.again = false, false }()
 	e.stop = nil
 	switch {
 	case js.ctx.Err() != nil: // the node stops: the job runs again when it is back
 		return
+	case e.again:
+		js.become(e, api.Waiting, "")
 	case api.Final(e.state):
 	case js.held != "" || e.interrupted:
 		js.become(e, api.Waiting, "")
@@ -328,6 +337,10 @@ func (js *jobs) report(e *entry, ev task.Event) {
 		e.settled = ev.Step
 		err = js.save(e)
 		js.mu.Unlock()
+	case task.Ordered:
+		if e.task.Mine {
+			err = js.note(e, task.Order{Number: ev.Number})
+		}
 	case task.Ended:
 		js.mu.Lock()
 		js.become(e, ev.State, ev.Why)
@@ -354,7 +367,7 @@ func (js *jobs) become(e *entry, state, why string) {
 }
 
 func (js *jobs) save(e *entry) error {
-	return js.t.write(put(jobKey(e.task.ID), stored{1, e.task.Signed, e.task.Mine, e.state, e.why, e.settled, e.created, e.ended, e.base}))
+	return js.t.write(put(jobKey(e.task.ID), stored{1, e.task.Signed, e.task.Mine, e.state, e.why, e.settled, e.created, e.ended, e.base, e.order, e.ordered}))
 }
 
 // wait returns when everything that ran has left, or ctx ends.
@@ -376,7 +389,7 @@ func (js *jobs) active() []task.Task {
 	var out []task.Task
 	for _, e := range js.table {
 		if !api.Final(e.state) {
-			out = append(out, e.task)
+			out = append(out, e.current())
 		}
 	}
 	slices.SortFunc(out, func(a, b task.Task) int { return cmp.Compare(a.ID.KeyString(), b.ID.KeyString()) })

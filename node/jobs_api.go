@@ -137,7 +137,7 @@ func (js *jobs) Result(ctx context.Context, id string, r api.ResultRequest, w io
 	if _, err := e.task.Spec.Forms(r.As); err != nil {
 		return api.BadRequest("%v", err)
 	}
-	if err := js.exportable(e, r.Partial); err != nil {
+	if err := js.exportable(ctx, e, r.Partial); err != nil {
 		return err
 	}
 	dir, err := os.MkdirTemp(js.tmp, "export-")
@@ -159,14 +159,14 @@ func (js *jobs) Result(ctx context.Context, id string, r api.ResultRequest, w io
 }
 
 // exportable refuses a job that is not at its end, unless its newest checkpoint will do.
-func (js *jobs) exportable(e *entry, partial bool) error {
+func (js *jobs) exportable(ctx context.Context, e *entry, partial bool) error {
 	js.mu.Lock()
 	defer js.mu.Unlock()
 	if partial || e.state == api.Done {
-		if e.settled == 0 {
-			return api.Conflict("this node holds no settled checkpoint of the job yet; wait for one, or export the job on the node that submitted it")
+		if list, err := js.runtime.Checkpoints(ctx, e.task); err != nil || len(list) > 0 {
+			return err
 		}
-		return nil
+		return api.Conflict("the job has no settled checkpoint yet; wait for one")
 	}
 	v := e.show()
 	if api.Final(e.state) {

@@ -84,6 +84,11 @@ func TestPrivateSwarm(t *testing.T) {
 	if n := len(s.host.Peers()); n != 1 {
 		t.Errorf("the submitter has %d peers, want the admin alone", n)
 	}
+	began := time.Now()
+	await(t, func() bool {
+		return strings.Contains(problems(t, cv), "no longer a member of lab: membership of "+string(v.host.ID())+" was revoked")
+	})
+	t.Logf("the revoked node knows after %v", time.Since(began))
 	if js, err := ca.Jobs(t.Context()); err != nil || len(js) != 1 {
 		t.Errorf("the admin's node knows %d jobs, want the submitter's alone", len(js))
 	}
@@ -95,6 +100,18 @@ func TestPrivateSwarm(t *testing.T) {
 	if err != nil || !info.Private || info.Role != "admin" || !info.RootKey || info.Revoked != 1 || info.Members != 2 {
 		t.Errorf("swarm after a restart: %+v, %v", info, err)
 	}
+}
+
+// problems is what a node's status names, in one text.
+func problems(t *testing.T, c *api.Client) (text string) {
+	i, err := c.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range i.Problems {
+		text += p.Detail + "; " + p.Fix + "\n"
+	}
+	return text
 }
 
 func connected(ms []api.SwarmMember) (n int) {

@@ -42,6 +42,8 @@ type Node struct {
 	offers  *offers
 	limits  *limits
 
+	taken []string // addresses of cfg.Listen that another program has
+
 	listener net.Listener
 	server   *http.Server
 

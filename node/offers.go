@@ -24,6 +24,7 @@ type offer struct {
 	Signed *record.Signed `cbor:"1,keyasint"`
 	Beat   uint64         `cbor:"2,keyasint"`
 	Proof  []byte         `cbor:"3,keyasint,omitempty"` // in a private swarm: that the submitter may
+	Order  *record.Signed `cbor:"4,keyasint,omitempty"` // the submitter's newest order to go on
 }
 
 // offers publishes this node's active jobs and takes up those of others.
@@ -71,6 +72,9 @@ func openOffer(data []byte) (task.Task, []byte, error) {
 		return task.Task{}, nil, fmt.Errorf("%w: offer without a job", record.ErrBad)
 	}
 	t, err := task.Open(o.Signed)
+	if err == nil {
+		t, err = t.WithOrder(o.Order)
+	}
 	return t, o.Proof, err
 }
 
@@ -95,7 +99,7 @@ func (o *offers) hear(from record.PeerID, data []byte) {
 // greet tells a new peer of the active jobs, without waiting for gossip to form.
 func (o *offers) greet(id record.PeerID) {
 	for _, t := range o.jobs.active() {
-		data, err := record.Encode(offer{Signed: t.Signed, Proof: o.proof(t.Terms.Submitter)})
+		data, err := record.Encode(offer{Signed: t.Signed, Proof: o.proof(t.Terms.Submitter), Order: t.Ordered})
 		if err == nil {
 			err = o.host.Control().Send(id, offersTopic, data)
 		}
@@ -107,7 +111,7 @@ func (o *offers) greet(id record.PeerID) {
 
 // publish offers a task to everybody.
 func (o *offers) publish(ctx context.Context, t task.Task) {
-	data, err := record.Encode(offer{Signed: t.Signed, Beat: rand.Uint64(), Proof: o.proof(t.Terms.Submitter)})
+	data, err := record.Encode(offer{Signed: t.Signed, Beat: rand.Uint64(), Proof: o.proof(t.Terms.Submitter), Order: t.Ordered})
 	if err == nil {
 		err = o.host.Gossip().Publish(ctx, offersTopic, data)
 	}

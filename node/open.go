@@ -7,10 +7,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
-	"github.com/seed-7b27c88a/shoal/kernels"
-	_ "github.com/seed-7b27c88a/shoal/kernels/cpu" // registers the cpu device
 	"github.com/seed-7b27c88a/shoal/node/api"
 	"github.com/seed-7b27c88a/shoal/node/config"
 	"github.com/seed-7b27c88a/shoal/node/metrics"
@@ -52,32 +51,13 @@ func openStore(cfg config.Config) (*store.Store, error) {
 	return s, err
 }
 
-func (n *Node) openDevice(context.Context) error {
-	dev, err := OpenDevice(n.cfg.Device)
-	if err != nil {
-		return err
-	}
-	n.onClose(dev.Close)
-	spare(dev, n.cfg.Limits)
-	n.dev = dev
-	return nil
-}
-
-// OpenDevice opens a device by its name; "auto" takes the best there is.
-func OpenDevice(name string) (kernels.Device, error) {
-	if name == "auto" || name == "" {
-		name = "cpu" // the only backend of this build
-	}
-	dev, err := kernels.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("device: %w; \"shoal doctor\" tells more", err)
-	}
-	return dev, nil
-}
-
 func (n *Node) openHost(context.Context) error {
-	if err := checkListen(n.cfg.Listen); err != nil {
+	taken, err := checkListen(n.cfg.Listen)
+	if err != nil {
 		return err
+	}
+	if n.taken = taken; len(taken) > 0 {
+		n.log.Warn("another program uses a port; peers are not accepted there", "listen", taken)
 	}
 	net, err := internet(n.cfg.Network)
 	if err != nil {
@@ -141,11 +121,13 @@ func (n *Node) openAPI(context.Context) error {
 		return err
 	}
 	l, err := net.Listen("tcp", n.cfg.APIAddr)
-	if err != nil {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("API: another program uses %s (a second shoal?); choose another --api-addr, or port 0 for a free one", n.cfg.APIAddr)
+	} else if err != nil {
 		return fmt.Errorf("API: %w; choose another --api-addr, or port 0 for a free one", err)
 	}
 	n.listener = l
-	s := &api.Server{Node: n, Swarm: n, Library: n.lib, Jobs: jobAPI{n.jobs, n}, Web: web.Handler(), Metrics: metrics.Handler(n), Token: token, Remote: !api.Loopback(l.Addr())}
+	s := &api.Server{Node: n, Swarm: n, Library: n.lib, Jobs: jobAPI{n.jobs, n}, Checkpoints: jobAPI{n.jobs, n}, Web: web.Handler(), Metrics: metrics.Handler(n), Token: token, Remote: !api.Loopback(l.Addr())}
 	n.server = s.HTTP()
 	n.onClose(n.server.Close)
 	path := filepath.Join(n.cfg.Home, api.AddrFile)

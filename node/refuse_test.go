@@ -40,6 +40,7 @@ func TestBadInput(t *testing.T) {
 	write("broken/config.json", `{"model_type": "llama", "hidden_size": -1}`)
 	write("broken/model.safetensors", "junk")
 	h := newHand()
+	h.kept = nil
 	n, c, _ := newNode(t, t.TempDir(), h, nil)
 	submit(t, c, tinySpec(dir, "busy"))
 	<-h.ran
@@ -62,6 +63,13 @@ func TestBadInput(t *testing.T) {
 		{"GET", "jobs/nobody/result", "", 404, "no job"},
 		{"POST", "jobs/nobody/cancel", "", 404, "no job"},
 		{"DELETE", "jobs/nobody", "", 404, "no job"},
+		{"GET", "jobs/nobody/checkpoints", "", 404, "no job"},
+		{"POST", "jobs/nobody/resume", "{}", 404, "no job"},
+		{"POST", "jobs/nobody/rollback", `{"step": 1}`, 404, "no job"},
+		{"POST", "jobs/busy/rollback", `{"step": -1}`, 400, ""},
+		{"POST", "jobs/busy/rollback", `{"step": 99}`, 404, "no checkpoint of step 99"},
+		{"POST", "jobs/busy/rollback", "{", 400, ""},
+		{"POST", "jobs/busy/resume", "", 409, ""},
 		{"DELETE", "jobs/busy", "", 409, "end it first"},
 		{"GET", "jobs/%00%ff", "", 404, ""},
 		{"GET", "jobs/busy/metrics?since=x", "", 400, "since"},
@@ -72,6 +80,13 @@ func TestBadInput(t *testing.T) {
 		{"GET", "jobs/busy/result", "", 409, "--partial"},
 		{"GET", "jobs/busy/result?partial=true", "", 409, "no settled checkpoint"},
 		{"PUT", "jobs/busy", "{}", 404, "no route"},
+		{"GET", "jobs/nobody/checkpoints", "", 404, "no job"},
+		{"POST", "jobs/nobody/resume", "", 404, "no job"},
+		{"POST", "jobs/busy/resume", "", 409, "is running"},
+		{"POST", "jobs/busy/rollback", "", 400, ""},
+		{"POST", "jobs/busy/rollback", "{}", 400, "step"},
+		{"POST", "jobs/busy/rollback", `{"step": -1}`, 400, "step"},
+		{"POST", "jobs/busy/rollback", `{"step": 7}`, 404, "no checkpoint"},
 
 		{"POST", "jobs", "", 400, ""},
 		{"POST", "jobs", "{}", 400, "version"},

@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+
+	"github.com/seed-7b27c88a/shoal/node/task"
+	"github.com/seed-7b27c88a/shoal/p2p/record"
 )
 
 // openJobs makes the table; work fills it.
@@ -20,6 +23,9 @@ func (n *Node) openJobs(context.Context) error {
 		t: n.lib.t, log: n.log, runtime: n.runtime, tmp: tmp,
 		policy: policy{maxJobs: n.cfg.MaxJobs, maxMemory: uint64(n.cfg.MaxMemory)},
 		idle:   n.collect,
+		sign: func(t task.Task, order uint64) (*record.Signed, error) {
+			return task.SignOrder(t, order, n.host.Boot(), n.host.Key())
+		},
 	}
 	var err error
 	if n.limits, err = newLimits(n); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -161,15 +162,32 @@ func plainDialError(err error) error {
 	if !errors.As(err, &de) || len(de.DialErrors) == 0 {
 		return err
 	}
-	parts := make([]string, 0, len(de.DialErrors))
-	for _, te := range de.DialErrors {
-		parts = append(parts, fmt.Sprintf("%s: %v", te.Address, te.Cause))
-	}
-	text := strings.ReplaceAll(strings.Join(parts, "; "), "\n", " ")
+	text := strings.ReplaceAll(strings.Join(causes(de.DialErrors), "; "), "\n", " ")
 	if len(text) > maxDialText {
 		text = strings.ToValidUTF8(text[:maxDialText], "") + "…"
 	}
 	return dialError{text: text, err: err}
+}
+
+// causes says of each address why it failed. That a loopback address, which peers tell too, leads back to this node is not
+// worth a word beside others.
+func causes(errs []swarmnet.TransportError) []string {
+	var out, own []string
+	for _, te := range errs {
+		why := te.Cause
+		if op, ok := why.(*net.OpError); ok { // itself, not what is wrapped: its context counts
+			why = op.Err // without the addresses once more
+		}
+		if text := fmt.Sprintf("%s: %v", te.Address, why); errors.Is(te.Cause, swarmnet.ErrDialToSelf) {
+			own = append(own, text)
+		} else {
+			out = append(out, text)
+		}
+	}
+	if len(out) == 0 {
+		return own
+	}
+	return out
 }
 
 // dialError is err with a readable text.

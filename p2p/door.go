@@ -48,7 +48,7 @@ const (
 )
 
 // errShut is all that a stranger's side shows of a refusal: the connection ends.
-var errShut = errors.New("the node there did not admit this node: it is in another swarm, or this node's membership or invite does not hold there (expired, used up or revoked)")
+var errShut = errors.New("the node there did not admit this node: it is in another swarm, or this node's membership or invite does not hold there (expired or used up, or the clocks of the two differ)")
 
 // errLeft says that a dialer hung up before it showed anything, as when another of its dials to this node was quicker.
 var errLeft = errors.New("the dialer hung up before it showed a credential")

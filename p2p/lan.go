@@ -2,6 +2,8 @@ package p2p
 
 import (
 	"fmt"
+	"net"
+	"strings"
 	"sync"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -20,6 +22,27 @@ func (h *Host) LAN(found func(addrs []string)) (stop func(), err error) {
 		return nil, fmt.Errorf("look for nodes on the local network: %w", err)
 	}
 	return sync.OnceFunc(func() { s.Close() }), nil
+}
+
+// LANInterfaces names the interfaces on which multicast can be heard, with their addresses; empty: there is none, as before a
+// network is connected. When the text changes, LAN has to be started again to be heard there.
+func LANInterfaces() string {
+	all, err := net.Interfaces()
+	if err != nil {
+		return ""
+	}
+	var out []string
+	for _, i := range all {
+		if i.Flags&net.FlagUp == 0 || i.Flags&net.FlagMulticast == 0 {
+			continue
+		}
+		addrs, err := i.Addrs()
+		if err != nil || len(addrs) == 0 {
+			continue
+		}
+		out = append(out, fmt.Sprint(i.Name, " ", i.Index, " ", addrs))
+	}
+	return strings.Join(out, "\n")
 }
 
 // lanName is what nodes of the swarm announce themselves under. That of a private swarm says nothing to strangers.

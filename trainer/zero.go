@@ -185,25 +185,84 @@ func (t *Trainer) Kept(chunk int) (step uint64, ok bool) {
 	return x.now.step, true
 }
 
-// Moments copies the state of a chunk; false: there is none here.
-func (t *Trainer) Moments(chunk int) (Moments, bool, error) {
+// Tag is which state of a chunk is here: Moments without its vectors.
+func (t *Trainer) Tag(chunk int) (m Moments, ok bool, err error) {
 	o := t.owned
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.chunks == nil {
-		return Moments{}, false, ErrClosed
+		return m, false, ErrClosed
 	}
-	return o.read(chunk)
+	x := o.chunks[chunk]
+	if x == nil {
+		return m, false, nil
+	}
+	return Moments{Chunk: chunk, Step: x.now.step, Count: x.now.count}, true, nil
 }
 
-// Forget drops the state of chunks that are not to be kept.
-func (t *Trainer) Forget(keep func(chunk int) bool) {
+// Blank is state of a chunk whose vectors are there and empty, for a reader to fill.
+func (t *Trainer) Blank(chunk int) Moments {
+	n, m := t.layout.Chunks[chunk].Len(), Moments{Chunk: chunk}
+	useM, useV := t.rule.Uses()
+	for _, x := range []struct {
+		used bool
+		v    *[]float32
+	}{{useM, &m.M}, {useV, &m.V}, {t.owned.lossy, &m.W}} {
+		if x.used {
+			*x.v = make([]float32, n)
+		}
+	}
+	return m
+}
+
+// Stateless says whether the optimizer remembers nothing, so that there is nothing to hand over.
+func (t *Trainer) Stateless() bool {
+	m, v := t.rule.Uses()
+	return !m && !v && !t.owned.lossy
+}
+
+// Moments copies the state of a chunk; false: there is none here.
+func (t *Trainer) Moments(chunk int) (Moments, bool, error) {
+	return t.moments(chunk, func(x *ownedChunk) *side { return &x.now })
+}
+
+// Tried copies the state that a chunk has if the step which was tried last is committed; false: it was not in it.
+func (t *Trainer) Tried(chunk int) (Moments, bool, error) {
+	return t.moments(chunk, func(x *ownedChunk) *side {
+		if !x.tried {
+			return nil
+		}
+		return &x.next
+	})
+}
+
+func (t *Trainer) moments(chunk int, of func(*ownedChunk) *side) (m Moments, ok bool, err error) {
+	o := t.owned
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.chunks == nil {
+		return m, false, ErrClosed
+	}
+	x := o.chunks[chunk]
+	if x == nil {
+		return m, false, nil
+	}
+	s := of(x)
+	if s == nil {
+		return m, false, nil
+	}
+	m, err = o.read(chunk, s)
+	return m, true, err
+}
+
+// Forget drops the state of chunks that are not to be kept. step is that of their state.
+func (t *Trainer) Forget(keep func(chunk int, step uint64) bool) {
 	o := t.owned
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	_ = o.stream.Sync(context.Background()) // its error sticks and comes with the next step
-	for c := range o.chunks {
-		if !keep(c) {
+	for c, x := range o.chunks {
+		if !keep(c, x.now.step) {
 			o.drop(c)
 		}
 	}

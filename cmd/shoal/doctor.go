@@ -17,10 +17,10 @@ import (
 
 func (a *app) doctorCmd() *cobra.Command {
 	return &cobra.Command{
-		Use:   "doctor [net]",
+		Use:   "doctor [net|gpu]",
 		Short: "check home, device, network and daemon, and say how to fix what is wrong",
-		Long:  "Checks home, device, network and daemon, and says how to fix what is wrong. \"doctor net\" checks the network alone.",
-		Args:  usage(cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs)), ValidArgs: []string{"net"},
+		Long:  "Checks home, device, network and daemon, and says how to fix what is wrong. \"doctor net\" checks the network alone, \"doctor gpu\" the device.",
+		Args:  usage(cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs)), ValidArgs: []string{"net", "gpu"},
 		RunE: func(cmd *cobra.Command, part []string) error {
 			c, err := a.client()
 			if err != nil {

@@ -16,7 +16,7 @@ import (
 
 func (a *app) jobCmd() *cobra.Command {
 	cmd := group("job", "fine-tune jobs this node knows")
-	cmd.AddCommand(a.jobLsCmd(), a.jobShowCmd(), a.jobLogsCmd(), a.jobRoundsCmd(), a.jobMetricsCmd(), a.jobCancelCmd(), a.jobRmCmd())
+	cmd.AddCommand(a.jobLsCmd(), a.jobShowCmd(), a.jobLogsCmd(), a.jobRoundsCmd(), a.jobMetricsCmd(), a.jobCancelCmd(), a.jobCheckpointsCmd(), a.jobRollbackCmd(), a.jobResumeCmd(), a.jobRmCmd())
 	return cmd
 }
 

@@ -53,11 +53,47 @@ func printInfo(w io.Writer, i api.Info) {
 	row("api", "%s", i.API)
 	row("home", "%s", i.Home)
 	row("up", "%v, version %s", time.Duration(i.Uptime*float64(time.Second)).Round(time.Second), i.Version)
+	for _, c := range i.Problems {
+		row("problem", "%s: %s", c.Name, shortIDs(c.Detail))
+		row("", "try: %s", c.Fix)
+	}
+	printTried(w, i)
+}
+
+// maxTried is how many failed attempts are listed; the first are the ones that a person configured.
+const maxTried = 5
+
+// printTried says what failed while nobody is there. Once a peer is up, only what a person configured is of interest.
+func printTried(w io.Writer, i api.Info) {
+	said, left, fix := 0, 0, ""
 	for _, t := range i.Tried {
-		if t.Error != "" {
-			row("tried", "%s: %s", t.What, t.Error)
+		switch {
+		case t.Error == "" || i.Peers > 0 && !strings.HasPrefix(t.What, "bootstrap"):
+		case said == maxTried:
+			left++
+		default:
+			if t.Fix != fix && fix != "" {
+				fmt.Fprintf(w, "%-10s try: %s\n", "", fix)
+			}
+			fmt.Fprintf(w, "%-10s %s: %s\n", "tried", withoutID(t.What), shortIDs(t.Error))
+			said, fix = said+1, t.Fix
 		}
 	}
+	if fix != "" {
+		fmt.Fprintf(w, "%-10s try: %s\n", "", fix)
+	}
+	if left > 0 {
+		fmt.Fprintf(w, "%-10s and %d more; \"shoal --json status\" lists all\n", "", left)
+	}
+}
+
+// withoutID shortens the peer ID at the end of an address.
+func withoutID(what string) string {
+	addr, id, ok := strings.Cut(what, "/p2p/")
+	if !ok {
+		return what
+	}
+	return addr + " (" + short(id) + ")"
 }
 
 func device(i api.Info) string {

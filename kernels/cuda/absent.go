@@ -17,3 +17,6 @@ func init() {
 
 // Find says what GPUs there are: none that this build can use.
 func Find() (*Found, error) { return nil, ErrAbsent }
+
+// OpenNamed opens no GPU.
+func OpenNamed(string, Options) (kernels.Device, error) { return nil, ErrAbsent }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/seed-7b27c88a/shoal/kernels"
 	"github.com/seed-7b27c88a/shoal/kernels/cuda/fatbin"
@@ -20,22 +21,23 @@ import (
 const LibraryVar = "SHOAL_LIBCUDA"
 
 func init() {
-	kernels.Register("cuda", func(option string) (kernels.Device, error) {
-		n, err := strconv.Atoi(option)
-		if option == "" {
-			n, err = 0, nil
-		}
-		if err != nil || n < 0 {
-			return nil, fmt.Errorf("device cuda:%s; want a number, as in cuda:0", option)
-		}
-		return Open(n, Options{})
-	})
+	kernels.Register("cuda", func(option string) (kernels.Device, error) { return OpenNamed(option, Options{}) })
 }
 
-// Options of a device. The zero value is what a node uses.
-type Options struct {
-	Bytes int64 // most memory that it takes, 0: what the GPU has
-	Apart bool  // each buffer is memory of its own, so that a wrong address is noticed: for tests
+// OpenNamed opens the GPU whose number is given as text; empty is the first.
+func OpenNamed(option string, o Options) (kernels.Device, error) {
+	n, err := strconv.Atoi(option)
+	if option == "" {
+		n, err = 0, nil
+	}
+	if err != nil || n < 0 {
+		return nil, fmt.Errorf("device cuda:%s; want a number, as in cuda:0", option)
+	}
+	d, err := Open(n, o)
+	if err != nil {
+		return nil, err // not a device that is nil
+	}
+	return d, nil
 }
 
 // slabBytes is what a device takes of the GPU's memory at a time.
@@ -43,15 +45,15 @@ const slabBytes = 256 << 20
 
 // Device runs commands on one GPU.
 type Device struct {
-	info  kernels.Info
-	gpu   *driver.Device
-	limit int64
+	info kernels.Info
+	gpu  *driver.Device
 
 	mu      sync.Mutex // guards sending: send, launcher, scratch, events and the staging of uploads
 	send    *thread
 	ctx     *driver.Context
 	launch  *launcher
 	scratch scratch
+	tables  uint64        // dynamicTables in device memory
 	cmds    []kernels.Cmd // of the Run at work
 	runErr  error
 	runNow  func() // sends cmds; bound once, so that a Run allocates nothing
@@ -63,9 +65,17 @@ type Device struct {
 	wait    *thread
 	down    download
 
-	memory sync.Mutex // guards heap; taken after mu
+	memory sync.Mutex // guards heap, pinned and limit; taken after mu
+	limit  int64      // bytes
 	heap   heap
 	pinned [][]byte
+
+	governed   sync.Mutex // guards caps and govern
+	caps       Caps
+	govern     chan struct{} // closed to end the governor; nil: there is none
+	ungoverned bool          // govern is closed
+	pause      atomic.Int64  // nanoseconds to rest before a Run
+	loops      sync.WaitGroup
 
 	fault faultWord
 	dead  atomic.Pointer[error] // why the device is of no use any more
@@ -95,10 +105,13 @@ func Open(n int, o Options) (*Device, error) {
 	if !o.Apart {
 		d.heap.slabBytes = slabBytes
 	}
-	d.info = kernels.Info{Name: "cuda:" + strconv.Itoa(n), Model: gpu.Name, Kernel: "sm_" + capability(gpu), Workers: gpu.Multiprocessors, MemBytes: d.limit}
+	d.info = kernels.Info{Name: "cuda:" + strconv.Itoa(n), Model: gpu.Name, Kernel: "sm_" + capability(gpu), Workers: gpu.Multiprocessors}
 	d.scratch.dev, d.runNow = d, func() { d.runErr = d.launch.run(d.cmds) }
 	if err := d.start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("device cuda:%d: %w", n, err), d.Close())
+	}
+	if err := d.Limit(o.Caps); err != nil {
+		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
 }
@@ -144,14 +157,32 @@ func (d *Device) prepare() error {
 	if err := d.down.make(d.ctx); err != nil {
 		return err
 	}
-	d.launch, err = newLauncher(d, m, d.compute)
-	return err
+	if d.launch, err = newLauncher(d, m, d.compute); err != nil {
+		return err
+	}
+	d.openProducts()
+	return d.putTables()
+}
+
+// putTables uploads what kernels look up.
+func (d *Device) putTables() error {
+	v := dynamicTables()
+	at, err := d.takeMemory(4 * len(v))
+	if err != nil {
+		return err
+	}
+	d.tables = at
+	t := kernels.Tensor{Buf: &kernels.Buffer{Addr: uintptr(at), Size: 4 * len(v)}, Rows: 1, Cols: len(v), Ld: len(v)}
+	return d.upload(&t, unsafe.Slice((*byte)(unsafe.Pointer(&v[0])), 4*len(v)))
 }
 
 // Info says what the device is.
 func (d *Device) Info() kernels.Info {
 	i := d.info
 	i.InUse = d.inUse.Load()
+	d.memory.Lock()
+	defer d.memory.Unlock()
+	i.MemBytes = d.limit
 	return i
 }
 
@@ -162,6 +193,7 @@ func (d *Device) Run(cmds []kernels.Cmd) error {
 	if err := d.alive(); err != nil {
 		return err
 	}
+	d.idle()
 	d.cmds = cmds
 	d.send.do(d.runNow)
 	d.cmds = nil
@@ -215,13 +247,19 @@ func (d *Device) broken(err error) error {
 	return err
 }
 
-// ErrFault says that the GPU stopped at a fault. The process must end before the GPU serves again.
-var ErrFault = errors.New("the GPU stopped at a fault")
+var errNoLt = errors.New("switched off by " + LtVar)
 
 var errClosed = errors.New("the device is closed")
 
 // Close waits for the GPU and gives everything back.
 func (d *Device) Close() (err error) {
+	d.governed.Lock()
+	if d.govern != nil && !d.ungoverned {
+		d.ungoverned = true
+		close(d.govern)
+	}
+	d.governed.Unlock()
+	d.loops.Wait()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.waiting.Lock()
@@ -250,6 +288,9 @@ func (d *Device) Close() (err error) {
 // end.
 func (d *Device) release(faulted bool) error {
 	errs := []error{d.ctx.Sync()}
+	if d.launch != nil && d.launch.lt != nil {
+		errs = append(errs, d.launch.lt.Close())
+	}
 	d.memory.Lock()
 	defer d.memory.Unlock()
 	for _, s := range d.heap.slabs {

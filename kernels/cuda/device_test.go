@@ -101,7 +101,7 @@ func TestFresh(t *testing.T) {
 
 // TestLimit: a device takes no more memory than it may, and says so.
 func TestLimit(t *testing.T) {
-	d := open(t, Options{Bytes: 1 << 20})
+	d := open(t, Options{Caps: Caps{Bytes: 1 << 20}})
 	if d.Info().MemBytes != 1<<20 {
 		t.Errorf("memory of %d bytes", d.Info().MemBytes)
 	}

@@ -19,6 +19,10 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		os.Setenv(LibraryVar, path)
+		os.Setenv(NVMLVar, path)
+		if os.Getenv(LtVar) == "" {
+			os.Setenv(LtVar, "none")
+		}
 	}
 	os.Exit(m.Run())
 }

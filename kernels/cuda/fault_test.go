@@ -5,7 +5,9 @@ package cuda
 import (
 	"context"
 	"errors"
+	"runtime"
 	"testing"
+	"time"
 
 	"github.com/seed-7b27c88a/shoal/kernels"
 	"github.com/seed-7b27c88a/shoal/kernels/cuda/internal/driver"
@@ -38,5 +40,30 @@ func TestFault(t *testing.T) {
 	}
 	if err := d.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestWarm: a GPU above its cap rests between batches of commands, one that is below does not.
+func TestWarm(t *testing.T) {
+	d := open(t, Options{Caps: Caps{Celsius: 70, Watts: 400}})
+	for _, c := range []struct {
+		celsius uint64
+		rests   bool
+	}{{85, true}, {50, false}} {
+		if err := driver.Call("shoalEmuCelsius", c.celsius); err != nil {
+			t.Skip(err)
+		}
+		deadline := time.After(20 * time.Second)
+		for (d.pause.Load() > 0) != c.rests {
+			select {
+			case <-deadline:
+				t.Fatalf("at %d °C it rests %v", c.celsius, time.Duration(d.pause.Load()))
+			default:
+				runtime.Gosched()
+			}
+		}
+		if err := d.Run(chain(t, d, 2)); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -28,5 +28,10 @@ func Find() (*Found, error) {
 		}
 		f.GPUs = append(f.GPUs, gpu)
 	}
+	if v, err := loadLt(); err != nil {
+		f.LtWhy = err.Error()
+	} else {
+		f.Lt = v
+	}
 	return f, nil
 }

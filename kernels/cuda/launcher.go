@@ -3,6 +3,7 @@
 package cuda
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/seed-7b27c88a/shoal/kernels"
@@ -18,6 +19,10 @@ type launcher struct {
 	funcs  [numKernels]driver.Function
 	err    error // the first of this Run
 	lost   [4096]byte
+
+	lt        *driver.Products  // nil: products take our own kernels
+	temporary [2]kernels.Buffer // of operands that a product takes in another type
+	convert   kernels.Cmd       // makes them
 }
 
 // A list takes the launches of a batch of commands; one that is full is sent and begun anew.
@@ -46,13 +51,18 @@ func newLauncher(d *Device, m *driver.Module, s driver.Stream) (*launcher, error
 // run launches commands in order. It stops at the first that cannot be.
 func (l *launcher) run(cmds []kernels.Cmd) error {
 	l.err = nil
-	for i := range cmds {
+	for i := 0; i < len(cmds); i++ {
 		c := &cmds[i]
-		op := ops[c.Op]
-		if op == nil {
-			return fmt.Errorf("kernels/cuda has no %v", c.Op)
+		if c.Op == kernels.OpSumSq {
+			n := sumsOfSquares(cmds[i:])
+			if err := l.sumSquares(cmds[i : i+n]); err != nil {
+				l.flush()
+				return fmt.Errorf("%v: %w", c.Op, err)
+			}
+			i += n - 1
+			continue
 		}
-		if err := op(l, c); err != nil {
+		if err := l.one(c); err != nil {
 			l.flush()
 			return fmt.Errorf("%v: %w", c.Op, err)
 		}
@@ -62,6 +72,20 @@ func (l *launcher) run(cmds []kernels.Cmd) error {
 	}
 	l.flush()
 	return l.err
+}
+
+// one launches a command.
+func (l *launcher) one(c *kernels.Cmd) error {
+	if c.Op == kernels.OpMatMul && l.lt != nil {
+		if done, err := l.product(c); done || err != nil {
+			return err
+		}
+	}
+	op := ops[c.Op]
+	if op == nil {
+		return errors.New("the GPU has no kernel for it")
+	}
+	return op(l, c)
 }
 
 // add appends a launch and returns the place of its arguments. An empty grid is no launch.
@@ -82,7 +106,7 @@ func (l *launcher) add(k kernel, grid [3]uint32, threads, dynamic, bytes int) []
 func (l *launcher) flush() {
 	at, err := l.list.Launch(l.stream)
 	if err != nil && l.err == nil {
-		l.err = l.dev.broken(fmt.Errorf("kernel %s: %w", kernelNames[l.names[at]], err))
+		l.err = l.dev.broken(fmt.Errorf("kernel %s: %w", l.names[at], err))
 	}
 	l.names = l.names[:0]
 }

@@ -87,10 +87,11 @@ type Info struct {
 	Workers   int      `json:"workers,omitempty"`
 	API       string   `json:"api"`
 	Home      string   `json:"home"`
-	Uptime    float64  `json:"uptime"`           // seconds
-	Jobs      int      `json:"jobs"`             // running now
-	Paused    string   `json:"paused,omitempty"` // why the node takes no work
-	Tried     []Tried  `json:"tried,omitempty"`  // how looking for peers went
+	Uptime    float64  `json:"uptime"`             // seconds
+	Jobs      int      `json:"jobs"`               // running now
+	Paused    string   `json:"paused,omitempty"`   // why the node takes no work
+	Tried     []Tried  `json:"tried,omitempty"`    // how looking for peers went
+	Problems  []Check  `json:"problems,omitempty"` // of the network; the doctor has the rest
 
 	Reachability *Reachability `json:"reachability,omitempty"` // nil: the node does not deal with the internet
 }
@@ -113,6 +114,7 @@ type Reachability struct {
 type Tried struct {
 	What  string `json:"what"`
 	Error string `json:"error,omitempty"`
+	Fix   string `json:"fix,omitempty"` // what to do about the error
 }
 
 // Peer is a connected node.
@@ -127,7 +129,7 @@ type Peer struct {
 // Check is one line of the doctor's report.
 type Check struct {
 	Name   string `json:"name"`
-	Part   string `json:"part,omitempty"` // net: shown by "doctor net" too
+	Part   string `json:"part,omitempty"` // net, gpu: shown by "doctor net", "doctor gpu" too
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail"`        // what was found
 	Fix    string `json:"fix,omitempty"` // what to try when not ok

@@ -19,6 +19,9 @@ type Server struct {
 	Swarm   Swarm
 	Library Library
 	Jobs    Jobs
+
+	Checkpoints Checkpoints
+
 	Web     http.Handler // pages at /; nil: none
 	Metrics http.Handler // at /metrics; nil: none
 	Token   string       // bearer token; accepted everywhere, required when Remote
@@ -32,6 +35,7 @@ func (s *Server) Handler() http.Handler {
 	s.swarmRoutes(mux)
 	s.libraryRoutes(mux)
 	s.jobRoutes(mux)
+	s.checkpointRoutes(mux)
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, NotFound("no route %s %s", r.Method, r.URL.Path))
 	})

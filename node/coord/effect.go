@@ -31,6 +31,8 @@ type (
 		Plan  *collective.Plan
 		Work  []shard.Range // this member's new positions (stream indexes)
 		Peers int           // planned members
+		// Diloco: how many positions of the stream counted before this round, and how many its members have in all.
+		Done, Planned uint64
 	}
 	// Cut tells the local collective which pieces count.
 	Cut struct {
@@ -51,6 +53,7 @@ type (
 		Units  []collective.Hash
 		Totals collective.Totals
 		Peers  int
+		Taken  uint64 // positions that counted so far
 	}
 	// Committed: the round is over; collective.Machine.Commit drops its pieces. It comes before Finish, and also where
 	// no Finish follows.

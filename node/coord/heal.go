@@ -199,6 +199,7 @@ func (m *Machine) losesTo(es []*Entry) bool {
 // leaveLog gives up the generation that was followed so far for another one, before anything of that is done.
 func (m *Machine) leaveLog(forks []Fork) {
 	m.closeSeat()
+	m.peers.unknow()
 	m.court = nil
 	m.guide = guide{heard: m.now}
 	me := &m.me

@@ -111,6 +111,8 @@ func (m *Machine) take(e Event) {
 		m.reduced(e.Done)
 	case Stepped:
 		m.stepped(e)
+	case Unstaged:
+		m.unstaged(e)
 	case Restored:
 		m.restored(e)
 	case Unfetched:
@@ -216,6 +218,7 @@ func (m *Machine) message(e Message) {
 		m.takeOrder(o)
 	default:
 		if m.foreign(o.header) {
+			m.peers.find(o.signer).known = false
 			m.meet(o.signer)
 			return
 		}
@@ -300,6 +303,9 @@ func (m *Machine) Status() Status {
 	}
 	return s
 }
+
+// Settled lists the checkpoints that the job could go back to, oldest first.
+func (m *Machine) Settled() []SettleEntry { return slices.Clone(m.job.settled) }
 
 // Votes tells whether this node has a seat in the log, which counts its ticks.
 func (m *Machine) Votes() bool { return m.seat != nil }

@@ -173,12 +173,11 @@ func (m *Machine) driveFirst() {
 		return
 	}
 	ready := m.readyAt(m.job.round)
-	alive := m.peers.alive(m.now)
 	if m.job.round == 0 && m.job.gen == 0 && len(ready) < m.g.MinPeers {
 		m.waitFor(waiting(len(ready), m.g.MinPeers))
 		return
 	}
-	if len(ready) == 0 || len(ready) < len(alive) && m.now < m.lead.since+firstWait {
+	if len(ready) == 0 || len(ready) < m.peers.near(m.now) && m.now < m.lead.since+firstWait {
 		return
 	}
 	m.waitFor("")

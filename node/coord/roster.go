@@ -28,14 +28,15 @@ type peer struct {
 	down      bool          // its connection is closed
 	since     time.Duration // of this run of it
 	heard     time.Duration
-	known     bool // has beaten, so that the fields below are true
+	known     bool // has beaten in the log that this node follows, so that the fields below are true
 	ready     bool // has the state of round and commit
 	round     uint64
 	commit    cid.Cid
 	hash      collective.Hash
 	head      cid.Cid
 	leaving   bool
-	pushed    time.Duration // last catch-up sent; 0: never
+	pushed    time.Duration // when the last catch-up was sent
+	pushes    int           // how many were sent for the same head; 0: none
 	met       time.Duration // last told how this node's log stands
 	pushedFor cid.Cid       // the head it had then
 }
@@ -118,6 +119,24 @@ func (r *roster) alive(now time.Duration) []*peer {
 		}
 	}
 	return ps
+}
+
+// near counts who seems to be there, whatever log it follows; this node included.
+func (r *roster) near(now time.Duration) (n int) {
+	for _, p := range r.peers {
+		if p.id == r.self.ID || p.alive(now) {
+			n++
+		}
+	}
+	return n
+}
+
+// unknow waits for everybody to say anew that it follows this node's log, which has become another one. Not all may: for
+// some the job is over.
+func (r *roster) unknow() {
+	for _, p := range r.peers {
+		p.known = p.id == r.self.ID
+	}
 }
 
 // excuse treats everyone as heard just now: a new leader has not been anybody's addressee so far.

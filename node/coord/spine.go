@@ -31,6 +31,23 @@ func (m *Machine) restore(spine []*record.Signed) error {
 	return nil
 }
 
+// Settled lists the checkpoints that a saved spine names, oldest first. Entries that do not verify are left out.
+func Settled(by Signer, spine []*record.Signed) (out []SettleEntry) {
+	for _, s := range spine {
+		e, err := OpenEntry(by, s)
+		if err != nil {
+			continue
+		}
+		switch b := e.Body.(type) {
+		case *ResetHeld:
+			out = append(out, b.entry.Settled...)
+		case *SettleEntry:
+			out = append(out, *b)
+		}
+	}
+	return out[max(0, len(out)-2):]
+}
+
 // openSpine checks the entries of a state: one generation, its Reset first, and nothing that contradicts itself.
 func (m *Machine) openSpine(spine []*record.Signed) ([]*Entry, error) {
 	if len(spine) == 0 || len(spine) > maxPush {

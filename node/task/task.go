@@ -46,6 +46,9 @@ type Task struct {
 	Spec   job.Spec       // decoded from Terms
 	Signed *record.Signed // what to show others
 	Mine   bool           // this node submitted it
+
+	Order   Order          // the newest that this node knows of; zero: none
+	Ordered *record.Signed // to show it to others; nil where there is none
 }
 
 // Sign makes the task of terms; key belongs to terms.Submitter.
@@ -112,6 +115,10 @@ type Runtime interface {
 	Run(ctx context.Context, t Task, report func(Event)) error
 	// Cancel publishes the submitter's word that the job ends; Run then ends with Ended{"cancelled"}.
 	Cancel(ctx context.Context, id cid.Cid) error
+	// GoBack carries out a person's order at the submitter: a job that runs goes on from the checkpoint of a step.
+	GoBack(ctx context.Context, id cid.Cid, step uint64) (Order, error)
+	// Checkpoints lists what a job that this node knows could go back to, by step.
+	Checkpoints(ctx context.Context, t Task) ([]Checkpoint, error)
 	// Export writes the newest settled weights of a task on this node into dir: as is "lora", "merged" or "full".
 	Export(ctx context.Context, t Task, as, dir string) error
 }
@@ -139,6 +146,8 @@ type (
 	Note struct{ Text string }
 	// Round is the report of a committed round.
 	Round struct{ RoundReport }
+	// Ordered: the job's log has an order that this node's table did not know.
+	Ordered struct{ Number uint64 }
 	// Ended: the job is over here: "done", "failed", "cancelled" or "left".
 	Ended struct{ State, Why string }
 )
@@ -149,6 +158,7 @@ func (Settled) event()   {}
 func (Evaluated) event() {}
 func (Note) event()      {}
 func (Round) event()     {}
+func (Ordered) event()   {}
 func (Ended) event()     {}
 
 // RoundReport says who worked on what in a committed round, and why somebody was left out.

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/ipfs/go-cid"
 
@@ -27,6 +29,7 @@ const (
 	metaJob     = "job"
 	metaStep    = "step"
 	metaCommit  = "commit"
+	metaPart    = "part"
 )
 
 // maxHistory bounds the history of a checkpoint that a peer sent, bytes.
@@ -37,6 +40,8 @@ type snapshot struct {
 	State   trainer.State
 	Commit  cid.Cid // undefined at step 0
 	History []trainer.StepReport
+	Files   []shard.File // where owners step: the optimizer's state by chunk, see parts.go
+	Parts   cid.Cid      // of a snapshot that was read: the manifest, if it has such files
 }
 
 // saveSnapshot writes s as blocks and returns its manifest.
@@ -61,6 +66,9 @@ func saveSnapshot(ctx context.Context, p shard.Putter, job cid.Cid, s snapshot) 
 			return cid.Undef, fmt.Errorf("write checkpoint of step %d: %w", s.State.Step, err)
 		}
 		m.Files = append(m.Files, f)
+		if part.name == fileM {
+			m.Files = append(m.Files, s.Files...)
+		}
 	}
 	return shard.SaveManifest(ctx, p, m)
 }
@@ -87,6 +95,9 @@ func loadSnapshot(ctx context.Context, g shard.Getter, job, manifest cid.Cid, n 
 		return s, err
 	}
 	s.State.Scale = trainer.ScaleAfter(s.History)
+	if slices.ContainsFunc(m.Files, func(f shard.File) bool { return strings.HasPrefix(f.Path, momentsPrefix) }) {
+		s.Parts = manifest
+	}
 	return s, nil
 }
 
@@ -135,12 +146,17 @@ func readFloats(files *shard.Files, name string, n int, optional bool) ([]float3
 		if _, err := r.ReadAt(b, int64(at)*4); err != nil && err != io.EOF {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		for i := 0; i < len(b); i += 4 {
-			v[at] = math.Float32frombits(binary.LittleEndian.Uint32(b[i:]))
-			at++
-		}
+		decodeFloats(v[at:], b)
+		at += len(b) / 4
 	}
 	return v, nil
+}
+
+// decodeFloats fills as much of v as b has bytes for.
+func decodeFloats(v []float32, b []byte) {
+	for i := range len(b) / 4 {
+		v[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+	}
 }
 
 func encodeHistory(h []trainer.StepReport) []byte {

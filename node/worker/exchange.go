@@ -32,6 +32,8 @@ type stateAnswer struct {
 	Why      string  `cbor:"4,keyasint,omitempty"`
 }
 
+func (a stateAnswer) id() uint64 { return a.ID }
+
 // fetch brings this node's state to a commit and hands it to the trainer, or says why it could not.
 func (j *Job) fetch(ctx context.Context, number uint64, e coord.Fetch) {
 	s, err := j.fetchState(ctx, e)
@@ -164,43 +166,43 @@ func (j *Job) donate(from uint64) (cid.Cid, uint64, error) {
 	return c, round, nil
 }
 
-// asks are the requests for state that wait for an answer.
-type asks struct {
+// asks are the requests that wait for an answer of one kind.
+type asks[A interface{ id() uint64 }] struct {
 	mu   sync.Mutex // guards the rest
 	last uint64
-	open map[uint64]chan stateAnswer
+	open map[uint64]chan A
 }
 
 // begin opens a request; end closes it.
-func (a *asks) begin() (id uint64, answer <-chan stateAnswer) {
+func (a *asks[A]) begin() (id uint64, answer <-chan A) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.open == nil {
-		a.open = map[uint64]chan stateAnswer{}
+		a.open = map[uint64]chan A{}
 	}
 	a.last++
-	c := make(chan stateAnswer, 1)
+	c := make(chan A, 1)
 	a.open[a.last] = c
 	return a.last, c
 }
 
-func (a *asks) end(id uint64) {
+func (a *asks[A]) end(id uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.open, id)
 }
 
 // answered takes an answer from the network. One that nobody asked for, or a second one, is dropped.
-func (a *asks) answered(_ record.PeerID, payload []byte) {
-	var s stateAnswer
+func (a *asks[A]) answered(_ record.PeerID, payload []byte) {
+	var s A
 	if record.Decode(payload, &s) != nil {
 		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if c := a.open[s.ID]; c != nil {
+	if c := a.open[s.id()]; c != nil {
 		c <- s
-		delete(a.open, s.ID)
+		delete(a.open, s.id())
 	}
 }
 

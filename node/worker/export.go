@@ -2,23 +2,23 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/ipfs/go-cid"
 
 	"github.com/seed-7b27c88a/shoal/node/task"
-	"github.com/seed-7b27c88a/shoal/shard/store"
 )
 
 // Export writes the result of a task, as far as this node has it, into dir: the best measured weights where the job keeps
 // those and this node measured them, else the newest settled ones. as is "lora", "merged" or "full". It loads
 // a trainer of its own, so a job that is running goes on.
 func (r *Runtime) Export(ctx context.Context, t task.Task, as, dir string) error {
-	manifest, err := resultOf(ctx, r.deps.Store, t)
+	j := &Job{Deps: r.deps, runtime: r, task: t, log: r.deps.Log, ctx: ctx}
+	manifest, err := j.result(ctx)
 	if err != nil {
 		return err
 	}
-	j := &Job{Deps: r.deps, runtime: r, task: t, log: r.deps.Log, ctx: ctx}
 	m, err := j.openMaterials(ctx)
 	if err != nil {
 		return fmt.Errorf("the job's model and data are not complete on this node: %w", err)
@@ -38,20 +38,29 @@ func (r *Runtime) Export(ctx context.Context, t task.Task, as, dir string) error
 	return tr.Export(dir, as)
 }
 
-// resultOf is the checkpoint that is the result.
-func resultOf(ctx context.Context, s *store.Store, t task.Task) (cid.Cid, error) {
-	if t.Spec.Eval.KeepBest {
-		pins, err := s.Pins(ctx, areaPrefix+t.ID.String()+"/"+pinBest)
-		if err != nil || len(pins) > 0 {
-			return rootOf(pins), err
+// result makes the checkpoint that is the result complete here: the best, where the job keeps it and this node measured,
+// else the newest that was settled, from its holders if need be.
+func (j *Job) result(ctx context.Context) (cid.Cid, error) {
+	list, err := j.checkpoints(ctx)
+	if err != nil {
+		return cid.Undef, err
+	}
+	var newest *known
+	for i := range list {
+		k := &list[i]
+		if k.Best && j.task.Spec.Eval.KeepBest {
+			newest = k
+			break
+		}
+		if k.Settled || k.Here && !k.Best {
+			newest = k
 		}
 	}
-	return newestCheckpoint(ctx, s, t.ID)
-}
-
-func rootOf(pins []store.Pin) cid.Cid {
-	if len(pins) == 0 {
-		return cid.Undef
+	if newest == nil {
+		return cid.Undef, errors.New("the job has no checkpoint yet")
 	}
-	return pins[0].Root
+	if _, err := j.fetchManifest(ctx, newest.manifest, newest.Holders); err != nil {
+		return cid.Undef, fmt.Errorf("the checkpoint of step %d is not complete here, and nobody connected has the rest: %w", newest.Step, err)
+	}
+	return newest.manifest, nil
 }

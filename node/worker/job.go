@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/seed-7b27c88a/shoal/node/coord"
@@ -27,6 +26,11 @@ const (
 	topicLog         = "log"
 	topicStateAsk    = "state?"
 	topicStateAnswer = "state"
+
+	topicMomentsAsk    = "moments?"
+	topicMomentsAnswer = "moments"
+	topicPartAsk       = "part?"
+	topicPartAnswer    = "part"
 )
 
 func (j *Job) topic(name string) string { return "job/" + j.task.ID.String() + "/" + name }
@@ -87,6 +91,7 @@ func (j *Job) join() (*coord.Machine, error) {
 	if err != nil {
 		return nil, err
 	}
+	g.Ordered = j.task.Order.Number
 	return coord.New(g, self, j.capability(0), spine)
 }
 
@@ -144,7 +149,15 @@ func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err
 		j.group.Local(k, v)
 		j.announce()
 	})
-	j.rounds.owners = j.trainer.OwnersStep()
+	if j.trainer.OwnersStep() {
+		if j.moments, err = newMoments(j.Vectors, j.task.ID, self.ID, j.trainer); err != nil {
+			return false, err
+		}
+		j.rounds.owners = true
+		if j.task.Spec.Parallel.MirrorRounds == 1 {
+			j.rounds.secure = j.secure
+		}
+	}
 	j.rounds.bring = func(k collective.Key, own []collective.Mean) { j.group.Stepped(k, own) }
 	if j.group, err = j.Groups.Join(j.task.ID, self, collective.Events{
 		Have: func(h collective.Have) { j.post(coord.Held{Have: h}) },
@@ -158,6 +171,9 @@ func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err
 	}
 	hangUp := j.receive()
 	j.loops.Go(func() { j.loop(m) })
+	if j.moments != nil {
+		j.loops.Go(j.mirror)
+	}
 	j.evaluate(0)
 	j.work.Go(j.runTrainer)
 	ended, err := j.wait(ctx)
@@ -167,6 +183,7 @@ func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err
 		return false, err
 	}
 	j.work.Wait() // the trainer, and checkpoints being written
+	j.runtime.linger(j)
 	j.report(*ended)
 	go func() {
 		defer j.runtime.leave(j)
@@ -201,10 +218,15 @@ func (j *Job) wait(ctx context.Context) (_ *task.Ended, err error) {
 	case <-ctx.Done():
 		j.state.interrupt() // a pause acts at once, in the middle of a batch; others do the work again
 	}
+	limit, cancel := context.WithTimeout(j.ctx, leaveTime)
+	defer cancel()
 	go j.post(coord.Leave{})
 	select {
 	case <-j.over:
-	case <-time.After(leaveTime):
+		if j.moments != nil {
+			j.moments.handOver(limit)
+		}
+	case <-limit.Done():
 		j.log.Warn("left without the others' word")
 	}
 	return nil, err
@@ -224,6 +246,7 @@ func (j *Job) hinder(err error) {
 func (j *Job) linger() {
 	select {
 	case <-time.After(lingerTime):
+	case <-j.hushed:
 	case <-j.runtime.closed:
 	}
 }
@@ -257,5 +280,3 @@ func (j *Job) reportSteps(steps []trainer.StepReport, state string) {
 }
 
 func (j *Job) note(text string) { j.report(task.Note{Text: text}) }
-
-var errNoCheckpoint = errors.New("this node holds no settled checkpoint of the job; export it on the node that submitted the job")

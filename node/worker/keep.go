@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -62,25 +61,6 @@ func (j *Job) unpinBefore(step uint64) {
 	}
 }
 
-// newestCheckpoint is the pinned checkpoint of the latest step.
-func newestCheckpoint(ctx context.Context, s *store.Store, job cid.Cid) (manifest cid.Cid, err error) {
-	prefix := areaPrefix + job.String() + "/" + pinCheckpoint
-	pins, err := s.Pins(ctx, prefix)
-	if err != nil {
-		return cid.Undef, err
-	}
-	best := uint64(0)
-	for _, p := range pins {
-		if step, err := strconv.ParseUint(strings.TrimPrefix(p.Name, prefix), 10, 64); err == nil && step >= best {
-			best, manifest = step, p.Root
-		}
-	}
-	if !manifest.Defined() {
-		return cid.Undef, errNoCheckpoint
-	}
-	return manifest, nil
-}
-
 // persist performs the Saves and Loggeds of one step together, before its other effects: one fsync, and nothing is said
 // to others that a restart would forget. A disk that fails here makes that impossible, so the node leaves the job.
 func (j *Job) persist(effects []coord.Effect) {
@@ -126,7 +106,12 @@ func (j *Job) loadSpine() ([]*record.Signed, error) {
 	} else if err != nil && !errors.Is(err, shard.ErrNotFound) {
 		return nil, err
 	}
-	b, err := j.area.Get([]byte(keySpine))
+	return readSpine(j.area)
+}
+
+// readSpine reads what a job's coordination last saved; nil where it never did.
+func readSpine(area *store.KV) ([]*record.Signed, error) {
+	b, err := area.Get([]byte(keySpine))
 	if errors.Is(err, shard.ErrNotFound) {
 		return nil, nil
 	}

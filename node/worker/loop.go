@@ -28,8 +28,11 @@ func (j *Job) loop(m *coord.Machine) {
 	started := time.Now()
 	tick := time.NewTicker(coord.TickEvery)
 	defer tick.Stop()
+	j.obey(m)
 	for {
 		select {
+		case f := <-j.calls:
+			f(m)
 		case e := <-j.events:
 			j.log.Debug("event", "event", brief{e})
 			j.perform(m.Step(e))
@@ -85,16 +88,26 @@ func (j *Job) performRound(e coord.Effect) {
 	case coord.Start:
 		j.group.Plan(e.Plan)
 		j.rounds.start(e)
+		if j.moments != nil {
+			j.provide(e.Plan)
+		}
 	case coord.Cut:
 		j.group.Cut(e.Key, e.Set)
+		if j.moments != nil && j.rounds.inVain(e) {
+			j.state.interrupt() // it has to step; what it computes does not count
+		}
 	case coord.Release:
 		j.group.Release(e.Key, e.Totals)
 		j.rounds.release(e)
 	case coord.Committed:
 		j.group.Commit(e.Key)
+		if j.moments != nil {
+			j.moments.committed(e.Key, j.rounds.brought())
+		}
 	case coord.Finish:
 		if !j.rounds.finish(e) {
-			j.fail(fmt.Sprintf("the result of round %d is committed but not here", e.Key.Round))
+			j.log.Warn("the result of a committed round is not here any more", "round", e.Key.Round)
+			go j.post(coord.Unstaged{Commit: e.Commit}) // not by the loop itself
 		}
 	default:
 		j.log.Error("coordination asked for something this node does not know", "effect", e)
@@ -162,6 +175,12 @@ func (j *Job) receive() (stop func()) {
 		control.Handle(j.topic(topicStateAsk), j.answer),
 		control.Handle(j.topic(topicStateAnswer), j.asks.answered),
 		j.Host.Watch(j.peerChanged),
+	}
+	if m := j.moments; m != nil {
+		m.join(j.task.ID, m)
+		stops = append(stops, func() { m.leave(j.task.ID) },
+			control.Handle(j.topic(topicMomentsAsk), j.asked), control.Handle(j.topic(topicMomentsAnswer), m.answered),
+			control.Handle(j.topic(topicPartAsk), j.askedForPart), control.Handle(j.topic(topicPartAnswer), j.parts.asks.answered))
 	}
 	return func() {
 		j.stop() // first: a handler may be waiting to post

@@ -26,6 +26,7 @@ type rounds struct {
 
 	owners bool                                    // step (parallel.zero): Cut gives means, Gather brings weights
 	bring  func(collective.Key, []collective.Mean) // gives what this owner made of its means to the collective
+	secure func(k collective.Key, chunks []int)    // before that; nil: nothing
 
 	over chan struct{} // closed by end
 
@@ -39,6 +40,10 @@ type rounds struct {
 	stepping *coord.Finish             // what Gather handed out last
 	asked    *collective.Step          // what the collective wants stepped, under the plan in force
 	taken    collective.Key            // of the Step that Cut handed out last
+	given    collective.Key            // of the Step whose chunks Gather handed in last
+	provided collective.Key            // the newest plan for which the chunks' optimizer state is here
+	works    trainer.Work              // that the trainer computes
+	busy     bool                      // … now: it has not handed in its piece yet
 	at       uint64                    // the trainer has the state of this round
 	excluded bool                      // … which is being replaced
 	ended    bool
@@ -153,13 +158,47 @@ func (r *rounds) Next(ctx context.Context) (w trainer.Work, err error) {
 		case r.ended:
 			return false, io.EOF
 		}
-		w, ok = r.take()
+		if w, ok = r.take(); !ok && r.steps() {
+			w, ok = trainer.Work{Round: r.at + 1, Attempt: r.asked.Attempt}, true
+		}
+		r.works, r.busy = w, ok && len(w.Positions) > 0
 		return ok, nil
 	})
 	if err == nil {
 		r.begin(w)
 	}
 	return w, err
+}
+
+// steps says whether the trainer should step chunks of its next round although it has no work in it. Called with mu held.
+func (r *rounds) steps() bool {
+	return r.owners && r.asked != nil && r.asked.Round == r.at+1 && r.asked.Key != r.taken
+}
+
+// inVain says whether the trainer is busy with work that the cut does not count, in a round in which it has to step.
+func (r *rounds) inVain(c coord.Cut) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.busy || r.works.Round != c.Key.Round || r.plan == nil || r.plan.Key != c.Key || !owns(r.plan, r.self) {
+		return false
+	}
+	return !slices.ContainsFunc(c.Set, func(k collective.Mark) bool {
+		return k.Member == r.self.ID && k.Boot == r.self.Boot && k.Attempt == r.works.Attempt
+	})
+}
+
+func owns(p *collective.Plan, self collective.Member) bool {
+	return slices.ContainsFunc(p.Owners, func(os []int) bool { return p.Members[os[0]].ID == self.ID })
+}
+
+// provide notes that the optimizer state of the chunks that this node owns under a plan is here.
+func (r *rounds) provide(k collective.Key) { r.update(func() { r.provided = k }) }
+
+// brought is the plan under which this node handed in chunks last.
+func (r *rounds) brought() collective.Key {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.given
 }
 
 // take takes the oldest work of the trainer's next round off the queue. Called with mu held.
@@ -176,6 +215,9 @@ func (r *rounds) isNext(w trainer.Work) bool { return w.Round == r.at+1 }
 // Reduce hands a piece to the collective, which keeps v until the round is over. An empty piece adds nothing and is
 // not sent.
 func (r *rounds) Reduce(ctx context.Context, p trainer.Piece, v []float32) error {
+	r.mu.Lock()
+	r.busy = false
+	r.mu.Unlock()
 	if len(p.Positions) == 0 {
 		return ctx.Err()
 	}
@@ -198,7 +240,7 @@ func (r *rounds) Cut(ctx context.Context, round uint64) (own []trainer.Chunk, t 
 		if committed := len(r.finished) > 0 && r.finished[0].Key.Round == round; !ok || !r.owners || committed {
 			return ok, nil
 		}
-		if r.asked == nil || r.asked.Round != round {
+		if r.asked == nil || r.asked.Round != round || r.provided != r.asked.Key {
 			return false, nil
 		}
 		own, r.taken = r.chunks(), r.asked.Key
@@ -221,15 +263,24 @@ func (r *rounds) chunks() []trainer.Chunk {
 func (r *rounds) bringOwn(own []trainer.Chunk) {
 	r.mu.Lock()
 	key, plan := r.taken, r.plan
+	current := plan != nil && plan.Key == key && len(own) > 0
+	if current {
+		r.given = key
+	}
 	r.mu.Unlock()
-	if plan == nil || plan.Key != key || len(own) == 0 {
+	if !current {
 		return
 	}
 	var means []collective.Mean
+	var chunks []int
 	for c, ch := range plan.Chunks { // both ascend
 		if len(own) > 0 && own[0].Lo == ch.Lo {
-			means, own = append(means, collective.Mean{Chunk: c, V: own[0].V}), own[1:]
+			means, chunks = append(means, collective.Mean{Chunk: c, V: own[0].V}), append(chunks, c)
+			own = own[1:]
 		}
+	}
+	if r.secure != nil {
+		r.secure(key, chunks)
 	}
 	r.bring(key, means)
 }

@@ -191,6 +191,9 @@ func (j *Job) performState(e coord.Effect) {
 		j.rounds.drop()
 		j.state.interrupt()
 		j.state.back(e.Round)
+		if j.moments != nil {
+			j.moments.back(e.Round)
+		}
 		j.report(task.Back{Step: e.Round})
 	case coord.Fetch:
 		ctx, n := j.state.begin(j.ctx)
@@ -213,6 +216,11 @@ func (j *Job) writeCheckpoint(e coord.WriteCheckpoint) {
 		s, err := j.state.at(e.Round, e.Commit)
 		if err != nil {
 			return cid.Undef, err
+		}
+		if j.moments != nil {
+			if s.Files, err = j.gatherParts(j.ctx, e.Round, e.Commit); err != nil {
+				return cid.Undef, err
+			}
 		}
 		c, err := saveSnapshot(j.ctx, j.Store, j.task.ID, s)
 		if err != nil {
@@ -265,6 +273,9 @@ func (j *Job) keepCheckpoint(ctx context.Context, e coord.KeepCheckpoint) {
 		return
 	}
 	j.unpinBefore(e.DropBefore)
+	if j.moments != nil {
+		j.moments.from(e.Manifest, e.Round)
+	}
 	if h, err := loadHistory(j.ctx, j.Store, j.task.ID, e.Manifest); err != nil {
 		j.log.Warn("history of a settled checkpoint", "step", e.Round, "err", err)
 	} else {

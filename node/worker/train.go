@@ -35,11 +35,20 @@ func (j *Job) train() error {
 
 // stepped runs on the trainer's goroutine after each committed step.
 func (j *Job) stepped(r trainer.StepReport) {
+	if j.moments != nil {
+		j.moments.advanced(r.Step)
+	}
 	f := j.rounds.stepped()
 	hash, err := j.state.advance(r, commitOf(f), j.checkpointDue(r.Step))
 	if err != nil {
 		j.post(coord.Failed{Why: err.Error()})
 		return
+	}
+	if j.moments != nil && j.checkpointDue(r.Step) {
+		if err := j.beginPart(r.Step, commitOf(f)); err != nil {
+			j.post(coord.Failed{Why: err.Error()})
+			return
+		}
 	}
 	j.reportSteps([]trainer.StepReport{r}, hex.EncodeToString(hash[:]))
 	j.evaluate(r.Step)
@@ -63,6 +72,9 @@ func (j *Job) restore() error {
 }
 
 func (j *Job) adopt(s fetched) (done bool, err error) {
+	if j.moments != nil {
+		j.moments.confirm()
+	}
 	if err := j.trainer.Restore(s.State); err != nil {
 		j.post(coord.Unfetched{Round: s.State.Step, Why: err.Error()})
 		return false, nil
@@ -70,6 +82,10 @@ func (j *Job) adopt(s fetched) (done bool, err error) {
 	hash, err := j.trainer.StateHash()
 	if err != nil {
 		return false, err
+	}
+	if j.moments != nil {
+		j.moments.from(s.Parts, s.State.Step)
+		j.moments.advanced(s.State.Step)
 	}
 	j.reportSteps(j.state.replace(s.snapshot), hex.EncodeToString(hash[:]))
 	j.evaluate(s.State.Step)

@@ -30,12 +30,13 @@ import (
 
 // Deps is what jobs need of their node.
 type Deps struct {
-	Host   *p2p.Host
-	Blocks *blocks.Exchange
-	Groups *collective.Exchange
-	Store  *store.Store
-	Device kernels.Device
-	Log    *slog.Logger
+	Host    *p2p.Host
+	Blocks  *blocks.Exchange
+	Groups  *collective.Exchange
+	Vectors *Vectors
+	Store   *store.Store
+	Device  kernels.Device
+	Log     *slog.Logger
 }
 
 // Runtime runs jobs.
@@ -74,8 +75,13 @@ type Job struct {
 	loops    sync.WaitGroup // the coordination's loop
 	work     sync.WaitGroup // the trainer, and what moves state
 	events   chan coord.Event
+	calls    chan func(*coord.Machine)
 	over     chan task.Ended // the coordination's last word
 	hindered chan error      // why this node leaves for now
+	lingers  bool            // it is over, and goes on telling that; the runtime's mu guards it
+	hush     sync.Once       // closes hushed, which ends that
+	hushed   chan struct{}
+	gone     chan struct{} // closed when nothing of the job is left
 
 	area    *store.KV                     // what the job keeps on disk besides blocks
 	logged  uint64                        // entries of the stored log; belongs to the loop
@@ -88,8 +94,11 @@ type Job struct {
 	state   *stateKeeper
 	telling sync.Mutex // held while steps are reported, so that they come in order
 	pace    pace
-	asks    asks
-	donated []donation // newest last; belongs to the handler of requests for state
+	asks    asks[stateAnswer]
+	parts   parts
+	moments *moments      // where owners step
+	lending chan struct{} // a token for each request for optimizer state that is served
+	donated []donation    // newest last; belongs to the handler of requests for state
 }
 
 // Run takes part in a job until it is over here or ctx ends, which asks for a clean leave.
@@ -98,14 +107,21 @@ func (r *Runtime) Run(ctx context.Context, t task.Task, report func(task.Event))
 		Deps: r.deps, runtime: r, task: t, report: report,
 		log:      r.deps.Log.With("job", t.Spec.Name),
 		events:   make(chan coord.Event, 64),
+		calls:    make(chan func(*coord.Machine)),
+		hushed:   make(chan struct{}),
+		gone:     make(chan struct{}),
 		over:     make(chan task.Ended, 1),
 		hindered: make(chan error, 1),
 		keeps:    map[uint64]context.CancelFunc{},
 		area:     r.deps.Store.KV(areaPrefix + t.ID.String()),
+		lending:  make(chan struct{}, maxLending),
+	}
+	if s, ok := j.Device.(interface{ Pick() kernels.Device }); ok { // a node with several GPUs
+		j.Device = s.Pick()
 	}
 	// The job outlives ctx by the time that a clean leave takes, and lingers after its end.
 	j.ctx, j.stop = context.WithCancel(context.WithoutCancel(ctx))
-	if err := r.enter(j); err != nil {
+	if err := r.enter(ctx, j); err != nil {
 		return err
 	}
 	lingers, err := j.run(ctx)
@@ -116,15 +132,35 @@ func (r *Runtime) Run(ctx context.Context, t task.Task, report func(task.Event))
 	return err
 }
 
-func (r *Runtime) enter(j *Job) error {
+// enter makes j the one that runs. One that was over, and only told others so, ends first: the job goes on.
+func (r *Runtime) enter(ctx context.Context, j *Job) error {
+	for {
+		old, lingers := r.take(j)
+		switch {
+		case old == nil:
+			return nil
+		case !lingers:
+			return fmt.Errorf("job %s runs here already", j.task.ID)
+		}
+		old.hush.Do(func() { close(old.hushed) })
+		select {
+		case <-old.gone:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// take enters j unless another is there, which it returns.
+func (r *Runtime) take(j *Job) (old *Job, lingers bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.running[j.task.ID] != nil {
-		return fmt.Errorf("job %s runs here already", j.task.ID)
+	if old = r.running[j.task.ID]; old != nil {
+		return old, old.lingers
 	}
 	r.running[j.task.ID] = j
 	r.gone.Add(1)
-	return nil
+	return nil, false
 }
 
 func (r *Runtime) leave(j *Job) {
@@ -132,6 +168,7 @@ func (r *Runtime) leave(j *Job) {
 	defer r.mu.Unlock()
 	delete(r.running, j.task.ID)
 	r.gone.Done()
+	close(j.gone)
 }
 
 // Cancel publishes the submitter's word that the job ends.

@@ -22,7 +22,8 @@
 // not begun to send (plan.go). A donor that sends wrong bytes is not asked again by the same fetch.
 //
 // A block is verified in one place, by the store that it is put in. What is there is durable when a fetch returns; before, a
-// machine that loses power may have to fetch those of the last 50 ms again, a process that ends only what was on the wire (Resume).
+// machine that loses power, or a process that is killed, may have to fetch those of the last 50 ms again; of the block that was on
+// the wire the beginning stays (Resume).
 //
 // An Exchange is safe for concurrent use. Donors are served without a lock: the store's own reads are all there is.
 package blocks
@@ -57,6 +58,13 @@ type Later interface {
 	Sync(ctx context.Context) error
 }
 
+// Pairs is what a Store may have besides, to verify blocks faster. Exchange looks for it.
+type Pairs interface {
+	Later
+	// PutTwoLater is PutLater of two blocks. Each has its own error.
+	PutTwoLater(ctx context.Context, c, d cid.Cid, a, b []byte) (errA, errB error)
+}
+
 // Reader is what a Store may have besides, to be read without new memory for each block. Exchange looks for it.
 type Reader interface {
 	GetInto(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error)
@@ -75,7 +83,7 @@ type Exchange struct {
 	allow  func(peer record.PeerID, c cid.Cid) bool
 	log    *slog.Logger
 	parts  partials
-	bufs   sync.Pool    // of *[]byte with room for a block
+	bufs   sync.Pool    // of *[]byte with room for a block and its header
 	synced atomic.Int64 // unix nanoseconds of the latest Put that waited for the disk
 	heal   sync.Mutex   // held by Heal: two readers of one bad block heal it once
 
@@ -145,16 +153,19 @@ func (x *Exchange) Fetch(ctx context.Context, cids []cid.Cid, from func() []reco
 	return nil
 }
 
-// buffer is memory for a block of n bytes. recycle takes it back.
+// aligned is where a block lies in its memory, behind its header: the system copies to other places at half the speed.
+const aligned = 4 << 10
+
+// buffer is n bytes of memory with room for a block and its header. recycle takes it back.
 func (x *Exchange) buffer(n int) []byte {
 	if b, ok := x.bufs.Get().(*[]byte); ok {
 		return (*b)[:n]
 	}
-	return make([]byte, n, maxBlock)
+	return make([]byte, n, aligned+maxBlock)
 }
 
 func (x *Exchange) recycle(b []byte) {
-	if cap(b) >= maxBlock {
+	if cap(b) == aligned+maxBlock {
 		b = b[:0]
 		x.bufs.Put(&b)
 	}

@@ -23,7 +23,6 @@ const (
 	streams   = 2           // to each that delivers: one stream's window leaves a tenth of a lossy line unused (measured)
 	poll      = time.Second // how often from is asked, and donors for what they lacked
 	patience  = time.Minute // without any block, before a fetch fails
-	syncEvery = 50 * time.Millisecond
 )
 
 // fetch is one call of Fetch.
@@ -40,6 +39,8 @@ type fetch struct {
 	last     time.Duration // when the latest block came
 	fatal    error         // the store failed
 	over     chan struct{} // closed when the plan is finished or fatal is set
+
+	pairs pairing
 
 	progressMu sync.Mutex // serialises calls of progress
 	progress   func(done, total int)
@@ -238,7 +239,7 @@ var errWrong = errors.New("sent bytes that do not match their content identifier
 // keep puts a block into the store. t is its part, whose beginning another donor may have sent.
 func (f *fetch) keep(ctx context.Context, d *donor, block int, t *part, data []byte) error {
 	c := f.cids[block]
-	err := f.x.put(ctx, c, data)
+	err := f.put(ctx, c, data)
 	if err == nil {
 		t.drop()
 		f.have(block)
@@ -265,17 +266,6 @@ func (f *fetch) keep(ctx context.Context, d *donor, block int, t *part, data []b
 		f.end()
 	}
 	return err
-}
-
-// put stores a block that arrived in a buffer. On a slow link each is durable at once; on a fast one those of every
-// syncEvery wait for one write to the disk.
-func (x *Exchange) put(ctx context.Context, c cid.Cid, data []byte) error {
-	l, ok := x.store.(Later)
-	now, last := time.Now().UnixNano(), x.synced.Load()
-	if !ok || now-last > int64(syncEvery) && x.synced.CompareAndSwap(last, now) {
-		return x.store.Put(ctx, c, data)
-	}
-	return l.PutLater(ctx, c, data)
 }
 
 func matches(c cid.Cid, data []byte) bool {

@@ -159,6 +159,7 @@ func (b *book) connected(id record.PeerID, addrs []string) {
 func (b *book) lost(id record.PeerID, now time.Duration) {
 	if e := b.entries[id]; e != nil && e.up {
 		e.up, e.next = false, now+redialDelay+b.wait(FromLAN, id)
+		e.tries, e.err = 0, "the connection ended"
 		b.up--
 	}
 	if b.up == 0 {

@@ -141,25 +141,10 @@ func (d *Discovery) loop(ctx context.Context) {
 func (d *Discovery) listen(ctx context.Context) (stop func()) {
 	unhandle := d.h.Control().Handle(topic, func(from record.PeerID, b []byte) { d.told(ctx, from, b) })
 	unwatch := d.h.Watch(func(id record.PeerID, up bool) { d.changed(ctx, id, up) })
-	unlan := func() {}
 	if d.cfg.LAN {
-		unlan = d.searchLAN(ctx)
+		d.wg.Go(func() { d.searchLAN(ctx) })
 	}
-	return func() { unlan(); unwatch(); unhandle() }
-}
-
-func (d *Discovery) searchLAN(ctx context.Context) (stop func()) {
-	stop, err := d.h.LAN(func(addrs []string) {
-		d.post(ctx, func() { d.add(FromLAN, "", addrs) })
-	})
-	if err != nil {
-		d.cfg.Log.Warn("the local network is not searched", "why", err)
-		d.mu.Lock()
-		d.lan = err.Error()
-		d.mu.Unlock()
-		return func() {}
-	}
-	return stop
+	return func() { unwatch(); unhandle() }
 }
 
 // post hands an event to the loop.

@@ -43,7 +43,7 @@ func (d *Discovery) Tried() []Try {
 		if !e.up && !e.dialing {
 			t.Next = max(0, e.next-now)
 		}
-		if e.tries > 0 && e.err == "" && !e.up && !e.dialing && t.Ago > helloGrace {
+		if e.tries > 0 && e.err == "" && !e.up && (e.tries > 1 || !e.dialing && t.Ago > helloGrace) {
 			t.Err = "connected, but it is not in this swarm or does not admit this node"
 		}
 		out = append(out, t)

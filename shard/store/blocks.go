@@ -38,7 +38,10 @@ func (s *Store) getInto(c cid.Cid, buf []byte) ([]byte, error) {
 	if err == nil {
 		return s.readLarge(c, at, buf)
 	}
-	data, err := s.copyInto(blockKey(c), buf)
+	var data []byte
+	if errors.Is(err, pebble.ErrNotFound) {
+		data, err = s.copyInto(blockKey(c), buf)
+	}
 	switch {
 	case errors.Is(err, pebble.ErrNotFound):
 		return nil, fmt.Errorf("%w: %s", shard.ErrNotFound, c)
@@ -132,6 +135,18 @@ func (s *Store) Deferred() shard.Putter { return &putter{s: s} }
 // PutLater is Put of Deferred: the block need not survive a crash yet. data may be used again when it returned.
 func (s *Store) PutLater(ctx context.Context, c cid.Cid, data []byte) error {
 	return (&putter{s: s}).Put(ctx, c, data)
+}
+
+// PutTwoLater is PutLater of two blocks, which are hashed together. Each has its own error.
+func (s *Store) PutTwoLater(ctx context.Context, c, d cid.Cid, a, b []byte) (errA, errB error) {
+	p := &putter{s: s}
+	if errA, errB = shard.CheckTwo(c, d, a, b); errA == nil {
+		errA = p.store(ctx, c, a)
+	}
+	if errB == nil {
+		errB = p.store(ctx, d, b)
+	}
+	return errA, errB
 }
 
 // Sync makes durable what is stored.

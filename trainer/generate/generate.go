@@ -2,7 +2,9 @@
 //
 // Sampling draws by counters: the same seed, prompt and model give the same text, on any machine whose logits agree.
 //
-// Concurrency. A Generator belongs to one goroutine at a time. Close gives its device memory back.
+// A model in parts has a Part on each member, with a cache of its own layers; over them a Generator runs as over a whole.
+//
+// Concurrency. A Generator and a Part belong to one goroutine at a time. Close gives their device memory back.
 package generate
 
 import (
@@ -33,11 +35,20 @@ type Options struct {
 
 // Generator is a model, with an adapter or without, ready to continue prompts.
 type Generator struct {
-	stage  *stage.Stage
-	own    bool // the stage was made here
+	model  *model.Model
+	over   model.Overlay // nil: none
+	next   Stages
+	end    func()
 	closed bool
-	cache  *cache
 	eos    []int
+}
+
+// Stages run a model that lies in parts.
+type Stages interface {
+	// Logits runs the tokens of q behind the q.Past rows that the caches hold, and fills dst with the logits of the last. room
+	// is how many rows the caches must have in the end. Where q.Past is 0 they begin anew; a part that does not hold the
+	// rows of before gives ErrForgot.
+	Logits(ctx context.Context, q model.Sequence, room int, dst []float32) error
 }
 
 // ErrClosed: the generator was closed.
@@ -64,26 +75,39 @@ func Open(dev kernels.Device, base, adapter model.Files) (*Generator, error) {
 		return nil, err
 	}
 	g := New(s)
-	g.own = true
+	drop := g.end
+	g.end = func() {
+		drop()
+		s.Close()
+	}
 	return g, nil
 }
 
-// New generates with a stage that is there already and stays the caller's to close, after the generator.
-func New(s *stage.Stage) *Generator { return &Generator{stage: s, eos: s.Model.Config.EOS} }
+// New generates with a stage of the whole model that is there already and stays the caller's to close, after the generator.
+func New(s *stage.Stage) *Generator {
+	p := NewPart(s)
+	g := Over(s.Model, s.Over, Line{p})
+	g.end = p.Close
+	return g
+}
+
+// Over generates with a model whose parts are somewhere; over is what lies on it, or nil.
+func Over(m *model.Model, over model.Overlay, s Stages) *Generator {
+	return &Generator{model: m, over: over, next: s, end: func() {}, eos: m.Config.EOS}
+}
 
 // Close gives the device memory back. A Generator that is used afterwards gives ErrClosed. It may be called again.
 func (g *Generator) Close() {
-	g.closed = true
-	g.dropCache()
-	if g.own {
-		g.stage.Close()
+	if !g.closed {
+		g.closed = true
+		g.end()
 	}
 }
 
 // Limit is how many tokens prompt and text may have together.
 func (g *Generator) Limit() int {
-	before, _ := model.Before(g.stage.Over)
-	return g.stage.Model.Config.MaxPos - before
+	before, _ := model.Before(g.over)
+	return g.model.Config.MaxPos - before
 }
 
 // Tokens yields new tokens until one of them ends the text (it is not yielded), MaxTokens or the model's limit is
@@ -98,24 +122,23 @@ func (g *Generator) Tokens(ctx context.Context, prompt []int32, o Options) iter.
 		if o.MaxTokens > 0 {
 			room = min(room, o.MaxTokens)
 		}
-		if err := g.stage.Model.CheckOver(g.stage.Over, model.Sequence{IDs: prompt}); err != nil {
+		if err := g.model.CheckOver(g.over, model.Sequence{IDs: prompt}); err != nil {
 			yield(0, fmt.Errorf("prompt: %w", err))
 			return
 		}
-		_, virtual := model.Before(g.stage.Over) // rows that the first pass puts before the prompt
-		if err := g.reserve(virtual + len(prompt) + max(room, 0)); err != nil {
-			yield(0, err)
-			return
-		}
-		logits := make([]float32, g.stage.Model.Config.Vocab)
-		past, next := 0, prompt
+		_, virtual := model.Before(g.over) // rows that the first pass puts before the prompt
+		total := virtual + len(prompt) + max(room, 0)
+		logits := make([]float32, g.model.Config.Vocab)
+		past, next, text := 0, prompt, slices.Clone(prompt)
 		for i := range max(room, 0) {
 			rows := len(next)
 			if past == 0 {
 				rows += virtual
 			}
-			g.cache.begin(past, rows)
-			err := g.stage.Logits(ctx, []model.Sequence{{IDs: next, Past: past}}, g.cache, logits)
+			err := g.next.Logits(ctx, model.Sequence{IDs: next, Past: past}, total, logits)
+			if errors.Is(err, ErrForgot) && past > 0 { // tell it again
+				err = g.next.Logits(ctx, model.Sequence{IDs: text}, total, logits)
+			}
 			if err != nil {
 				yield(0, err)
 				return
@@ -130,6 +153,7 @@ func (g *Generator) Tokens(ctx context.Context, prompt []int32, o Options) iter.
 				return
 			}
 			next = []int32{int32(id)}
+			text = append(text, int32(id))
 		}
 	}
 }
@@ -147,34 +171,6 @@ func (g *Generator) All(ctx context.Context, prompt []int32, o Options) (ids []i
 
 func (g *Generator) ends(id int, o Options) bool {
 	return slices.Contains(o.Stop, id) || !o.IgnoreEOS && slices.Contains(g.eos, id)
-}
-
-// reserve makes a cache for n tokens where the one of before is too small. The size doubles, so that a conversation
-// that grows by a few tokens each time takes memory rarely.
-func (g *Generator) reserve(n int) error {
-	if g.cache != nil && g.cache.rows >= n {
-		return nil
-	}
-	if g.cache != nil {
-		n = max(n, min(2*g.cache.rows, g.stage.Model.Config.MaxPos))
-		g.dropCache()
-	}
-	c, err := newCache(g.stage.Stream.Device(), g.stage.Model.Config, n)
-	if err != nil {
-		return fmt.Errorf("cache for %d tokens: %w", n, err)
-	}
-	g.cache = c
-	return nil
-}
-
-// dropCache gives the cache's memory back. A generation that was cancelled may have left commands that write to it.
-func (g *Generator) dropCache() {
-	if g.cache == nil {
-		return
-	}
-	_ = g.stage.Stream.Sync(context.Background()) // the next pass reports its error
-	g.cache.free(g.stage.Stream.Device())
-	g.cache = nil
 }
 
 var errNonFinite = errors.New("the logits are not finite: the model's or the adapter's weights are broken; use another checkpoint")

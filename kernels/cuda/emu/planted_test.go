@@ -196,4 +196,3 @@ func TestLateStreams(t *testing.T) {
 		t.Error("a stream that did not wait was never early")
 	}
 }
-

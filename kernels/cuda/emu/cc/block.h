@@ -1,6 +1,7 @@
 // Running a launch: what the driver asks of the emulator.
 #pragma once
 #include "emu.h"
+#include <functional>
 #include <string>
 
 namespace emu {
@@ -20,6 +21,9 @@ uint64_t random64();
 void reseed(uint64_t seed);
 Kernel *kernels();
 Site *sites();
+
+// enqueue puts work on a stream of the driver.
+int enqueue(void *stream, std::function<int()> run);
 
 enum { illegalAddress = 700, launchFailed = 719 };
 

@@ -82,6 +82,11 @@ static CUresult put(void *stream, std::function<int()> run) {
     return OK;
 }
 
+int emu::enqueue(void *stream, std::function<int()> run) {
+    std::lock_guard<std::mutex> lock(mutex);
+    return put(stream, run);
+}
+
 #define API extern "C" __attribute__((visibility("default"))) CUresult
 #define LOCK std::lock_guard<std::mutex> lock(mutex)
 

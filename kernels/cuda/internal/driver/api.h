@@ -104,12 +104,17 @@ void shoal_name(void *f, const char *text);
 // shoal_text calls one that writes at most so many bytes and returns how many it has.
 size_t shoal_text(void *f, char *out, size_t bytes);
 
-// Launch is one kernel launch: its arguments are args[at : at+bytes].
+// Launch is one kernel launch: its arguments are args[at : at+bytes]. With a plan it is a product of cuBLASLt.
+struct Plan;
 typedef struct {
 	CUfunction f;
 	uint32_t grid[3], threads;
-	uint32_t dynamic, at, bytes, unused;
+	uint32_t dynamic, at, bytes;
+	int add;
+	const struct Plan *plan;
+	CUdeviceptr operand[4]; // a, b, d, bias
 } Launch;
 
-// shoal_launch launches n kernels in order. At the first that is refused it stops, with its index in *stopped.
+// shoal_launch launches n kernels in order. At the first that is refused it stops, with its index in *stopped. A status of
+// cuBLASLt comes back as its negative.
 CUresult shoal_launch(const Launch *l, int n, char *args, CUstream s, int *stopped);

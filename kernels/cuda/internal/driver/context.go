@@ -213,6 +213,7 @@ func (l *Launches) Add(f Function, blocks [3]uint32, threads, dynamic, bytes int
 		return nil
 	}
 	c := &l.list[l.n]
+	c.plan = nil
 	c.f, c.threads, c.dynamic, c.at, c.bytes = f.raw, C.uint32_t(threads), C.uint32_t(dynamic), C.uint32_t(l.used), C.uint32_t(bytes)
 	for i, b := range blocks {
 		c.grid[i] = C.uint32_t(b)
@@ -233,5 +234,8 @@ func (l *Launches) Launch(s Stream) (int, error) {
 	var stopped C.int
 	r := C.shoal_launch(&l.list[0], C.int(l.n), (*C.char)(unsafe.Pointer(&l.args[0])), s.raw, &stopped)
 	l.Clear()
+	if r < 0 {
+		return int(stopped), &Error{Call: "cublasLtMatmul", Code: int(-r)}
+	}
 	return int(stopped), check("cuLaunchKernel", r)
 }

@@ -1,7 +1,7 @@
 //go:build cuda
 
 #define _GNU_SOURCE
-#include "api.h"
+#include "lt.h"
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,6 +63,12 @@ size_t shoal_text(void *f, char *out, size_t bytes) { return ((size_t(*)(char *,
 
 CUresult shoal_launch(const Launch *l, int n, char *args, CUstream s, int *stopped) {
 	for (int i = 0; i < n; i++, l++) {
+		if (l->plan) {
+			const CUdeviceptr *o = l->operand;
+			int r = shoal_lt_run(l->plan, o[0], o[1], o[2], o[3], l->add, s);
+			if (r) return *stopped = i, -r;
+			continue;
+		}
 		size_t bytes = l->bytes;
 		void *extra[] = {(void *)1, args + l->at, (void *)2, &bytes, NULL}; // buffer pointer, buffer size, end
 		CUresult r = api.cuLaunchKernel(l->f, l->grid[0], l->grid[1], l->grid[2], l->threads, 1, 1, l->dynamic, s, NULL, extra);
