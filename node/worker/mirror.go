@@ -99,15 +99,7 @@ func (m *moments) due(c int, rounds uint64) []record.PeerID {
 		return nil
 	}
 	to := m.successors(c)
-	last, known := m.sent[c]
-	if !known {
-		last = mirrored{at: time.Now(), to: to}
-		if step == 0 { // nothing yet that could be lost
-			m.sent[c] = last
-		} else {
-			last.to = nil
-		}
-	}
+	last := m.sent[c] // of a chunk that was taken over: nothing, so that successors have it at once
 	pause := time.Duration(0)
 	if rounds == 0 {
 		rounds, pause = mirrorRounds, mirrorTime
@@ -117,6 +109,15 @@ func (m *moments) due(c int, rounds uint64) []record.PeerID {
 		return nil
 	}
 	return to
+}
+
+// firstMirror notes that successors know the state of a chunk before the first step.
+func (m *moments) firstMirror(c int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.plan != nil {
+		m.sent[c] = mirrored{at: time.Now(), to: m.successors(c)}
+	}
 }
 
 // successors of a chunk. Called with mu held.
