@@ -395,7 +395,7 @@ func (r *run) acknowledges(msg *record.Signed) {
 		return
 	}
 	for k, v := range r.results {
-		if k.Plan == a.Plan && slices.Equal(collective.UnitHashes(r.s.g.Chunks, v), a.Units) {
+		if k.Plan == a.Plan && slices.Equal(r.s.unitsOf(v), a.Units) {
 			return
 		}
 	}

@@ -375,3 +375,6 @@ func (s *swarm) dump() string {
 	s.net.Dump(&b)
 	return b.String()
 }
+
+// unitsOf is the hash per unit of a reduced vector.
+func (s *swarm) unitsOf(v []float32) []collective.Hash { return collective.Units(s.g.Chunks, v) }
