@@ -161,6 +161,13 @@ func (m *Machine) stepped(e Stepped) {
 	m.disown() // the log may have become another one meanwhile
 }
 
+// unstaged gives up catching up by steps.
+func (m *Machine) unstaged(e Unstaged) {
+	if e.Commit.Defined() && m.me.finish == e.Commit {
+		m.lose("a committed result is not here any more")
+	}
+}
+
 func (m *Machine) setState(round uint64, commit cid.Cid, hash collective.Hash) {
 	m.me.ready, m.me.round, m.me.commit, m.me.hash, m.me.late = true, round, commit, hash, 0
 	m.checkpointHere()

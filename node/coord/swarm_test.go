@@ -84,6 +84,7 @@ type run struct {
 	flip      bool // its weights go wrong with the next step
 	reporting bool
 	garble    bool              // its results are different garbage for everyone
+	unstage   bool              // it has dropped the next result that is committed
 	spoil     bool              // its work is not finite
 	waiting   []Start           // work for which the state is not there yet
 	owing     []collective.Step // the same for steps of an owner

@@ -106,7 +106,8 @@ func (j *Job) performRound(e coord.Effect) {
 		}
 	case coord.Finish:
 		if !j.rounds.finish(e) {
-			j.fail(fmt.Sprintf("the result of round %d is committed but not here", e.Key.Round))
+			j.log.Warn("the result of a committed round is not here any more", "round", e.Key.Round)
+			go j.post(coord.Unstaged{Commit: e.Commit}) // not by the loop itself
 		}
 	default:
 		j.log.Error("coordination asked for something this node does not know", "effect", e)
