@@ -19,7 +19,7 @@ func follower(t testing.TB) (*moments, cid.Cid) {
 	job := record.CID([]byte("job"))
 	m := &moments{Vectors: &Vectors{jobs: map[cid.Cid]*moments{}}, job: job, self: "b", changed: make(chan struct{}),
 		chunks:  []layout.Chunk{{Lo: 0, Hi: 8}, {Lo: 8, Hi: 12}},
-		mirrors: map[int]trainer.Moments{}, pending: map[int]tentative{}, coming: map[coming]*assembly{}, asks: map[uint64]*request{},
+		mirrors: map[int]trainer.Moments{}, pending: map[int]tentative{}, passed: map[int]passed{}, coming: map[coming]*assembly{}, asks: map[uint64]*request{},
 		sent: map[int]mirrored{}, lent: map[int]uint64{}}
 	m.Vectors.join(job, m)
 	ctx, cancel := context.WithCancel(context.Background())
