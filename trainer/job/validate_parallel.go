@@ -48,8 +48,6 @@ func (p *Parallel) checkOuter() error {
 		return fmt.Errorf("parallel.outer_lr is %v; choose more than 0 and at most 10, 0.7 is usual", lr)
 	case !finite(mu) || mu < 0 || mu >= 1:
 		return fmt.Errorf("parallel.outer_momentum is %v; choose 0 to below 1, 0.9 is usual", mu)
-	case p.Zero != "" && p.Zero != "0" && p.Zero != Auto:
-		return fmt.Errorf("parallel.zero is %.40q, but members of a diloco job keep their optimizer's state to themselves; leave zero out", p.Zero)
 	}
 	return nil
 }
@@ -74,6 +72,8 @@ func (s *Spec) checkApart() error {
 	case s.Parallel.Sync != DiLoCo:
 	case s.DType == FP16:
 		return fmt.Errorf("dtype: fp16 has a loss scale that members agree on, and those of a diloco job do not; choose bf16 or fp32")
+	case s.Parallel.Pipeline != "" && s.Parallel.Pipeline != "1":
+		return fmt.Errorf("parallel.pipeline is %.40q, and members of a diloco job hold the whole model in this version; leave pipeline or sync out", s.Parallel.Pipeline)
 	case s.Optimizer.Name == Sophia:
 		return fmt.Errorf("optimizer.name: sophia estimates its curvature together with others, and members of a diloco job step alone; choose another")
 	}
