@@ -96,7 +96,7 @@ func (t *Trainer) alone(ctx context.Context, round uint64, samples []uint64) (St
 		if t.due(round) {
 			t.divide(t.curved.drawn, tot.Tokens)
 		}
-		return t.update(r)
+		return t.update(r.Step, r)
 	})
 }
 
