@@ -52,6 +52,9 @@ const (
 	kEncode8
 	kDecode8
 	kAdamW8
+	kGemmF32
+	kGemmBF16
+	kGemmF16
 	numKernels
 )
 
@@ -101,10 +104,16 @@ var kernelNames = [numKernels]string{
 	kEncode8:        "encode8",
 	kDecode8:        "decode8",
 	kAdamW8:         "adamW8",
+	kGemmF32:        "gemmF32",
+	kGemmBF16:       "gemmBF16",
+	kGemmF16:        "gemmF16",
 }
 
 // dynamicShared is the most bytes of dynamic shared memory that launches of a kernel ask for, where it is above 48 KiB.
-var dynamicShared = [numKernels]int{}
+var dynamicShared = [numKernels]int{
+	kGemmBF16: sharedBytes,
+	kGemmF16:  sharedBytes,
+}
 
 // kProduct stands for a product of cuBLASLt where a name is needed.
 const kProduct kernel = -1

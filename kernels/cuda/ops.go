@@ -25,6 +25,8 @@ var ops = [kernels.NumOps]func(l *launcher, c *kernels.Cmd) error{
 	kernels.OpDrop:        drop,
 	kernels.OpRope:        rope,
 
+	kernels.OpMatMul: matMul,
+
 	kernels.OpRMSNorm:       rmsNorm,
 	kernels.OpRMSNormBack:   rmsNormBack,
 	kernels.OpLayerNorm:     layerNorm,

@@ -134,7 +134,7 @@ type Parallel struct {
 
 	Pipeline string `yaml:"pipeline" json:"pipeline,omitempty" cbor:"pipeline,omitempty"` // stages: a number or auto, as many as the members' memory asks for; default 1
 	Tensor   int    `yaml:"tensor" json:"tensor,omitempty" cbor:"tensor,omitempty"`       // members or devices that share each product; default 1
-	Offload  string `yaml:"offload" json:"offload,omitempty" cbor:"offload,omitempty"`    // none | cpu | disk: where what the device does not hold at the moment lies
+	Offload  string `yaml:"offload" json:"offload,omitempty" cbor:"offload,omitempty"`    // none | cpu | disk: where frozen weights lie that the device does not use at the moment; with an adapter
 }
 
 // Checkpoint says how often state is settled; the last commit always is.
