@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/seed-7b27c88a/shoal/kernels"
+	"github.com/seed-7b27c88a/shoal/kernels/cuda"
 	"github.com/seed-7b27c88a/shoal/node/api"
 	"github.com/seed-7b27c88a/shoal/node/config"
 	"github.com/seed-7b27c88a/shoal/p2p"
@@ -54,6 +55,11 @@ func (l *limits) apply(set config.Limits) error {
 		runtime.GOMAXPROCS(share(l.cpus, set.MaxCPU))
 	}
 	spare(l.n.dev, set)
+	if d, ok := l.n.dev.(interface{ Limit(c cuda.Caps) error }); ok {
+		if err := d.Limit(gpuCaps(set)); err != nil {
+			return err
+		}
+	}
 	l.set = set
 	l.n.jobs.allow(policy{maxJobs: set.MaxJobs, maxMemory: uint64(set.MaxMemory)})
 	l.signal()

@@ -76,6 +76,7 @@ type Trainer struct {
 	opt     optim.Optimizer // of the whole; none where owners step
 	owned   *owned          // chunks that this member steps, where owners step; nil: nobody owns
 	curved  curved
+	apart   *apart         // diloco
 	norm    kernels.Tensor // F64 (1, 1) squared norm of a gradient that stays on the device
 	squares [1]float64     // and its value on the host
 	step    uint64         // optimizer steps done
@@ -118,6 +119,9 @@ func New(c Config) (*Trainer, error) {
 		return nil, errors.Join(err, t.Close())
 	}
 	t.host = buffers{n: t.layout.Size}
+	if err := t.openApart(); err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
 	return t, nil
 }
 

@@ -223,13 +223,36 @@ func (t *Trainer) Stateless() bool {
 
 // Moments copies the state of a chunk; false: there is none here.
 func (t *Trainer) Moments(chunk int) (Moments, bool, error) {
+	return t.moments(chunk, func(x *ownedChunk) *side { return &x.now })
+}
+
+// Tried copies the state that a chunk has if the step which was tried last is committed; false: it was not in it.
+func (t *Trainer) Tried(chunk int) (Moments, bool, error) {
+	return t.moments(chunk, func(x *ownedChunk) *side {
+		if !x.tried {
+			return nil
+		}
+		return &x.next
+	})
+}
+
+func (t *Trainer) moments(chunk int, of func(*ownedChunk) *side) (m Moments, ok bool, err error) {
 	o := t.owned
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.chunks == nil {
-		return Moments{}, false, ErrClosed
+		return m, false, ErrClosed
 	}
-	return o.read(chunk)
+	x := o.chunks[chunk]
+	if x == nil {
+		return m, false, nil
+	}
+	s := of(x)
+	if s == nil {
+		return m, false, nil
+	}
+	m, err = o.read(chunk, s)
+	return m, true, err
 }
 
 // Forget drops the state of chunks that are not to be kept. step is that of their state.

@@ -55,7 +55,7 @@ func daemonFlags(f *pflag.FlagSet) {
 	f.String("reachability", "", "auto (it is tested), public or private")
 	f.String("relay", "", "on: carry others' connections while this node is reachable; off")
 	f.String("profile", "", "volunteer; server for bootstraps; lowpower for weak routers and metered lines")
-	f.String("device", "", "auto, cpu, cpu:generic, cuda:0, …")
+	f.String("device", "", "auto, cpu, cpu:generic, cuda:0, or several GPUs, as cuda:0,1")
 	limitFlags(f)
 }
 
@@ -67,6 +67,9 @@ func limitFlags(f *pflag.FlagSet) {
 	f.String("max-jobs", "", "jobs of others at the same time")
 	f.String("max-memory", "", "refuse jobs that need more, for example 8GiB")
 	f.String("max-disk", "", "quota of stored blocks")
+	f.String("max-gpu-memory", "", "memory of each GPU to use at most, for example 16GiB")
+	f.String("max-gpu-power", "", "watts that a GPU may draw, for example 250")
+	f.String("max-gpu-temp", "", "degrees Celsius that a GPU may have, for example 80")
 	f.String("schedule", "", "when the node works, for example 22:00-07:00")
 }
 

@@ -89,7 +89,7 @@ func (a *app) root() *cobra.Command {
 	f.BoolVar(&a.json, "json", false, "print JSON for programs: one object, or one per line for lists")
 	root.AddCommand(
 		a.initCmd(), a.daemonCmd(), a.statusCmd(), a.peersCmd(), a.swarmCmd(), a.pauseCmd(), a.resumeCmd(), a.limitsCmd(), a.modelCmd(), a.dataCmd(), a.planCmd(), a.trainCmd(), a.jobCmd(),
-		a.exportCmd(), a.generateCmd(), a.evalCmd(), a.demoCmd(), a.simCmd(), a.versionCmd(), a.doctorCmd(), a.benchCmd(),
+		a.exportCmd(), a.generateCmd(), a.evalCmd(), a.demoCmd(), a.simCmd(), a.versionCmd(), a.doctorCmd(), a.benchCmd(), a.gpuWorkerCmd(),
 	)
 	return root
 }

@@ -28,16 +28,6 @@ func matOf(t *kernels.Tensor) mat {
 	return m
 }
 
-// allFlat is 1 if all operands are packed, so that they can be worked on as one row.
-func allFlat(ms ...*mat) int32 {
-	for _, m := range ms {
-		if m.flat == 0 {
-			return 0
-		}
-	}
-	return 1
-}
-
 // launch appends a launch to the list of this Run and returns its arguments, to be filled. A is the Go form of the
 // kernel's argument struct: same fields, same sizes, multiples of 8 bytes in all.
 func launch[A any](l *launcher, k kernel, blocks, threads, dynamic int) *A {
@@ -63,5 +53,8 @@ func runs(rows, cols, flat int32, threads int) int {
 	if flat != 0 {
 		n = (int(rows)*int(cols) + 7) / 8
 	}
-	return (n + threads - 1) / threads
+	return blocks(n, threads)
 }
+
+// blocks is how many pieces of a size hold n.
+func blocks(n, size int) int { return (n + size - 1) / size }

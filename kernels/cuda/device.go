@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/seed-7b27c88a/shoal/kernels"
 	"github.com/seed-7b27c88a/shoal/kernels/cuda/fatbin"
@@ -52,6 +53,7 @@ type Device struct {
 	ctx     *driver.Context
 	launch  *launcher
 	scratch scratch
+	tables  uint64        // dynamicTables in device memory
 	cmds    []kernels.Cmd // of the Run at work
 	runErr  error
 	runNow  func() // sends cmds; bound once, so that a Run allocates nothing
@@ -155,10 +157,23 @@ func (d *Device) prepare() error {
 	if err := d.down.make(d.ctx); err != nil {
 		return err
 	}
-	if d.launch, err = newLauncher(d, m, d.compute); err == nil {
-		d.openProducts()
+	if d.launch, err = newLauncher(d, m, d.compute); err != nil {
+		return err
 	}
-	return err
+	d.openProducts()
+	return d.putTables()
+}
+
+// putTables uploads what kernels look up.
+func (d *Device) putTables() error {
+	v := dynamicTables()
+	at, err := d.takeMemory(4 * len(v))
+	if err != nil {
+		return err
+	}
+	d.tables = at
+	t := kernels.Tensor{Buf: &kernels.Buffer{Addr: uintptr(at), Size: 4 * len(v)}, Rows: 1, Cols: len(v), Ld: len(v)}
+	return d.upload(&t, unsafe.Slice((*byte)(unsafe.Pointer(&v[0])), 4*len(v)))
 }
 
 // Info says what the device is.

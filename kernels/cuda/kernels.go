@@ -8,26 +8,112 @@ type kernel int
 // The kernels, as they are called in src.
 const (
 	kFill kernel = iota
+	kCopy
 	kAdd
 	kMul
 	kScale
+	kWeightedSum
+	kQuotient
+	kOverRoot
+	kSwiglu
+	kSwigluBack
+	kGelu
+	kGeluBack
+	kRelu
+	kReluBack
+	kTanh
+	kTanhBack
+	kDrop
+	kRope
+	kRMSNorm
+	kRMSNormBack
+	kLayerNorm
+	kLayerNormBack
+	kColumnParts
+	kColumnFold
+	kSumSquares
+	kSquaresFold
+	kArgMax
 	kCheckRows
 	kMoveRows
+	kScatterAdd
+	kAdamW
+	kLion
+	kSGD
+	kMomentum
+	kSophia
+	kAverageSquares
+	kFactorRows
+	kFactorColumns
+	kFactorMean
+	kFactorSquares
+	kFactorRate
+	kFactorStep
+	kEncode8
+	kDecode8
+	kAdamW8
+	kGemmF32
+	kGemmBF16
+	kGemmF16
 	numKernels
 )
 
 var kernelNames = [numKernels]string{
-	kFill:  "fill",
-	kAdd:   "add",
-	kMul:   "mul",
-	kScale: "scale",
-
-	kCheckRows: "checkRows",
-	kMoveRows:  "moveRows",
+	kFill:           "fill",
+	kCopy:           "copy",
+	kAdd:            "add",
+	kMul:            "mul",
+	kScale:          "scale",
+	kWeightedSum:    "weightedSum",
+	kQuotient:       "quotient",
+	kOverRoot:       "overRoot",
+	kSwiglu:         "swiglu",
+	kSwigluBack:     "swigluBack",
+	kGelu:           "gelu",
+	kGeluBack:       "geluBack",
+	kRelu:           "relu",
+	kReluBack:       "reluBack",
+	kTanh:           "tanhOf",
+	kTanhBack:       "tanhBack",
+	kDrop:           "drop",
+	kRope:           "rope",
+	kRMSNorm:        "rmsNorm",
+	kRMSNormBack:    "rmsNormBack",
+	kLayerNorm:      "layerNorm",
+	kLayerNormBack:  "layerNormBack",
+	kColumnParts:    "columnParts",
+	kColumnFold:     "columnFold",
+	kSumSquares:     "sumSquares",
+	kSquaresFold:    "squaresFold",
+	kArgMax:         "argMax",
+	kCheckRows:      "checkRows",
+	kMoveRows:       "moveRows",
+	kScatterAdd:     "scatterAdd",
+	kAdamW:          "adamW",
+	kLion:           "lion",
+	kSGD:            "sgd",
+	kMomentum:       "momentum",
+	kSophia:         "sophia",
+	kAverageSquares: "averageSquares",
+	kFactorRows:     "factorRows",
+	kFactorColumns:  "factorColumns",
+	kFactorMean:     "factorMean",
+	kFactorSquares:  "factorSquares",
+	kFactorRate:     "factorRate",
+	kFactorStep:     "factorStep",
+	kEncode8:        "encode8",
+	kDecode8:        "decode8",
+	kAdamW8:         "adamW8",
+	kGemmF32:        "gemmF32",
+	kGemmBF16:       "gemmBF16",
+	kGemmF16:        "gemmF16",
 }
 
 // dynamicShared is the most bytes of dynamic shared memory that launches of a kernel ask for, where it is above 48 KiB.
-var dynamicShared = [numKernels]int{}
+var dynamicShared = [numKernels]int{
+	kGemmBF16: sharedBytes,
+	kGemmF16:  sharedBytes,
+}
 
 // kProduct stands for a product of cuBLASLt where a name is needed.
 const kProduct kernel = -1

@@ -51,8 +51,17 @@ func newLauncher(d *Device, m *driver.Module, s driver.Stream) (*launcher, error
 // run launches commands in order. It stops at the first that cannot be.
 func (l *launcher) run(cmds []kernels.Cmd) error {
 	l.err = nil
-	for i := range cmds {
+	for i := 0; i < len(cmds); i++ {
 		c := &cmds[i]
+		if c.Op == kernels.OpSumSq {
+			n := sumsOfSquares(cmds[i:])
+			if err := l.sumSquares(cmds[i : i+n]); err != nil {
+				l.flush()
+				return fmt.Errorf("%v: %w", c.Op, err)
+			}
+			i += n - 1
+			continue
+		}
 		if err := l.one(c); err != nil {
 			l.flush()
 			return fmt.Errorf("%v: %w", c.Op, err)

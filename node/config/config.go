@@ -122,6 +122,9 @@ var settings = []setting{
 	{"max_jobs", func(c *Config, v []string) (err error) { c.MaxJobs, err = strconv.Atoi(last(v)); return err }},
 	{"max_memory", parsed(func(c *Config) *Bytes { return &c.MaxMemory }, ParseBytes)},
 	{"max_disk", parsed(func(c *Config) *Bytes { return &c.MaxDisk }, ParseBytes)},
+	{"max_gpu_memory", parsed(func(c *Config) *Bytes { return &c.MaxGPUMemory }, ParseBytes)},
+	{"max_gpu_power", func(c *Config, v []string) (err error) { c.MaxGPUPower, err = strconv.Atoi(last(v)); return err }},
+	{"max_gpu_temp", func(c *Config, v []string) (err error) { c.MaxGPUTemp, err = strconv.Atoi(last(v)); return err }},
 }
 
 func text(field func(*Config) *string) func(*Config, []string) error {
@@ -148,6 +151,9 @@ func last(v []string) string {
 }
 
 var swarmName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+
+// deviceName is a device, and what is chosen of it; the device itself knows whether that is there.
+var deviceName = regexp.MustCompile(`^(auto|cpu(:[a-z0-9]+)?|cuda(:[0-9]{1,2}(,[0-9]{1,2}){0,15})?)$`)
 
 // Validate refuses values that cannot work and says what to write instead.
 func (c *Config) Validate() error {
@@ -178,8 +184,8 @@ func (c *Config) Validate() error {
 	switch {
 	case !swarmName.MatchString(c.Swarm):
 		return fmt.Errorf("swarm %q: use up to 63 of a-z 0-9 . _ -, starting with a letter or digit", c.Swarm)
-	case c.Device == "":
-		return errors.New("device: want auto, cpu or cuda:0")
+	case !deviceName.MatchString(c.Device):
+		return fmt.Errorf("device %q: want auto, cpu, cuda:0, or several GPUs as cuda:0,1", c.Device)
 	}
 	return c.Limits.validate()
 }

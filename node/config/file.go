@@ -78,7 +78,7 @@ func Sample() string {
 # bootstrap: []                # multiaddrs of peers to start from, with /p2p/<id>
 # mdns: %t                   # find peers on the local network
 # swarm: %s
-# device: %s                 # auto, cpu, cpu:generic, cuda:0
+# device: %s                 # auto, cpu, cpu:generic, cuda:0, several GPUs as cuda:0,1
 # internet: %t               # find nodes through the DHT, open ports, use relays; false for a laboratory
 # announce: []                 # multiaddrs to tell others in place of the public ones found here
 # reachability: %s           # auto (it is tested), public or private
@@ -91,6 +91,9 @@ func Sample() string {
 # max_jobs: %d                  # jobs of others at the same time
 # max_memory: 0                # for example 8GiB; 0: no limit
 # max_disk: 0                  # quota of stored blocks; 0: no limit
+# max_gpu_memory: 0            # memory of each GPU to use, for example 16GiB; 0: all
+# max_gpu_power: 0             # watts that a GPU may draw; 0: no limit
+# max_gpu_temp: 0              # degrees Celsius that a GPU may have; 0: no limit
 `, d.APIAddr, strings.Join(d.Listen, ", "), d.MDNS, d.Swarm, d.Device, d.Internet, d.Reachability, d.Relay, d.Profile, d.MaxJobs)
 }
 

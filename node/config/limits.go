@@ -26,17 +26,24 @@ type Limits struct {
 	MaxMemory Bytes    `yaml:"max_memory"` // a job that needs more is not accepted; 0: no limit
 	MaxDisk   Bytes    `yaml:"max_disk"`   // quota of the block store; 0: no limit
 	Schedule  Schedule `yaml:"schedule"`   // when the node works; empty: always
+
+	MaxGPUMemory Bytes `yaml:"max_gpu_memory"` // of each GPU; 0: all it has
+	MaxGPUPower  int   `yaml:"max_gpu_power"`  // watts; the GPU rests to stay below; 0: no limit
+	MaxGPUTemp   int   `yaml:"max_gpu_temp"`   // °C, likewise
 }
 
 // limitKeys are the keys of Limits, with each value as text.
 var limitKeys = map[string]func(*Limits) string{
-	"max_up":     func(l *Limits) string { return l.MaxUp.String() },
-	"max_down":   func(l *Limits) string { return l.MaxDown.String() },
-	"max_cpu":    func(l *Limits) string { return l.MaxCPU.String() },
-	"max_jobs":   func(l *Limits) string { return strconv.Itoa(l.MaxJobs) },
-	"max_memory": func(l *Limits) string { return orNone(l.MaxMemory) },
-	"max_disk":   func(l *Limits) string { return orNone(l.MaxDisk) },
-	"schedule":   func(l *Limits) string { return l.Schedule.String() },
+	"max_up":         func(l *Limits) string { return l.MaxUp.String() },
+	"max_down":       func(l *Limits) string { return l.MaxDown.String() },
+	"max_cpu":        func(l *Limits) string { return l.MaxCPU.String() },
+	"max_jobs":       func(l *Limits) string { return strconv.Itoa(l.MaxJobs) },
+	"max_memory":     func(l *Limits) string { return orNone(l.MaxMemory) },
+	"max_disk":       func(l *Limits) string { return orNone(l.MaxDisk) },
+	"max_gpu_memory": func(l *Limits) string { return orNone(l.MaxGPUMemory) },
+	"max_gpu_power":  func(l *Limits) string { return orNoneInt(l.MaxGPUPower) },
+	"max_gpu_temp":   func(l *Limits) string { return orNoneInt(l.MaxGPUTemp) },
+	"schedule":       func(l *Limits) string { return l.Schedule.String() },
 }
 
 func orNone(b Bytes) string {
@@ -44,6 +51,13 @@ func orNone(b Bytes) string {
 		return "none"
 	}
 	return b.String()
+}
+
+func orNoneInt(n int) string {
+	if n == 0 {
+		return "none"
+	}
+	return strconv.Itoa(n)
 }
 
 // Text shows every limit under its key.
@@ -137,6 +151,10 @@ func (l *Limits) validate() error {
 	switch {
 	case l.MaxJobs < 0:
 		return fmt.Errorf("max_jobs %d: want 0 or more", l.MaxJobs)
+	case l.MaxGPUPower < 0 || l.MaxGPUPower > 0 && l.MaxGPUPower < 30:
+		return fmt.Errorf("max_gpu_power %d: want watts, 30 or more; a GPU draws that much doing nothing", l.MaxGPUPower)
+	case l.MaxGPUTemp < 0 || l.MaxGPUTemp > 0 && l.MaxGPUTemp < 40:
+		return fmt.Errorf("max_gpu_temp %d: want degrees Celsius, 40 or more", l.MaxGPUTemp)
 	case l.MaxCPU < 0 || l.MaxCPU > 100:
 		return fmt.Errorf("max_cpu %d: want 1%% to 100%%", l.MaxCPU)
 	}

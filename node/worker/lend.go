@@ -170,8 +170,8 @@ func (m *moments) fits(from record.PeerID, q momentsAsk) bool {
 			return false
 		}
 	}
-	if m.plan == nil {
-		return false
+	if m.plan == nil { // just begun: it has nothing, and says so
+		return true
 	}
 	return slices.ContainsFunc(m.plan.Members, func(x member) bool { return x.ID == from })
 }
@@ -194,7 +194,7 @@ func (j *Job) lend(from record.PeerID, q momentsAsk) {
 	for _, h := range a.Have {
 		x, ok, err := j.moments.state(h)
 		if err == nil && ok && setOf(&x) != 0 {
-			err = j.moments.send(j.ctx.Done(), from, j.task.ID, q.ID, &x)
+			err = j.moments.send(j.ctx.Done(), from, vectorMeta{Job: j.task.ID, Ask: q.ID}, &x)
 		}
 		if err != nil {
 			j.log.Warn("optimizer state not handed over", "to", from, "chunk", h.Chunk, "err", err)

@@ -270,6 +270,9 @@ func (b *bringing) fromNothing() {
 			b.fresh = append(b.fresh, c)
 		}
 		b.put(trainer.Moments{Chunk: c, Step: b.step})
+		if b.step == 0 { // nothing yet that could be lost
+			b.moments.firstMirror(c)
+		}
 	}
 }
 

@@ -116,6 +116,9 @@ func (r *Runtime) Run(ctx context.Context, t task.Task, report func(task.Event))
 		area:     r.deps.Store.KV(areaPrefix + t.ID.String()),
 		lending:  make(chan struct{}, maxLending),
 	}
+	if s, ok := j.Device.(interface{ Pick() kernels.Device }); ok { // a node with several GPUs
+		j.Device = s.Pick()
+	}
 	// The job outlives ctx by the time that a clean leave takes, and lingers after its end.
 	j.ctx, j.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if err := r.enter(ctx, j); err != nil {

@@ -16,6 +16,9 @@ const (
 // checkParallel refuses what is unknown and what this version cannot do. A key that is not set means its default.
 func (s *Spec) checkParallel() error {
 	p := &s.Parallel
+	if err := s.checkApart(); err != nil {
+		return err
+	}
 	for _, check := range []func(*Parallel) error{(*Parallel).checkSync, (*Parallel).checkZero, (*Parallel).checkStages} {
 		if err := check(p); err != nil {
 			return err
@@ -31,12 +34,54 @@ func (p *Parallel) checkSync() error {
 	switch p.Sync {
 	case "", AllReduce:
 	case DiLoCo:
-		return fmt.Errorf("parallel.sync: this version has allreduce alone; leave the key out")
+		return p.checkOuter()
 	default:
-		return fmt.Errorf("parallel.sync is %.40q; choose allreduce", p.Sync)
+		return fmt.Errorf("parallel.sync is %.40q; choose allreduce or diloco", p.Sync)
 	}
-	if p.InnerSteps != 0 || p.OuterLR != 0 || p.OuterMomentum != 0 {
+	if p.InnerSteps != 0 || p.OuterLR != nil || p.OuterMomentum != nil {
 		return fmt.Errorf("parallel.inner_steps, outer_lr and outer_momentum belong to sync: diloco")
+	}
+	return nil
+}
+
+const maxInner = 1 << 16 // steps
+
+func (p *Parallel) checkOuter() error {
+	switch lr, mu := *p.OuterLR, *p.OuterMomentum; {
+	case p.InnerSteps < 1 || p.InnerSteps > maxInner:
+		return fmt.Errorf("parallel.inner_steps is %d; choose 1 to %d, 50 is usual", p.InnerSteps, maxInner)
+	case !finite(lr) || lr <= 0 || lr > 10:
+		return fmt.Errorf("parallel.outer_lr is %v; choose more than 0 and at most 10, 0.7 is usual", lr)
+	case !finite(mu) || mu < 0 || mu >= 1:
+		return fmt.Errorf("parallel.outer_momentum is %v; choose 0 to below 1, 0.9 is usual", mu)
+	}
+	return nil
+}
+
+// fill writes the defaults of diloco in.
+func (p *Parallel) fill() {
+	if p.Sync != DiLoCo {
+		return
+	}
+	or(&p.InnerSteps, 50)
+	if p.OuterLR == nil {
+		p.OuterLR = new(0.7)
+	}
+	if p.OuterMomentum == nil {
+		p.OuterMomentum = new(0.9)
+	}
+}
+
+// checkApart refuses what members cannot do by themselves.
+func (s *Spec) checkApart() error {
+	switch {
+	case s.Parallel.Sync != DiLoCo:
+	case s.DType == FP16:
+		return fmt.Errorf("dtype: fp16 has a loss scale that members agree on, and those of a diloco job do not; choose bf16 or fp32")
+	case s.Parallel.Pipeline != "" && s.Parallel.Pipeline != "1":
+		return fmt.Errorf("parallel.pipeline is %.40q, and members of a diloco job hold the whole model in this version; leave pipeline or sync out", s.Parallel.Pipeline)
+	case s.Optimizer.Name == Sophia:
+		return fmt.Errorf("optimizer.name: sophia estimates its curvature together with others, and members of a diloco job step alone; choose another")
 	}
 	return nil
 }

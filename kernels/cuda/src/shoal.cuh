@@ -128,18 +128,13 @@ __device__ __forceinline__ float warpMax(float v) {
 }
 
 // blockSum adds over a block of up to 1024 threads in a fixed order; every thread has the sum. room is shared memory of
-// 33 elements. All threads of the block call it.
+// 32 elements. All threads of the block call it.
 template <class T> __device__ __forceinline__ T blockSum(T v, T *room) {
     int warps = (blockDim.x + 31) / 32, w = threadIdx.x / 32, l = threadIdx.x % 32;
     v = warpSum(v);
     if (l == 0) room[w] = v;
     __syncthreads();
-    if (w == 0) {
-        T s = warpSum(l < warps ? room[l] : T(0));
-        if (l == 0) room[32] = s;
-    }
-    __syncthreads();
-    v = room[32];
+    v = warpSum(l < warps ? room[l] : T(0));
     __syncthreads(); // room may be used again
     return v;
 }

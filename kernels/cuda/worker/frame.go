@@ -21,6 +21,7 @@ const (
 	kindRead                  // tensor → contents
 	kindSync                  // → nothing
 	kindCache                 // bytes; no answer
+	kindLimit                 // memory, watts, degrees → nothing
 	kindOK                    // answer: what the call asked for
 	kindError                 // answer: text
 	kindFault                 // answer: text; the child ends

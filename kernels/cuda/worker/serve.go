@@ -30,6 +30,9 @@ func Serve(dev kernels.Device, in io.Reader, out io.Writer) error {
 	}
 }
 
+// limited is a device that keeps caps.
+type limited interface{ Limit(c cuda.Caps) error }
+
 type server struct {
 	dev     kernels.Device
 	out     io.Writer
@@ -55,7 +58,7 @@ func (s *server) handle(kind byte, d *decoder) error {
 			s.failed = s.send(kind, d)
 		}
 		return nil
-	case kindInfo, kindAlloc, kindRead, kindSync:
+	case kindInfo, kindAlloc, kindRead, kindSync, kindLimit:
 		s.reply.start(kindOK)
 		err := s.answer(kind, d)
 		if s.failed != nil {
@@ -105,6 +108,12 @@ func (s *server) answer(kind byte, d *decoder) error {
 			s.buffers[n] = b
 		}
 		return err
+	case kindLimit:
+		c := cuda.Caps{Bytes: int64(d.size()), Watts: d.size(), Celsius: d.size()}
+		if l, ok := s.dev.(limited); ok && d.err == nil {
+			return l.Limit(c)
+		}
+		return d.err
 	case kindRead:
 		t := d.tensor(s.buffers)
 		if d.err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-7b27c88a/shoal/kernels"
+	"github.com/seed-7b27c88a/shoal/kernels/cuda"
 )
 
 // ErrLost says that the child with the device is gone, and everything that the device held.
@@ -26,6 +27,7 @@ type Device struct {
 
 	mu     sync.Mutex // guards the rest, and the order of frames
 	info   kernels.Info
+	caps   cuda.Caps // that every child gets
 	child  *child    // nil: none could be started
 	began  time.Time // when it was started
 	next   uint64    // number of the next buffer
@@ -34,11 +36,14 @@ type Device struct {
 }
 
 // Start starts a child that serves a device on its standard input and output: cmd makes one.
-func Start(cmd func() *exec.Cmd) (*Device, error) {
-	d := &Device{start: cmd, next: 1}
+func Start(cmd func() *exec.Cmd, caps cuda.Caps) (*Device, error) {
+	d := &Device{start: cmd, next: 1, caps: caps}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d, d.restart()
+	if err := d.restart(); err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
 // restart starts a child. The caller holds mu.
@@ -56,7 +61,41 @@ func (d *Device) restart() error {
 	}
 	r := decoder{b: body}
 	d.info = kernels.Info{Name: r.text(), Model: r.text(), Kernel: r.text(), Workers: r.size(), MemBytes: int64(r.size())}
-	return r.err
+	if r.err != nil {
+		return r.err
+	}
+	_, err = d.limit().wait()
+	return err
+}
+
+// limit sends the caps. The caller holds mu.
+func (d *Device) limit() call {
+	d.frame.start(kindLimit)
+	d.frame.u64(uint64(max(d.caps.Bytes, 0)))
+	d.frame.u64(uint64(max(d.caps.Watts, 0)))
+	d.frame.u64(uint64(max(d.caps.Celsius, 0)))
+	return d.ask(nil)
+}
+
+// Limit puts caps in force, also for children to come.
+func (d *Device) Limit(c cuda.Caps) error {
+	d.mu.Lock()
+	if c == d.caps {
+		d.mu.Unlock()
+		return nil
+	}
+	was := d.caps
+	d.caps = c
+	sent := d.limit()
+	d.mu.Unlock()
+	_, err := sent.wait()
+	if err == nil || errors.Is(err, ErrLost) { // the next child is told
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.caps = was
+	return err
 }
 
 // gone is why there is no child, or nil. The caller holds mu.

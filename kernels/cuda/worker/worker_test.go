@@ -49,7 +49,7 @@ func start(t *testing.T, how string) *Device {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), childVar+"="+how)
 		return cmd
-	})
+	}, cuda.Caps{Watts: 100})
 	if err != nil {
 		t.Fatal(err)
 	}

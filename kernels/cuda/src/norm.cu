@@ -1,0 +1,119 @@
+// Norms of rows: a block has a row.
+#include "shoal.cuh"
+
+struct NormArgs {
+    Mat y, x;    // y is dx in the backward kernels
+    Mat stat;    // (rows, 1) of 1/root, or (rows, 2) of mean and 1/root
+    Mat w, b;    // (1, cols); b may be left out
+    Mat dy;
+    float eps, offset;
+    int add, pad;
+};
+
+#define EACH_RUN(cols) for (int k = threadIdx.x * 8, n; k < (cols) && ((n = (cols)-k < 8 ? (cols)-k : 8), true); k += blockDim.x * 8)
+
+KERNEL(rmsNorm, 256, NormArgs) {
+    SHARED(float, room, 32);
+    long long row = blockIdx.x;
+    int cols = a.x.cols;
+    float s = 0;
+    EACH_RUN(cols) {
+        Eight x = get8(a.x, row * a.x.ld + k, n);
+#pragma unroll
+        for (int i = 0; i < 8; i++) s = fmaf(x.v[i], x.v[i], s);
+    }
+    float r = 1.f / sqrtf(blockSum(s, room) / cols + a.eps);
+    if (threadIdx.x == 0) put(a.stat, row * a.stat.ld, r);
+    EACH_RUN(cols) {
+        Eight x = get8(a.x, row * a.x.ld + k, n), w = get8(a.w, k, n);
+#pragma unroll
+        for (int i = 0; i < 8; i++) x.v[i] = x.v[i] * r * (w.v[i] + a.offset);
+        put8(a.y, row * a.y.ld + k, n, x);
+    }
+}
+
+// With t = dy·(offset+w): dx = r·t - x·(r³/C·Σ t·x).
+KERNEL(rmsNormBack, 256, NormArgs) {
+    SHARED(float, room, 32);
+    long long row = blockIdx.x;
+    int cols = a.x.cols;
+    float s = 0, r = get(a.stat, row * a.stat.ld);
+    EACH_RUN(cols) {
+        Eight x = get8(a.x, row * a.x.ld + k, n), d = get8(a.dy, row * a.dy.ld + k, n), w = get8(a.w, k, n);
+#pragma unroll
+        for (int i = 0; i < 8; i++) s = i < n ? fmaf(d.v[i] * (w.v[i] + a.offset), x.v[i], s) : s;
+    }
+    float f = r * r * r * blockSum(s, room) / cols;
+    EACH_RUN(cols) {
+        Eight x = get8(a.x, row * a.x.ld + k, n), d = get8(a.dy, row * a.dy.ld + k, n), w = get8(a.w, k, n), o;
+        if (a.add) o = get8(a.y, row * a.y.ld + k, n);
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            float v = fmaf(-f, x.v[i], r * (d.v[i] * (w.v[i] + a.offset)));
+            x.v[i] = a.add ? o.v[i] + v : v;
+        }
+        put8(a.y, row * a.y.ld + k, n, x);
+    }
+}
+
+KERNEL(layerNorm, 256, NormArgs) {
+    SHARED(float, room, 32);
+    long long row = blockIdx.x;
+    int cols = a.x.cols;
+    float s = 0, q = 0;
+    EACH_RUN(cols) {
+        Eight x = get8(a.x, row * a.x.ld + k, n);
+#pragma unroll
+        for (int i = 0; i < 8; i++) s += x.v[i];
+    }
+    float mean = blockSum(s, room) / cols;
+    EACH_RUN(cols) {
+        Eight x = get8(a.x, row * a.x.ld + k, n);
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            float c = i < n ? x.v[i] - mean : 0.f;
+            q = fmaf(c, c, q);
+        }
+    }
+    float r = 1.f / sqrtf(blockSum(q, room) / cols + a.eps);
+    if (threadIdx.x == 0) {
+        put(a.stat, row * a.stat.ld, mean);
+        put(a.stat, row * a.stat.ld + 1, r);
+    }
+    EACH_RUN(cols) {
+        Eight x = get8(a.x, row * a.x.ld + k, n), w = get8(a.w, k, n), b;
+        if (a.b.p) b = get8(a.b, k, n);
+#pragma unroll
+        for (int i = 0; i < 8; i++) x.v[i] = fmaf((x.v[i] - mean) * r, w.v[i], a.b.p ? b.v[i] : 0.f);
+        put8(a.y, row * a.y.ld + k, n, x);
+    }
+}
+
+// With t = dy·w and h = (x-mean)·r: dx = r·(t - mean(t) - h·mean(t·h)).
+KERNEL(layerNormBack, 256, NormArgs) {
+    SHARED(float, room, 32);
+    long long row = blockIdx.x;
+    int cols = a.x.cols;
+    float mean = get(a.stat, row * a.stat.ld), r = get(a.stat, row * a.stat.ld + 1), s = 0, q = 0;
+    EACH_RUN(cols) {
+        Eight x = get8(a.x, row * a.x.ld + k, n), d = get8(a.dy, row * a.dy.ld + k, n), w = get8(a.w, k, n);
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            float t = d.v[i] * w.v[i];
+            s += t;
+            q = i < n ? fmaf(t, (x.v[i] - mean) * r, q) : q;
+        }
+    }
+    s = blockSum(s, room) / cols;
+    q = blockSum(q, room) / cols;
+    EACH_RUN(cols) {
+        Eight x = get8(a.x, row * a.x.ld + k, n), d = get8(a.dy, row * a.dy.ld + k, n), w = get8(a.w, k, n), o;
+        if (a.add) o = get8(a.y, row * a.y.ld + k, n);
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            float h = (x.v[i] - mean) * r, v = fmaf(-q, h, d.v[i] * w.v[i] - s) * r;
+            x.v[i] = a.add ? o.v[i] + v : v;
+        }
+        put8(a.y, row * a.y.ld + k, n, x);
+    }
+}
