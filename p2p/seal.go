@@ -39,6 +39,8 @@ type sealed struct {
 	patient atomic.Int64 // nanoseconds, see SetReadDeadline
 	ended   bool
 
+	waker *waker
+
 	record []byte // being written
 }
 
@@ -53,7 +55,7 @@ type sealing struct {
 
 // newSealed takes the secret that both sides share and the connection's ticket; dialed tells the sides apart.
 func newSealed(c net.Conn, secret, ticket []byte, dialed bool) (*sealed, error) {
-	s := &sealed{Conn: c}
+	s := &sealed{Conn: c, waker: newWaker(c)}
 	for _, d := range []struct {
 		name string
 		out  bool
@@ -207,6 +209,7 @@ func (s *sealed) have(n int) error {
 		s.hi, s.lo = copy(s.room, s.room[s.lo:s.hi]), 0
 	}
 	for s.hi-s.lo < n {
+		s.waker.expect(n - (s.hi - s.lo))
 		k, err := s.Conn.Read(s.room[s.hi:min(len(s.room), n+readAhead)])
 		s.hi += k
 		switch {

@@ -76,6 +76,7 @@ type Trainer struct {
 	opt     optim.Optimizer // of the whole; none where owners step
 	owned   *owned          // chunks that this member steps, where owners step; nil: nobody owns
 	curved  curved
+	apart   *apart         // diloco
 	norm    kernels.Tensor // F64 (1, 1) squared norm of a gradient that stays on the device
 	squares [1]float64     // and its value on the host
 	step    uint64         // optimizer steps done
@@ -118,6 +119,9 @@ func New(c Config) (*Trainer, error) {
 		return nil, errors.Join(err, t.Close())
 	}
 	t.host = buffers{n: t.layout.Size}
+	if err := t.openApart(); err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
 	return t, nil
 }
 
@@ -227,8 +231,11 @@ func (t *Trainer) loadStage(dev kernels.Device, a stage.Adapter) (err error) {
 		return t.loadPart(dev, a)
 	}
 	begin := stage.NewIn
-	if t.idle {
+	switch {
+	case t.idle:
 		begin = stage.NewIdle
+	case t.offloads():
+		return t.loadOffloaded(dev, a)
 	}
 	t.stage, err = begin(computed(t.spec), dev, t.model, a, t.trained, t.elems)
 	return err

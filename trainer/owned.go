@@ -174,27 +174,23 @@ func orZeros(v []float32, n int) []float32 {
 	return v
 }
 
-// read copies what is known of a chunk.
-func (o *owned) read(c int) (m Moments, ok bool, err error) {
-	x := o.chunks[c]
-	if x == nil {
-		return m, false, nil
-	}
+// read copies one side of a chunk.
+func (o *owned) read(c int, s *side) (m Moments, err error) {
 	n := o.layout.Chunks[c].Len()
-	m = Moments{Chunk: c, Step: x.now.step, Count: x.now.count}
+	m = Moments{Chunk: c, Step: s.step, Count: s.count}
 	if useM, _ := o.rule.Uses(); useM {
 		m.M = make([]float32, n)
-		err = x.now.opt.Read(optim.M, 0, m.M)
+		err = s.opt.Read(optim.M, 0, m.M)
 	}
 	if _, useV := o.rule.Uses(); useV && err == nil {
 		m.V = make([]float32, n)
-		err = x.now.opt.Read(optim.V, 0, m.V)
+		err = s.opt.Read(optim.V, 0, m.V)
 	}
-	if o.lossy && !x.now.shared && err == nil {
+	if o.lossy && !s.shared && err == nil {
 		m.W = make([]float32, n)
-		err = o.stream.Download(m.W, x.now.w)
+		err = o.stream.Download(m.W, s.w)
 	}
-	return m, true, err
+	return m, err
 }
 
 // try steps the chunk on its next side. w is the shared weights and g the mean gradient over the chunk, both (1, elements);

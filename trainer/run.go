@@ -44,11 +44,11 @@ func (t *Trainer) round(ctx context.Context, work Work, col Collective) (r StepR
 	if err != nil {
 		return r, err
 	}
-	if _, ok := col.(*Solo); ok && t.owned == nil && !t.isPart() {
+	if _, ok := col.(*Solo); ok && t.owned == nil && t.apart == nil && !t.isPart() {
 		return t.alone(ctx, work.Round, samples)
 	}
 	piece := Piece{Round: work.Round, Attempt: work.Attempt, Positions: work.Positions}
-	u, err := t.contribute(ctx, work, samples, &piece) // forward, backward
+	u, err := t.contribute(ctx, work, samples, &piece, col) // forward, backward
 	if err != nil {
 		return r, err
 	}
@@ -85,8 +85,8 @@ func (t *Trainer) batch(w Work) ([]uint64, error) {
 func (t *Trainer) samples(positions []shard.Range) ([]uint64, error) {
 	var samples []uint64
 	for _, r := range positions {
-		if r.Hi < r.Lo || r.Len() > uint64(t.spec.GlobalBatchSize-len(samples)) {
-			return nil, fmt.Errorf("work of more than the batch of %d positions", t.spec.GlobalBatchSize)
+		if most := t.mostSamples(); r.Hi < r.Lo || r.Len() > most-uint64(len(samples)) {
+			return nil, fmt.Errorf("work of more than %d positions", most)
 		}
 		for s := r.Lo; s < r.Hi; s++ {
 			samples = append(samples, s)
@@ -96,9 +96,12 @@ func (t *Trainer) samples(positions []shard.Range) ([]uint64, error) {
 }
 
 // contribute computes the summed gradient of the samples alone, and completes p with what they add up to.
-func (t *Trainer) contribute(ctx context.Context, w Work, samples []uint64, p *Piece) ([]float32, error) {
-	if t.isPart() {
+func (t *Trainer) contribute(ctx context.Context, w Work, samples []uint64, p *Piece, col Collective) ([]float32, error) {
+	switch {
+	case t.isPart():
 		return t.flow(ctx, w, p)
+	case t.apart != nil && len(samples) > 0:
+		return t.explore(ctx, w, samples, p, col)
 	}
 	step := w.Round
 	if err := t.lock(); err != nil {

@@ -17,18 +17,22 @@ type Solo struct {
 	Layout *layout.Layout // its chunks are what a swarm adds squares up in; nil: the whole is one
 
 	piece Piece
+	taken uint64 // positions so far
 	u     []float32
 }
 
 // Reduce keeps the piece.
 func (s *Solo) Reduce(_ context.Context, p Piece, u []float32) error {
 	s.piece, s.u = p, u
+	for _, r := range p.Positions {
+		s.taken = max(s.taken, r.Hi)
+	}
 	return nil
 }
 
 // Cut adds up the one piece.
 func (s *Solo) Cut(context.Context, uint64) ([]Chunk, Totals, error) {
-	t := Totals{Tokens: s.piece.Tokens, Loss: s.piece.Loss, Peers: 1}
+	t := Totals{Tokens: s.piece.Tokens, Loss: s.piece.Loss, Peers: 1, Taken: s.taken}
 	chunks := []layout.Chunk{{Lo: 0, Hi: len(s.u)}}
 	if s.Layout != nil {
 		chunks = s.Layout.Chunks
@@ -92,7 +96,7 @@ func (t *Trainer) alone(ctx context.Context, round uint64, samples []uint64) (St
 		if t.due(round) {
 			t.divide(t.curved.drawn, tot.Tokens)
 		}
-		return t.update(r)
+		return t.update(r.Step, r)
 	})
 }
 
@@ -137,6 +141,14 @@ func (t *Trainer) Local() *LocalSource { return &LocalSource{t: t, next: t.Step(
 
 // Next implements Source.
 func (l *LocalSource) Next(ctx context.Context) (Work, error) {
+	if l.t.apart != nil {
+		w, ok := l.nextApart()
+		if !ok {
+			return w, io.EOF
+		}
+		l.next++
+		return w, ctx.Err()
+	}
 	if l.next > l.t.steps {
 		return Work{}, io.EOF
 	}

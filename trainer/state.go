@@ -54,6 +54,9 @@ func (t *Trainer) Restore(s State) error {
 	if t.owned != nil {
 		t.owned.giveUp()
 	}
+	if t.apart != nil {
+		return t.rejoin()
+	}
 	return t.stage.Stream.Err()
 }
 
@@ -99,6 +102,9 @@ type stateVector struct {
 
 // state lists the vectors that are used.
 func (t *Trainer) state(s *State) []stateVector {
+	if t.apart != nil {
+		return t.sharedState(s)
+	}
 	if t.elems == 0 { // a stage in which nothing learns
 		return nil
 	}

@@ -23,12 +23,15 @@ func (t *Trainer) Apply(g []float32, tot Totals) (StepReport, error) {
 	if len(g) != t.layout.Size {
 		return StepReport{}, fmt.Errorf("gradient of %d elements for an index space of %d", len(g), t.layout.Size)
 	}
+	if t.apart != nil {
+		return t.conclude(g, tot)
+	}
 	if t.owned != nil {
 		return StepReport{}, errors.New("owners step: a member alone cannot")
 	}
 	return t.take(tot, func(r *StepReport) error {
 		t.upload(r.Step, g)
-		return t.update(r)
+		return t.update(r.Step, r)
 	})
 }
 
@@ -64,14 +67,15 @@ func (t *Trainer) report(step uint64, tot Totals) StepReport {
 	return r
 }
 
-func (t *Trainer) update(r *StepReport) error {
+// update takes the optimizer's step-th step in the round that r is of.
+func (t *Trainer) update(step uint64, r *StepReport) error {
 	if err := t.bend(r); err != nil {
 		return err
 	}
 	clip := optim.Clip(r.GradNorm, *t.spec.MaxGradNorm)
 	s := t.stage
 	t.changing()
-	t.opt.Step(optim.Now{Step: r.Step, LR: r.LR, Clip: clip}, s.W, s.G, 0, t.elems)
+	t.opt.Step(optim.Now{Step: step, LR: r.LR, Clip: clip}, s.W, s.G, 0, t.elems)
 	return s.Stream.Sync(context.Background())
 }
 

@@ -26,6 +26,9 @@ type Work struct {
 	Round     uint64        // optimizer step, from 1
 	Attempt   uint32        // attempts after the first carry only positions whose work was lost
 	Positions []shard.Range // may be empty: a member without work still reduces and steps
+
+	// Diloco: how many positions counted in the rounds before, and how many all members have in this one.
+	Done, Planned uint64
 }
 
 // Source hands out work. Next blocks until there is some and returns io.EOF after the last step of the job.
@@ -55,6 +58,7 @@ type Totals struct {
 	SumSq     float64 // Σ u² of the summed contribution over every trainable element (before division by Tokens)
 	NonFinite bool    // the step is skipped
 	Peers     int     // members whose work counted
+	Taken     uint64  // diloco: positions that counted in all rounds so far
 }
 
 var (
@@ -92,5 +96,9 @@ type StepReport struct {
 	Skipped  bool    `json:"skipped,omitempty"` // nothing to learn from, or not finite
 
 	LossScale float64 `json:"loss_scale,omitempty"`    // of fp16: what losses of tokens were multiplied by
+	Batches   uint64  `json:"batches,omitempty"`       // diloco, where Step counts rounds: how many batches of the job's were learned from so far
 	Passed    int     `json:"skipped_steps,omitempty"` // steps skipped so far, this one among them
 }
+
+// Progress is how many of a job's steps are done: in diloco, where Step counts rounds, those of all members.
+func (r StepReport) Progress() uint64 { return max(r.Step, r.Batches) }

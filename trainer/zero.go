@@ -3,8 +3,10 @@ package trainer
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/seed-7b27c88a/shoal/kernels"
+	"github.com/seed-7b27c88a/shoal/shard/layout"
 	"github.com/seed-7b27c88a/shoal/trainer/optim"
 )
 
@@ -68,12 +70,10 @@ func (t *Trainer) tryStep(own []Chunk, tot Totals) (after []Chunk, err error) {
 	return after, nil
 }
 
-// twin is the chunk at lo, or nil.
+// twin is the chunk at lo, or nil. own ascends.
 func twin(own []Chunk, lo int) []float32 {
-	for _, ch := range own {
-		if ch.Lo == lo {
-			return ch.V
-		}
+	if i, ok := slices.BinarySearchFunc(own, lo, func(c Chunk, lo int) int { return c.Lo - lo }); ok {
+		return own[i].V
 	}
 	return nil
 }
@@ -117,12 +117,11 @@ func (t *Trainer) tryChunk(ch Chunk, step uint64, n optim.Now, drawn []float32, 
 
 // chunkAt is the chunk that begins at lo, or -1.
 func (t *Trainer) chunkAt(lo int) int {
-	for c, ch := range t.layout.Chunks {
-		if ch.Lo == lo {
-			return c
-		}
+	c, ok := slices.BinarySearchFunc(t.layout.Chunks, lo, func(c layout.Chunk, lo int) int { return c.Lo - lo })
+	if !ok {
+		return -1
 	}
-	return -1
+	return c
 }
 
 // adopt puts what all members share of a committed step in place.
@@ -223,13 +222,36 @@ func (t *Trainer) Stateless() bool {
 
 // Moments copies the state of a chunk; false: there is none here.
 func (t *Trainer) Moments(chunk int) (Moments, bool, error) {
+	return t.moments(chunk, func(x *ownedChunk) *side { return &x.now })
+}
+
+// Tried copies the state that a chunk has if the step which was tried last is committed; false: it was not in it.
+func (t *Trainer) Tried(chunk int) (Moments, bool, error) {
+	return t.moments(chunk, func(x *ownedChunk) *side {
+		if !x.tried {
+			return nil
+		}
+		return &x.next
+	})
+}
+
+func (t *Trainer) moments(chunk int, of func(*ownedChunk) *side) (m Moments, ok bool, err error) {
 	o := t.owned
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.chunks == nil {
-		return Moments{}, false, ErrClosed
+		return m, false, ErrClosed
 	}
-	return o.read(chunk)
+	x := o.chunks[chunk]
+	if x == nil {
+		return m, false, nil
+	}
+	s := of(x)
+	if s == nil {
+		return m, false, nil
+	}
+	m, err = o.read(chunk, s)
+	return m, true, err
 }
 
 // Forget drops the state of chunks that are not to be kept. step is that of their state.

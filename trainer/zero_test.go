@@ -10,6 +10,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/shard/layout"
 	"github.com/seed-7b27c88a/shoal/trainer"
 	"github.com/seed-7b27c88a/shoal/trainer/job"
+	"github.com/seed-7b27c88a/shoal/trainer/model/modeltest"
 	"github.com/seed-7b27c88a/shoal/trainer/model/tiny"
 )
 
@@ -150,5 +151,39 @@ func TestOwnersStep(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestOwnersMemory: an owner has memory for the old and the new state of its chunks, and for no others.
+func TestOwnersMemory(t *testing.T) {
+	files := base(t, tiny.Shape{Hidden: 256, Inner: 1024, Layers: 3, Vocab: 4096})
+	spec := valid(t, tinySpec(job.Spec{MaxSteps: 1, Parallel: job.Parallel{Zero: "2"}}))
+	inUse := func(owners bool) (*trainer.Trainer, int64) {
+		c := trainer.Config{Spec: spec, Model: files, Rows: lesson(4), Device: modeltest.Device(t), Owners: owners}
+		before := c.Device.Info().InUse
+		tr := open(t, c.Device, c)
+		return tr, c.Device.Info().InUse - before
+	}
+	tr, all := inUse(false)
+	rest := all - 8*int64(tr.Elems()) // without both moments
+	closed(t, tr)
+	tr, _ = inUse(true)
+	defer closed(t, tr)
+	l, _ := tr.Layout()
+	share := 0
+	for c := 0; c < tr.Weights(); c += 3 {
+		if err := tr.Keep(trainer.Moments{Chunk: c}); err != nil {
+			t.Fatal(err)
+		}
+		share += l.Chunks[c].Len()
+	}
+	got := tr.Device().Info().InUse - rest
+	t.Logf("state of %d elements takes %.3f of what old and new moments are", share, float64(got)/float64(16*share))
+	if float64(got) > 1.1*float64(16*share) {
+		t.Errorf("%d bytes for the state of %d elements", got, share)
+	}
+	tr.Forget(func(int, uint64) bool { return false })
+	if left := tr.Device().Info().InUse - rest; left > 4<<20 {
+		t.Errorf("%d bytes in use when nothing is owned", left)
 	}
 }

@@ -5,10 +5,11 @@
 //
 //	go run ./node/blockbench [-mib 256] [-rounds 3] [-profile DIR]
 //
-// Three rows: plain TLS 1.3 whose receiver drops the bytes; blocks whose receiver verifies and drops them, so the exchange
-// alone; and blocks from one Pebble store into another, durable when it ends. The rows take turns and the
-// best of each counts, because other work on the machine only ever slows one down. CPU is user and system time of both
-// processes.
+// Four rows: plain TLS 1.3 whose receiver drops the bytes; blocks whose receiver verifies and drops them, so the exchange
+// alone; blocks from one store into another, durable when it ends; and the same from three stores, one of which
+// is killed half-way, as a late joiner has it. The rows take turns and the
+// best of each counts, because other work on the machine only ever slows one down. CPU is user and system time of all
+// processes but the killed one. Stores lie where TMPDIR says.
 //
 // The tests of p2p/nettest start its senders and receivers, by -role, on a laboratory network.
 package main
@@ -23,6 +24,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -41,10 +43,11 @@ type params struct {
 	store string // memory or disk
 	peer  string // addresses of the senders, for receivers; between commas
 
-	listen string // IP address of a sender
-	home   string // of a receiver's store, which then stays
-	prof   string // a file for a profile of the processor time that is counted
-	steps  bool   // a receiver prints how many blocks it has, a line each time, before its times
+	listen  string // IP address of a sender
+	home    string // of a receiver's store, which then stays
+	scratch string // folder for stores
+	prof    string // a file for a profile of the processor time that is counted
+	steps   bool   // a receiver prints how many blocks it has, a line each time, before its times
 }
 
 func main() {
@@ -76,6 +79,7 @@ func main() {
 // row is one way to move the bytes.
 type row struct {
 	name, transport, store string
+	dying                  int // senders besides the first, of whom the last is killed half-way
 	best                   sample
 }
 
@@ -87,11 +91,18 @@ func compare(ctx context.Context, p params, rounds int) error {
 		{name: "crypto/tls", transport: "tls"},
 		{name: "blocks, verified", transport: "blocks", store: "memory"},
 		{name: "blocks, store to store", transport: "blocks", store: "disk"},
+		{name: "blocks, three stores to store, one killed", transport: "blocks", store: "disk", dying: 2},
 	}
+	dir, err := os.MkdirTemp("", "shoal-blockbench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir) // a killed sender leaves its store
+	p.scratch = dir
 	for range rounds {
 		for _, r := range rows {
-			p.store = r.store
-			s, err := measure(ctx, r.transport, p)
+			p.store, p.steps = r.store, r.dying > 0
+			s, err := measure(ctx, r.transport, r.dying, p)
 			if err != nil {
 				return fmt.Errorf("%s: %w", r.name, err)
 			}
@@ -112,41 +123,66 @@ func compare(ctx context.Context, p params, rounds int) error {
 	return nil
 }
 
-// measure runs a sender and a receiver. The receiver prints how long the bytes took, in nanoseconds; both print the CPU
-// time they used for it.
-func measure(ctx context.Context, transport string, p params) (s sample, err error) {
+// measure runs senders and a receiver. The receiver prints how long the bytes took, in nanoseconds; all print the CPU
+// time they used for it. With more than one sender the last is killed when half of the bytes are there.
+func measure(ctx context.Context, transport string, more int, p params) (s sample, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	sender, err := start(ctx, transport+"-send", p)
+	senders, addrs, err := startSenders(ctx, transport, 1+more, p)
+	defer func() {
+		for _, c := range senders {
+			err = errors.Join(err, c.stop())
+		}
+	}()
 	if err != nil {
 		return s, err
 	}
-	defer func() { err = errors.Join(err, sender.stop()) }()
-	if p.peer, err = sender.line(); err != nil {
-		return s, err
-	}
+	p.peer = strings.Join(addrs, ",")
 	receiver, err := start(ctx, transport+"-receive", p)
 	if err != nil {
 		return s, err
 	}
 	defer func() { err = errors.Join(err, receiver.stop()) }()
 	text, err := receiver.line()
+	for ; err == nil && !strings.Contains(text, " "); text, err = receiver.line() { // how many blocks there are
+		if n, _ := strconv.Atoi(text); n >= p.mib/2 && len(senders) == 1+more && more > 0 {
+			senders[more].kill()
+			senders = senders[:more]
+		}
+	}
 	if err != nil {
 		return s, err
 	}
-	var near, far time.Duration
-	if _, err := fmt.Sscan(text, &s.wall, &near); err != nil {
+	if _, err := fmt.Sscan(text, &s.wall, &s.cpu); err != nil {
 		return s, fmt.Errorf("receiver says %q: %w", text, err)
 	}
-	fmt.Fprintln(sender.in, "done")
-	if text, err = sender.line(); err != nil {
-		return s, err
+	for _, c := range senders {
+		used, err := c.used()
+		if err != nil {
+			return s, err
+		}
+		s.cpu += used
 	}
-	if _, err := fmt.Sscan(text, &far); err != nil {
-		return s, fmt.Errorf("sender says %q: %w", text, err)
-	}
-	s.cpu = near + far
 	return s, nil
+}
+
+// startSenders returns those that started, whatever the error.
+func startSenders(ctx context.Context, transport string, n int, p params) (senders []*process, addrs []string, err error) {
+	for range n {
+		c, err := start(ctx, transport+"-send", p)
+		if err != nil {
+			return senders, nil, err
+		}
+		senders = append(senders, c)
+	}
+	for _, c := range senders {
+		addr, err := c.line()
+		if err != nil {
+			return senders, nil, err
+		}
+		addrs = append(addrs, addr)
+	}
+	return senders, addrs, nil
 }
 
 // process is a child of the benchmark.
@@ -165,10 +201,12 @@ func start(ctx context.Context, role string, p params) (*process, error) {
 		return nil, err
 	}
 	if p.prof != "" {
-		p.prof = filepath.Join(p.prof, role+"-"+p.store+".pprof")
+		p.prof = filepath.Join(p.prof, role+"-"+p.store)
 	}
-	c := exec.CommandContext(ctx, self, "-role", role, "-mib", fmt.Sprint(p.mib), "-store", p.store, "-peer", p.peer, "-profile", p.prof)
+	c := exec.CommandContext(ctx, self, "-role", role, "-mib", fmt.Sprint(p.mib), "-store", p.store, "-peer", p.peer, "-profile", p.prof,
+		fmt.Sprintf("-steps=%v", p.steps))
 	c.Stderr = os.Stderr
+	c.Env = append(os.Environ(), "TMPDIR="+p.scratch)
 	in, err := c.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -183,6 +221,24 @@ func start(ctx context.Context, role string, p params) (*process, error) {
 func (p *process) line() (string, error) {
 	s, err := p.out.ReadString('\n')
 	return strings.TrimSpace(s), err
+}
+
+// used asks a sender for the CPU time that it needed.
+func (p *process) used() (cpu time.Duration, err error) {
+	fmt.Fprintln(p.in, "done")
+	text, err := p.line()
+	if err != nil {
+		return 0, err
+	}
+	if _, err := fmt.Sscan(text, &cpu); err != nil {
+		return 0, fmt.Errorf("sender says %q: %w", text, err)
+	}
+	return cpu, nil
+}
+
+func (p *process) kill() {
+	p.cmd.Process.Kill()
+	p.cmd.Wait() // says that it was killed
 }
 
 // stop ends a child by the end of its input.

@@ -20,7 +20,7 @@ type watch struct {
 // count begins a measurement, and the profile if one is wanted.
 func (p params) count() (w watch, err error) {
 	if p.prof != "" {
-		if w.prof, err = os.Create(p.prof); err != nil {
+		if w.prof, err = os.Create(fmt.Sprintf("%s-%d.pprof", p.prof, os.Getpid())); err != nil {
 			return w, err
 		}
 		if err := pprof.StartCPUProfile(w.prof); err != nil {

@@ -130,6 +130,14 @@ func (m *Machine) own(d *draft) []shard.Range {
 	return head
 }
 
+// count64 is the number of positions in rs.
+func count64(rs []shard.Range) (n uint64) {
+	for _, r := range rs {
+		n += r.Len()
+	}
+	return n
+}
+
 // pieceRanges are the positions of all pieces.
 func pieceRanges(ps []Piece) (rs []shard.Range) {
 	for _, pc := range ps {

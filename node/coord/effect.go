@@ -31,6 +31,8 @@ type (
 		Plan  *collective.Plan
 		Work  []shard.Range // this member's new positions (stream indexes)
 		Peers int           // planned members
+		// Diloco: how many positions of the stream counted before this round, and how many its members have in all.
+		Done, Planned uint64
 	}
 	// Cut tells the local collective which pieces count.
 	Cut struct {
@@ -41,7 +43,8 @@ type (
 	Release struct {
 		Key    collective.Key
 		Totals collective.Totals
-		Peers  int // members whose work counts
+		Peers  int    // members whose work counts
+		Taken  uint64 // positions that will have counted
 	}
 	// Finish: the round is committed; the trainer steps with the staged result of Key, whose unit hashes are Units, and
 	// answers Stepped. It is sent only when such a result was Reduced here and the state is that of the round before.
@@ -51,6 +54,7 @@ type (
 		Units  []collective.Hash
 		Totals collective.Totals
 		Peers  int
+		Taken  uint64 // positions that counted so far
 	}
 	// Committed: the round is over; collective.Machine.Commit drops its pieces. It comes before Finish, and also where
 	// no Finish follows.

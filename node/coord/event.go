@@ -41,6 +41,9 @@ type (
 		Commit cid.Cid
 		Hash   collective.Hash
 	}
+	// Unstaged says that the result of a Finish is not here any more: more of them came than the worker keeps, while this
+	// node was catching up.
+	Unstaged struct{ Commit cid.Cid }
 	// Restored says that a Fetch succeeded: this node's state is that of Round, made by Commit (undefined: round 0). It
 	// may be newer than what was asked for, because donors go on.
 	Restored struct {
@@ -84,6 +87,7 @@ func (LogMessage) event() {}
 func (Held) event()       {}
 func (Reduced) event()    {}
 func (Stepped) event()    {}
+func (Unstaged) event()   {}
 func (Restored) event()   {}
 func (Unfetched) event()  {}
 func (Stored) event()     {}

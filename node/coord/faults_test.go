@@ -163,6 +163,19 @@ func TestWrongWeights(t *testing.T) {
 	}
 }
 
+// TestUnstaged: a member that has dropped a committed result fetches the state and works again.
+func TestUnstaged(t *testing.T) {
+	s := newSwarm(t, 5, options{nodes: 3, steps: 12, batch: 6, min: 3, every: 100})
+	s.startAll()
+	s.until("round 3", time.Minute, func() bool { return s.round() == 3 })
+	s.nodes[2].run.unstage = true
+	s.until("the member notices", time.Minute, func() bool { return !s.nodes[2].run.ready })
+	s.until("the job ends", time.Minute, s.allEnded)
+	if last := s.nodes[0].run.rounds[11]; last.Peers != 3 {
+		t.Errorf("%d members worked in the last round", last.Peers)
+	}
+}
+
 // TestLateJoiner: a node that comes later receives the state and works.
 func TestLateJoiner(t *testing.T) {
 	s := newSwarm(t, 6, options{nodes: 4, steps: 20, batch: 8, min: 3, every: 5})

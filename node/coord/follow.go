@@ -14,7 +14,7 @@ const (
 	beatApart   = 1500 * time.Microsecond // per member of the plan: what the leader of a large job spends on one
 	beatMost    = 3 * slot / 8            // so that one lost beat does not look like death
 	repeatEvery = 2 * time.Second
-	pushAgain   = 400 * time.Millisecond // a member that is still behind after that is pushed again
+	pushAgain   = 400 * time.Millisecond // a member that is still behind after that is pushed again, see pushGap
 	maxHails    = 32                     // nodes asked at once who leads
 	pushBytes   = 160 << 10              // of entries in one push; the first may be larger
 )
@@ -196,11 +196,11 @@ func (m *Machine) pushOn(e *Entry) {
 	})
 	relays := min(len(to), maxDirect)
 	for i, p := range to[:relays] {
-		p.pushed, p.pushedFor = m.now, p.head
+		p.pushedNow(m.now)
 		var on []record.PeerID
 		for k := i + relays; k < len(to); k += relays {
 			on = append(on, to[k].id)
-			to[k].pushed, to[k].pushedFor = m.now, to[k].head
+			to[k].pushedNow(m.now)
 		}
 		b := push{Term: m.guide.term, Leads: true, Entries: []*record.Signed{e.Signed}, On: on}
 		m.send(p.id, m.header(contextPush, m.job.round, 0), b)
@@ -230,17 +230,31 @@ func (m *Machine) passOn(b *push) {
 
 // bringUp sends a member that is behind what it lacks.
 func (m *Machine) bringUp(p *peer) {
-	again := p.pushed > 0 && p.pushedFor == p.head && m.now < p.pushed+pushAgain
-	if p.head == m.job.head || p.id == m.self.ID || again || len(m.job.recent) == 0 {
+	again := p.pushes > 0 && p.pushedFor == p.head
+	if p.head == m.job.head || p.id == m.self.ID || len(m.job.recent) == 0 || again && m.now < p.pushed+m.pushGap(p.pushes) {
 		return
 	}
-	p.pushed, p.pushedFor = m.now, p.head
+	times := 0
+	if again {
+		times = p.pushes
+	}
+	p.pushedNow(m.now)
+	p.pushes += times
 	if es, ok := m.job.since(p.head); ok {
 		m.pushTo(p, es, false)
 		return
 	}
 	m.pushTo(p, m.job.spine, true)
 }
+
+// pushGap is how long a push may take, when so many have brought nothing. Entries of a large job are large, and there are
+// many that wait for them: a leader that takes what is under way for lost fills its line with copies.
+func (m *Machine) pushGap(pushes int) time.Duration {
+	return doubled(pushAgain*time.Duration(1+len(m.peers.peers)/128), min(pushes-1, 5))
+}
+
+// pushedNow notes that what its head lacks is on its way to a peer.
+func (p *peer) pushedNow(now time.Duration) { p.pushed, p.pushedFor, p.pushes = now, p.head, 1 }
 
 // pushTo sends entries, in as many pushes as they need. A spine has to stay together: its entries are few.
 func (m *Machine) pushTo(p *peer, es []*Entry, spine bool) {

@@ -98,18 +98,33 @@ func (m *Machine) lostKeeper(k replog.Voter) bool {
 	return p.leaving || m.now > max(p.heard, m.lead.since)+patience
 }
 
-// candidates are the nodes that could keep the log, the best first: this one, the submitter, then the longest present.
+// candidates are the nodes that could keep the log, the best first: this one, the submitter, then the longest present. A
+// keeper may come to lead, and the leader of many sends much: worse connected nodes come last.
 func (m *Machine) candidates() []replog.Voter {
 	ps := m.fit()
+	least := 0.0
+	if len(ps) > manyMembers {
+		least = middling(ps)
+	}
 	slices.SortStableFunc(ps, func(a, b *peer) int {
-		return cmp.Or(-compareBool(a.id == m.g.Submitter, b.id == m.g.Submitter), cmp.Compare(a.since, b.since),
-			cmp.Compare(a.id, b.id))
+		return cmp.Or(-compareBool(a.id == m.g.Submitter, b.id == m.g.Submitter),
+			compareBool(a.cap.BytesPerSec < least, b.cap.BytesPerSec < least), cmp.Compare(a.since, b.since), cmp.Compare(a.id, b.id))
 	})
 	var out []replog.Voter
 	for _, p := range ps {
 		out = append(out, replog.Voter{ID: p.id, Boot: p.boot})
 	}
 	return out
+}
+
+// middling is the rate that half of the nodes have.
+func middling(ps []*peer) float64 {
+	rates := make([]float64, len(ps))
+	for i, p := range ps {
+		rates[i] = p.cap.BytesPerSec
+	}
+	slices.Sort(rates)
+	return rates[len(rates)/2]
 }
 
 // fit are the nodes that are there and do not leave.

@@ -66,6 +66,9 @@ func (m *Machine) startPlan() {
 	}
 	m.me.started = p.key
 	s := Start{Plan: p.parts, Peers: len(working(p.Members))}
+	if m.g.diloco() {
+		s.Done, s.Planned = m.job.cursor.taken(), count64(pieceRanges(p.Pieces))
+	}
 	for _, pc := range p.Pieces {
 		if pc.Attempt == p.key.Attempt && pc.ID == m.self.ID && pc.Boot == m.self.Boot {
 			s.Work = append(s.Work, pc.Ranges...)
@@ -86,7 +89,12 @@ func (m *Machine) startCut() {
 	}
 	if j.totals != nil && m.me.released != j.plan.key {
 		m.me.released = j.plan.key
-		m.emit(Release{Key: j.plan.key, Totals: j.totals.plain(), Peers: len(j.plan.counted(j.cut.Set))})
+		r := Release{Key: j.plan.key, Totals: j.totals.plain(), Taken: j.cursor.taken()}
+		for _, c := range j.plan.counted(j.cut.Set) {
+			r.Peers++
+			r.Taken += count64(c.Ranges)
+		}
+		m.emit(r)
 	}
 	if m.lead != nil {
 		m.lead.from, m.lead.tries = m.now, 0
@@ -156,6 +164,13 @@ func (m *Machine) stepped(e Stepped) {
 	m.me.finish = cid.Undef
 	m.setState(e.Round, e.Commit, e.Hash)
 	m.disown() // the log may have become another one meanwhile
+}
+
+// unstaged gives up catching up by steps.
+func (m *Machine) unstaged(e Unstaged) {
+	if e.Commit.Defined() && m.me.finish == e.Commit {
+		m.lose("a committed result is not here any more")
+	}
 }
 
 func (m *Machine) setState(round uint64, commit cid.Cid, hash collective.Hash) {
@@ -234,7 +249,7 @@ func (m *Machine) stepNext() {
 		m.me.staged = slices.Delete(m.me.staged, 0, i+1)
 		m.me.finish, m.me.late = next.cid, 0
 		e := next.entry
-		m.emit(Finish{Key: next.key, Commit: next.cid, Units: e.Units, Totals: e.Totals.plain(), Peers: next.peers})
+		m.emit(Finish{Key: next.key, Commit: next.cid, Units: e.Units, Totals: e.Totals.plain(), Peers: next.peers, Taken: next.cursor.taken()})
 		return
 	}
 	// The result of the newest commit may still be on its way here.
@@ -321,6 +336,9 @@ func (m *Machine) donors() (ids []record.PeerID) {
 		}
 	}
 	ids = slices.DeleteFunc(ids, func(id record.PeerID) bool { return id == m.self.ID })
+	if len(ids) > manyMembers { // the leader of many has enough to send
+		ids = slices.DeleteFunc(ids, func(id record.PeerID) bool { return id == m.guide.leader })
+	}
 	if n := len(ids); n > 0 {
 		k := (m.me.fetch.tries + int(m.self.Boot%uint64(n))) % n
 		ids = slices.Concat(ids[k:], ids[:k])

@@ -111,6 +111,8 @@ func (m *Machine) take(e Event) {
 		m.reduced(e.Done)
 	case Stepped:
 		m.stepped(e)
+	case Unstaged:
+		m.unstaged(e)
 	case Restored:
 		m.restored(e)
 	case Unfetched:

@@ -228,6 +228,11 @@ func (r *run) stepOwn(st collective.Step) {
 
 // finish steps the trainer.
 func (r *run) finish(e Finish) {
+	if r.unstage {
+		r.unstage = false
+		r.sim.After(time.Millisecond, func() { r.do(Unstaged{Commit: e.Commit}) })
+		return
+	}
 	v, ok := r.results[e.Key]
 	if !ok || !r.ready || r.st.round+1 != e.Key.Round {
 		r.s.violate("%s is to finish round %d: has result %v, state %d", r.id, e.Key.Round, ok, r.st.round)

@@ -35,7 +35,8 @@ type peer struct {
 	hash      collective.Hash
 	head      cid.Cid
 	leaving   bool
-	pushed    time.Duration // last catch-up sent; 0: never
+	pushed    time.Duration // when the last catch-up was sent
+	pushes    int           // how many were sent for the same head; 0: none
 	met       time.Duration // last told how this node's log stands
 	pushedFor cid.Cid       // the head it had then
 }

@@ -87,7 +87,7 @@ func (j *Job) performRound(e coord.Effect) {
 	switch e := e.(type) {
 	case coord.Start:
 		j.group.Plan(e.Plan)
-		j.rounds.start(e)
+		j.startRound(e)
 		if j.moments != nil {
 			j.provide(e.Plan)
 		}
@@ -106,7 +106,8 @@ func (j *Job) performRound(e coord.Effect) {
 		}
 	case coord.Finish:
 		if !j.rounds.finish(e) {
-			j.fail(fmt.Sprintf("the result of round %d is committed but not here", e.Key.Round))
+			j.log.Warn("the result of a committed round is not here any more", "round", e.Key.Round)
+			go j.post(coord.Unstaged{Commit: e.Commit}) // not by the loop itself
 		}
 	default:
 		j.log.Error("coordination asked for something this node does not know", "effect", e)

@@ -1,10 +1,13 @@
 package worker
 
 import (
+	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
+	"github.com/seed-7b27c88a/shoal/p2p/collective"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 )
 
@@ -42,6 +45,51 @@ func (j *Job) mirror() {
 	}
 }
 
+// secure mirrors the state that chunks have if the plan is committed, before the chunks' weights are given to anybody:
+// then an owner's death loses nothing. That is what mirror_rounds: 1 means. It waits until the successors have it, or are
+// gone, or another plan is in force.
+func (j *Job) secure(k collective.Key, chunks []int) {
+	m := j.moments
+	ctx := m.context(k)
+	if ctx == nil {
+		return
+	}
+	var wg sync.WaitGroup
+	window := make(chan struct{}, secureWindow)
+	for _, c := range chunks {
+		window <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-window }()
+			j.secureChunk(ctx, k, c)
+		})
+	}
+	wg.Wait()
+}
+
+// secureWindow is how many chunks are on their way at a time; each is copied for it.
+const secureWindow = 8
+
+func (j *Job) secureChunk(ctx context.Context, k collective.Key, c int) {
+	m := j.moments
+	x, ok, err := m.trainer.Tried(c)
+	if err != nil || !ok || setOf(&x) == 0 {
+		return
+	}
+	m.mu.Lock()
+	to := m.successors(c)
+	m.sent[c] = mirrored{step: x.Step, at: time.Now(), to: to}
+	m.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, peer := range to {
+		wg.Go(func() {
+			if err := m.send(ctx.Done(), peer, vectorMeta{Job: j.task.ID, Plan: k.Plan}, &x); err != nil {
+				j.log.Debug("a mirror did not arrive", "chunk", c, "to", peer, "err", err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
 // due lists the successors that should have the chunk's state now. New successors should at once.
 func (m *moments) due(c int, rounds uint64) []record.PeerID {
 	step, ok := m.trainer.Kept(c)
@@ -51,15 +99,7 @@ func (m *moments) due(c int, rounds uint64) []record.PeerID {
 		return nil
 	}
 	to := m.successors(c)
-	last, known := m.sent[c]
-	if !known {
-		last = mirrored{at: time.Now(), to: to}
-		if step == 0 { // nothing yet that could be lost
-			m.sent[c] = last
-		} else {
-			last.to = nil
-		}
-	}
+	last := m.sent[c] // of a chunk that was taken over: nothing, so that successors have it at once
 	pause := time.Duration(0)
 	if rounds == 0 {
 		rounds, pause = mirrorRounds, mirrorTime
@@ -69,6 +109,15 @@ func (m *moments) due(c int, rounds uint64) []record.PeerID {
 		return nil
 	}
 	return to
+}
+
+// firstMirror notes that successors know the state of a chunk before the first step.
+func (m *moments) firstMirror(c int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.plan != nil {
+		m.sent[c] = mirrored{at: time.Now(), to: m.successors(c)}
+	}
 }
 
 // successors of a chunk. Called with mu held.
@@ -88,7 +137,7 @@ func (j *Job) mirrorChunk(c int, to []record.PeerID) {
 	}
 	results := make(chan error, len(to))
 	for _, peer := range to {
-		j.loops.Go(func() { results <- m.send(j.ctx.Done(), peer, j.task.ID, 0, &x) })
+		j.loops.Go(func() { results <- m.send(j.ctx.Done(), peer, vectorMeta{Job: j.task.ID}, &x) })
 	}
 	for range to {
 		err = errors.Join(err, <-results)

@@ -41,6 +41,9 @@ type moments struct {
 	past     []past             // of the newest committed rounds
 	tried    uint64             // round that was committed as this node stepped it last
 	mirrors  map[int]trainer.Moments
+	passed   map[int]passed
+	pending  map[int]tentative // mirrors of a step that is not committed yet
+	life     context.Context   // until another plan is in force
 	coming   map[coming]*assembly
 	asks     map[uint64]*request
 	lastAsk  uint64
@@ -76,7 +79,7 @@ func newMoments(v *Vectors, job cid.Cid, self record.PeerID, t *trainer.Trainer)
 		return nil, err
 	}
 	return &moments{Vectors: v, job: job, self: self, trainer: t, chunks: l.Chunks[:t.Weights()], changed: make(chan struct{}),
-		mirrors: map[int]trainer.Moments{}, coming: map[coming]*assembly{}, asks: map[uint64]*request{}, sent: map[int]mirrored{}, lent: map[int]uint64{}}, nil
+		mirrors: map[int]trainer.Moments{}, pending: map[int]tentative{}, passed: map[int]passed{}, coming: map[coming]*assembly{}, asks: map[uint64]*request{}, sent: map[int]mirrored{}, lent: map[int]uint64{}}, nil
 }
 
 func (m *moments) notify() {
@@ -107,6 +110,7 @@ func (m *moments) begin(ctx context.Context, p *collective.Plan) (context.Contex
 		m.stop()
 	}
 	ctx, m.stop = context.WithCancel(ctx)
+	m.life = ctx
 	m.plan = p
 	m.notify()
 	var own []int
@@ -120,9 +124,26 @@ func (m *moments) begin(ctx context.Context, p *collective.Plan) (context.Contex
 			own = append(own, c)
 		case place < 0:
 			delete(m.mirrors, c)
+			delete(m.pending, c)
 		}
 	}
 	return ctx, own
+}
+
+// tentative is a mirror that counts once a plan is committed.
+type tentative struct {
+	plan cid.Cid
+	m    trainer.Moments
+}
+
+// context ends with the plan of the key; nil: it has.
+func (m *moments) context(k collective.Key) context.Context {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.plan == nil || m.plan.Key != k {
+		return nil
+	}
+	return m.life
 }
 
 // place is this node's among the owner and the successors of a chunk; -1: none. Called with mu held.
@@ -140,6 +161,12 @@ func (m *moments) place(c int) int {
 func (m *moments) committed(key, brought collective.Key) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	for c, x := range m.pending {
+		if x.plan.Equals(key.Plan) {
+			m.mirrors[c] = x.m
+		}
+		delete(m.pending, c)
+	}
 	if m.plan == nil || m.plan.Key != key {
 		m.owners = nil
 		return
@@ -206,6 +233,7 @@ func (m *moments) back(round uint64) {
 		}
 	}
 	clear(m.sent)
+	clear(m.pending)
 	if m.step > round {
 		m.manifest, m.step = cid.Undef, 0
 	}
@@ -236,7 +264,7 @@ func (m *moments) expect(from record.PeerID, v vectorMeta, n int) (xfer.Delivery
 	}
 	k := coming{from, v.Chunk, v.Ask}
 	a := m.coming[k]
-	if a == nil || a.meta.Step != v.Step || a.meta.All != v.All {
+	if a == nil || !a.meta.same(v) {
 		if len(m.coming) >= maxArriving && !m.evict() {
 			return nil, vectorBusy
 		}
@@ -270,7 +298,15 @@ func (m *moments) wanted(from record.PeerID, v vectorMeta) bool {
 		r := m.asks[v.Ask]
 		return r != nil && r.to == from && r.chunks[v.Chunk]
 	}
-	return m.plan != nil && ownerOf(m.plan, v.Chunk) == from && m.place(v.Chunk) > 0
+	if m.plan == nil || v.Plan.Defined() && !v.Plan.Equals(m.plan.Key.Plan) {
+		return false
+	}
+	return ownerOf(m.plan, v.Chunk) == from && m.place(v.Chunk) > 0
+}
+
+// same says whether two vectors are of the same state.
+func (v vectorMeta) same(o vectorMeta) bool {
+	return v.Step == o.Step && v.All == o.All && v.Plan == o.Plan
 }
 
 // arrived puts a vector where it belongs.
@@ -279,7 +315,7 @@ func (m *moments) arrived(a *arriving) {
 	defer m.mu.Unlock()
 	k := coming{a.from, a.meta.Chunk, a.meta.Ask}
 	s := m.coming[k]
-	if s == nil || s.meta.Step != a.meta.Step || s.meta.All != a.meta.All {
+	if s == nil || !s.meta.same(a.meta) {
 		return // another version took its place
 	}
 	*vectorsOf(&s.m)[a.meta.Slot] = a.v
@@ -287,9 +323,13 @@ func (m *moments) arrived(a *arriving) {
 		return
 	}
 	delete(m.coming, k)
-	if r := m.asks[a.meta.Ask]; r != nil {
+	switch r := m.asks[a.meta.Ask]; {
+	case r != nil:
 		r.take(s.m)
-	} else if a.meta.Ask == 0 && m.wanted(a.from, a.meta) && s.m.Step >= m.mirrors[a.meta.Chunk].Step {
+	case a.meta.Ask != 0 || !m.wanted(a.from, a.meta):
+	case a.meta.Plan.Defined():
+		m.pending[a.meta.Chunk] = tentative{a.meta.Plan, s.m}
+	case s.m.Step >= m.mirrors[a.meta.Chunk].Step:
 		m.mirrors[a.meta.Chunk] = s.m
 	}
 }

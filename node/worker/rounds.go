@@ -23,9 +23,11 @@ type rounds struct {
 	self  collective.Member
 	begin func(trainer.Work)               // the trainer takes work up
 	hand  func(collective.Mark, []float32) // gives a piece to the collective; must not wait for the network
+	told  func(rows int)                   // of each step within a piece (diloco); may be nil
 
 	owners bool                                    // step (parallel.zero): Cut gives means, Gather brings weights
 	bring  func(collective.Key, []collective.Mean) // gives what this owner made of its means to the collective
+	secure func(k collective.Key, chunks []int)    // before that; nil: nothing
 
 	over chan struct{} // closed by end
 
@@ -66,7 +68,7 @@ func (r *rounds) start(s coord.Start) {
 		}
 		r.plan, r.asked = s.Plan, nil
 		delete(r.totals, s.Plan.Round) // of an attempt that is given up
-		r.queue = append(r.queue, trainer.Work{Round: s.Plan.Round, Attempt: s.Plan.Attempt, Positions: s.Work})
+		r.queue = append(r.queue, trainer.Work{Round: s.Plan.Round, Attempt: s.Plan.Attempt, Positions: s.Work, Done: s.Done, Planned: s.Planned})
 	})
 }
 
@@ -80,7 +82,7 @@ func (r *rounds) ask(s collective.Step) {
 }
 
 func (r *rounds) release(e coord.Release) {
-	r.update(func() { r.totals[e.Key.Round] = totalsOf(e.Totals, e.Peers) })
+	r.update(func() { r.totals[e.Key.Round] = totalsOf(e.Totals, e.Peers, e.Taken) })
 }
 
 // stage keeps a complete result until a commit names it. Results that none names are dropped, oldest first.
@@ -102,7 +104,7 @@ func (r *rounds) finish(f coord.Finish) (ok bool) {
 		}
 		r.finished = append(r.finished, finished{f, r.done[i].V})
 		r.done = slices.Delete(r.done, i, i+1)
-		r.totals[f.Key.Round] = totalsOf(f.Totals, f.Peers)
+		r.totals[f.Key.Round] = totalsOf(f.Totals, f.Peers, f.Taken)
 	})
 	return ok
 }
@@ -236,8 +238,14 @@ func (r *rounds) Cut(ctx context.Context, round uint64) (own []trainer.Chunk, t 
 			return false, err
 		}
 		t, ok = r.totals[round]
-		if committed := len(r.finished) > 0 && r.finished[0].Key.Round == round; !ok || !r.owners || committed {
+		if !ok || !r.owners {
 			return ok, nil
+		}
+		if len(r.finished) > 0 && r.finished[0].Key.Round == round {
+			if r.finished[0].Key != r.given {
+				own = []trainer.Chunk{} // what was tried last was of an attempt that was given up
+			}
+			return true, nil
 		}
 		if r.asked == nil || r.asked.Round != round || r.provided != r.asked.Key {
 			return false, nil
@@ -271,10 +279,15 @@ func (r *rounds) bringOwn(own []trainer.Chunk) {
 		return
 	}
 	var means []collective.Mean
+	var chunks []int
 	for c, ch := range plan.Chunks { // both ascend
 		if len(own) > 0 && own[0].Lo == ch.Lo {
-			means, own = append(means, collective.Mean{Chunk: c, V: own[0].V}), own[1:]
+			means, chunks = append(means, collective.Mean{Chunk: c, V: own[0].V}), append(chunks, c)
+			own = own[1:]
 		}
+	}
+	if r.secure != nil {
+		r.secure(key, chunks)
 	}
 	r.bring(key, means)
 }
@@ -340,8 +353,8 @@ func (r *rounds) wait(ctx context.Context, ready func() (bool, error)) error {
 	}
 }
 
-func totalsOf(t collective.Totals, peers int) trainer.Totals {
-	return trainer.Totals{Tokens: t.Weight, Loss: t.Loss, SumSq: t.SumSq, NonFinite: t.NonFinite, Peers: peers}
+func totalsOf(t collective.Totals, peers int, taken uint64) trainer.Totals {
+	return trainer.Totals{Tokens: t.Weight, Loss: t.Loss, SumSq: t.SumSq, NonFinite: t.NonFinite, Peers: peers, Taken: taken}
 }
 
 // commitOf names the round that a step belongs to; Undef at round 0.

@@ -28,6 +28,7 @@ type vectorMeta struct {
 	Step    uint64  `cbor:"6,keyasint"`           // trainer.Moments
 	Count   uint64  `cbor:"7,keyasint"`           // trainer.Moments
 	Ask     uint64  `cbor:"8,keyasint,omitempty"` // the request it answers; 0: a mirror
+	Plan    cid.Cid `cbor:"9,keyasint,omitzero"`  // the state is that of Step if this plan is committed; undefined: it is
 }
 
 const (
@@ -114,17 +115,18 @@ func setOf(m *trainer.Moments) (set uint8) {
 	return set
 }
 
-// send gives a chunk's state to a peer and waits for the receipts; done is closed when nobody waits for them any more.
+// send gives a chunk's state to a peer, as what the job, the request or the plan in as say, and waits for the receipts; done is closed when nobody waits for them any more.
 // m is read until every transfer has ended.
-func (v *Vectors) send(done <-chan struct{}, to record.PeerID, job cid.Cid, ask uint64, m *trainer.Moments) error {
+func (v *Vectors) send(done <-chan struct{}, to record.PeerID, as vectorMeta, m *trainer.Moments) error {
+	as.Version, as.Chunk, as.Step, as.Count, as.All = vectorVersion, m.Chunk, m.Step, m.Count, setOf(m)
 	results := make(chan error, slots)
 	n := 0
 	for slot, vec := range vectorsOf(m) {
 		if *vec == nil {
 			continue
 		}
-		meta, err := record.Encode(vectorMeta{Version: vectorVersion, Job: job, Chunk: m.Chunk, Slot: uint8(slot),
-			All: setOf(m), Step: m.Step, Count: m.Count, Ask: ask})
+		as.Slot = uint8(slot)
+		meta, err := record.Encode(as)
 		if err != nil {
 			return err
 		}

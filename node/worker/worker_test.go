@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"log/slog"
 	"math"
@@ -36,25 +37,38 @@ type peer struct {
 	mu     sync.Mutex
 	steps  []trainer.StepReport
 	rounds []task.RoundReport
+	states map[uint64]string // hashes by step
 	ended  task.Ended
-	tenth  chan struct{} // closed at step 10
+	key    ed25519.PrivateKey
+	dir    string        // of its store
+	stop   func()        // everything that runs
+	mark   uint64        // 10, unless a test wants another
+	tenth  chan struct{} // closed at step mark
 	done   chan struct{}
 }
 
 func newPeer(t *testing.T) *peer {
 	t.Helper()
-	host, err := p2p.New(p2p.Config{Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Log: slog.New(slog.DiscardHandler)})
+	_, key, err := ed25519.GenerateKey(nil)
 	must(t, err)
-	st, err := store.Open(t.TempDir(), store.Options{})
+	return openPeer(t, t.TempDir(), key)
+}
+
+// openPeer starts a node on a store.
+func openPeer(t *testing.T, dir string, key ed25519.PrivateKey) *peer {
+	t.Helper()
+	host, err := p2p.New(p2p.Config{Key: key, Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Log: slog.New(slog.DiscardHandler)})
+	must(t, err)
+	st, err := store.Open(dir, store.Options{})
 	must(t, err)
 	dev, err := kernels.Open("cpu")
 	must(t, err)
 	x := xfer.Over(host, xfer.Config{})
 	ex := blocks.New(host, st, nil)
-	p := &peer{host: host, tenth: make(chan struct{}), done: make(chan struct{}), Runtime: New(Deps{
+	p := &peer{host: host, key: key, dir: dir, states: map[uint64]string{}, mark: 10, tenth: make(chan struct{}), done: make(chan struct{}), Runtime: New(Deps{
 		Host: host, Blocks: ex, Groups: collective.NewExchange(x), Vectors: NewVectors(x), Store: st, Device: dev, Log: slog.Default(),
 	})}
-	t.Cleanup(func() {
+	p.stop = sync.OnceFunc(func() {
 		p.Close()
 		ex.Close()
 		x.Close()
@@ -62,6 +76,7 @@ func newPeer(t *testing.T) *peer {
 		dev.Close()
 		st.Close()
 	})
+	t.Cleanup(p.stop)
 	return p
 }
 
@@ -79,7 +94,8 @@ func (p *peer) run(ctx context.Context, tk task.Task) error {
 		switch e := e.(type) {
 		case task.Stepped:
 			p.steps = append(p.steps, e.StepReport)
-			if e.Step == 10 {
+			p.states[e.Step] = e.State
+			if e.Step == p.mark {
 				close(p.tenth)
 			}
 		case task.Round:
@@ -89,7 +105,7 @@ func (p *peer) run(ctx context.Context, tk task.Task) error {
 				fmt.Println(time.Now().Format("05.000"), p.host.ID()[len(p.host.ID())-4:], e.Text)
 			}
 		case task.Back:
-			p.steps = p.steps[:e.Step]
+			p.steps = p.steps[:min(int(e.Step), len(p.steps))]
 		case task.Ended:
 			p.ended = e
 			close(p.done)
@@ -100,18 +116,22 @@ func (p *peer) run(ctx context.Context, tk task.Task) error {
 // tinyTask puts a small model and some rows into p's store and signs a job over them.
 func tinyTask(t *testing.T, p *peer, members, steps int, more ...string) task.Task {
 	t.Helper()
-	ctx := t.Context()
 	dir := t.TempDir()
 	must(t, tiny.Write(dir, tiny.Shape{}, 1))
-	_, model, err := shard.ImportDir(ctx, p.deps.Store, dir, shard.KindModel, "tiny", nil)
+	return signTask(t, p, dir, tinyRows(t, p.deps.Store, 40), 40, tinySpec(members, steps, more))
+}
+
+// signTask puts a model into p's store and signs a job over it and rows.
+func signTask(t *testing.T, p *peer, dir string, rows cid.Cid, n uint64, text string) task.Task {
+	t.Helper()
+	_, model, err := shard.ImportDir(t.Context(), p.deps.Store, dir, shard.KindModel, "tiny", nil)
 	must(t, err)
-	manifest := tinyRows(t, p.deps.Store, 40)
-	spec, err := job.Parse([]byte(tinySpec(members, steps, more)))
+	spec, err := job.Parse([]byte(text))
 	must(t, err)
 	must(t, spec.Validate())
 	canonical, err := spec.Canonical()
 	must(t, err)
-	tk, err := task.Sign(task.Terms{Submitter: p.host.ID(), Spec: canonical, Model: model, Data: manifest, Rows: 40, Params: 1},
+	tk, err := task.Sign(task.Terms{Submitter: p.host.ID(), Spec: canonical, Model: model, Data: rows, Rows: n, Params: 1},
 		p.host.Boot(), p.host.Key())
 	must(t, err)
 	return tk
@@ -133,12 +153,19 @@ func tinySpec(members, steps int, more []string) string {
 
 func tinyRows(t *testing.T, st shard.Store, n int) cid.Cid {
 	t.Helper()
-	w := data.NewWriter(st)
-	for i := range n {
-		ids := make([]int32, 24)
-		for k := range ids {
-			ids[k] = int32(3 + (i*7+k*k)%200)
+	rows := make([][]int32, n)
+	for i := range rows {
+		for k := range 24 {
+			rows[i] = append(rows[i], int32(3+(i*7+k*k)%200))
 		}
+	}
+	return storeRows(t, st, rows)
+}
+
+func storeRows(t *testing.T, st shard.Store, rows [][]int32) cid.Cid {
+	t.Helper()
+	w := data.NewWriter(st)
+	for _, ids := range rows {
 		must(t, w.Add(t.Context(), data.Example{IDs: ids, Labels: ids}))
 	}
 	m, err := w.Close(t.Context(), "rows")

@@ -41,18 +41,18 @@ func (d *script) answer(ctx context.Context, s *p2p.Stream, r *bufio.Reader) err
 	if err != nil {
 		return err
 	}
-	h, body, _ := (&donation{x: d.x, s: s}).reply(ctx, queued{request: q})
+	frame, done := (&donation{x: d.x, s: s}).reply(ctx, queued{request: q})
+	defer done()
 	if q.kind == kindGet {
 		d.mu.Lock()
 		d.from = append(d.from, q.from)
 		d.mu.Unlock()
-		if len(body) > d.limit {
-			writeAll(s, h, nil)
-			s.Write(body[:d.limit])
+		if len(frame)-headSize > d.limit {
+			s.Write(frame[:headSize+d.limit])
 			return errors.Join(s.CloseWrite(), errors.New("broken off"))
 		}
 	}
-	return writeAll(s, h, body)
+	return writeAll(s, frame)
 }
 
 // A block that broke off goes on where it was, from another donor and after a restart; but a wrong beginning is forgotten.

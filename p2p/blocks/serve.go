@@ -19,9 +19,8 @@ const (
 	maxServed     = 128 // streams served at once
 	maxServedPeer = 8   // of them for one peer; each holds at most one block in memory
 	idleLimit     = time.Minute
-	pieceSize     = 64 << 10         // bytes that must arrive within pieceTime
-	writeSize     = 256 << 10        // bytes that must leave within pieceTime: few frames of the muxer
-	pieceTime     = 30 * time.Second // so the slowest useful link carries 9 KB/s
+	writeSize     = 2 * (128<<10 - 12) // bytes that must leave within pieceTime: two of the muxer's frames, filled
+	pieceTime     = 30 * time.Second   // so the slowest useful link carries 9 KB/s
 )
 
 // serve answers one stream.
@@ -153,8 +152,8 @@ func (d *donation) answer(ctx context.Context) {
 				continue
 			}
 		}
-		h, body, done := d.reply(ctx, q)
-		err := writeAll(d.s, h, body)
+		frame, done := d.reply(ctx, q)
+		err := writeAll(d.s, frame)
 		done()
 		if err != nil {
 			return
@@ -162,46 +161,52 @@ func (d *donation) answer(ctx context.Context) {
 	}
 }
 
-// reply makes the answer; done is called when its body was sent.
-func (d *donation) reply(ctx context.Context, q queued) (h header, body []byte, done func()) {
+// reply makes the answer; done is called when it was sent.
+func (d *donation) reply(ctx context.Context, q queued) (frame []byte, done func()) {
 	done = func() {}
 	if q.kind == kindHave {
 		body := d.which(ctx, q.cids)
-		return header{kind: kindHas, seq: q.seq, length: uint32(len(body))}, body, done
+		return append(header{kind: kindHas, seq: q.seq, length: uint32(len(body))}.append(nil), body...), done
 	}
-	h = header{kind: kindBlock, seq: q.seq}
+	h := header{kind: kindBlock, seq: q.seq}
 	switch {
 	case q.cancelled:
 		h.status = statusCancelled
 	case !d.x.allow(d.s.Peer(), q.cids[0]):
 		h.status = statusRefused
 	default:
-		var data []byte
-		var err error
-		data, done, err = d.x.load(ctx, q.cids[0])
-		if err != nil || len(data) > maxBlock {
+		buf, done, err := d.x.load(ctx, q.cids[0])
+		if err != nil || len(buf)-headSize > maxBlock {
 			h.status = statusNotHere
+			done()
 			break
 		}
-		body = data[min(int(q.from), len(data)):]
-		h.length = uint32(len(body))
+		frame := buf[min(int(q.from), len(buf)-headSize):]
+		h.length = uint32(len(frame) - headSize)
+		h.append(frame[:0])
+		return frame, done
 	}
-	return h, body, done
+	return h.append(nil), done
 }
 
-// load reads a block from the store; done gives its memory back.
-func (x *Exchange) load(ctx context.Context, c cid.Cid) (data []byte, done func(), err error) {
-	r, ok := x.store.(Reader)
-	if !ok {
+// load reads a block from the store, behind room for its header; done gives the memory back.
+func (x *Exchange) load(ctx context.Context, c cid.Cid) (frame []byte, done func(), err error) {
+	buf := x.buffer(aligned)
+	done = func() { x.recycle(buf) }
+	var data []byte
+	if r, ok := x.store.(Reader); ok {
+		data, err = r.GetInto(ctx, c, buf[aligned:])
+	} else {
 		data, err = x.store.Get(ctx, c)
-		return data, func() {}, err
 	}
-	buf := x.buffer(0)
-	data, err = r.GetInto(ctx, c, buf)
-	if err != nil {
+	switch {
+	case err != nil:
 		x.log.Debug("a block cannot be served", "block", c, "err", err)
+		return nil, done, err
+	case len(data) > 0 && &data[0] != &buf[:aligned+1][aligned]: // it lies elsewhere
+		buf = append(buf, data...)
 	}
-	return data, func() { x.recycle(buf) }, err
+	return buf[aligned-headSize : aligned+len(data)], done, nil
 }
 
 // which is the bitmap of the blocks that this node has and may give to the peer.
@@ -218,15 +223,15 @@ func (d *donation) which(ctx context.Context, cids []cid.Cid) []byte {
 	return bits
 }
 
-// writeAll writes header and body in pieces, each with a deadline of its own. The first is small, because it is copied.
-func writeAll(s *p2p.Stream, h header, body []byte) error {
-	first := body[:min(len(body), pieceSize)]
-	buf := append(h.append(make([]byte, 0, headSize+len(first))), first...)
-	for body = body[len(first):]; ; body = body[min(len(body), writeSize):] {
+// writeAll writes a frame in pieces, each with a deadline of its own.
+func writeAll(s *p2p.Stream, frame []byte) error {
+	for len(frame) > 0 {
+		n := min(len(frame), writeSize)
 		s.SetWriteDeadline(time.Now().Add(pieceTime))
-		if _, err := s.Write(buf); err != nil || len(body) == 0 {
+		if _, err := s.Write(frame[:n]); err != nil {
 			return err
 		}
-		buf = body[:min(len(body), writeSize)]
+		frame = frame[n:]
 	}
+	return nil
 }

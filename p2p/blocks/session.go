@@ -20,8 +20,9 @@ const (
 	answerTime = 20 * time.Second // until an answer begins
 	blockTime  = 2 * time.Minute  // for one whole block
 	nap        = 100 * time.Millisecond
-	idleNaps   = 50 // after so many naps with nothing to ask, another donor gets the place
-	maxStoring = 3  // blocks of one donor being stored: a store that syncs to disk groups concurrent writes
+	maxPost    = 64 << 10 // bytes of requests written at once
+	idleNaps   = 50       // after so many naps with nothing to ask, another donor gets the place
+	maxStoring = 3        // blocks of one donor being stored: a store that syncs to disk groups concurrent writes
 )
 
 // session is one stream to a donor. Its goroutine asks and reads; a second one writes, so that anybody can post
@@ -99,7 +100,7 @@ func (s *session) write(ctx context.Context) {
 		case q := <-s.out:
 			b = q.append(nil)
 		}
-		for len(s.out) > 0 && len(b) < pieceSize {
+		for len(s.out) > 0 && len(b) < maxPost {
 			b = (<-s.out).append(b)
 		}
 		s.s.SetWriteDeadline(time.Now().Add(pieceTime))
@@ -321,7 +322,7 @@ func (s *session) body(r io.Reader, t *part, n int) ([]byte, error) {
 	for at < len(data) {
 		now := time.Now()
 		s.s.SetReadDeadline(now.Add(pieceTime))
-		n, err := r.Read(data[at:min(at+pieceSize, len(data))])
+		n, err := r.Read(data[at:])
 		at += n
 		if now.Sub(began) > blockTime && err == nil {
 			err = fmt.Errorf("%d of %d bytes in %v", at, len(data), blockTime)

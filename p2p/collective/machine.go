@@ -89,9 +89,10 @@ func (m *Machine) Plan(p *Plan) []Effect {
 }
 
 // Local hands in this member's own piece: v is the sum over its positions alone, over the whole index space, and must
-// stay untouched until Commit. A piece that the plan in force does not list is dropped; so is one made before its plan.
+// stay untouched until Commit. A piece that the plan in force does not list is dropped; so is one made before its plan, and one
+// that is done when the round is committed without it.
 func (m *Machine) Local(k Mark, v []float32) []Effect {
-	if m.plan == nil || m.plan.me < 0 || k.Member != m.self.ID || k.Boot != m.self.Boot || len(v) != m.plan.space {
+	if m.plan == nil || m.closed || m.plan.me < 0 || k.Member != m.self.ID || k.Boot != m.self.Boot || len(v) != m.plan.space {
 		return nil
 	}
 	k.Loss = clampLoss(k.Loss)

@@ -383,6 +383,31 @@ func TestMailboxIsBounded(t *testing.T) {
 }
 
 // A member whose state is replaced takes its pieces back; what it holds for others stays.
+// A piece that is ready when its round is committed without it changes nothing.
+func TestLocalAfterCommit(t *testing.T) {
+	s := newTestSwarm(t, 4, 3, 2)
+	s.round = 1
+	s.newPlan([]int{1, 2, 3}, nil)
+	m := s.nodes[s.plan.Owners[0][0]].m
+	m.Plan(s.plan)
+	var mine PieceID
+	for _, id := range s.plan.Pieces {
+		if id.Member == m.self.ID {
+			mine = id
+			continue
+		}
+		k, v := s.piece(id)
+		for _, c := range m.plan.owned {
+			ch := s.chunks[c]
+			m.Frame(id.Member, &Frame{Kind: FrameContribution, Key: s.plan.Key, Mark: k, Chunk: c, Codec: s.codec, Data: v[ch.Lo:ch.Hi]})
+		}
+	}
+	m.Commit(s.plan.Key)
+	if k, v := s.piece(mine); len(m.Local(k, v)) != 0 || len(m.pieces) != 0 {
+		t.Fatal("a piece was taken after the commit")
+	}
+}
+
 func TestWithdraw(t *testing.T) {
 	s := newTestSwarm(t, 4, 2, 2)
 	s.round = 1

@@ -72,31 +72,41 @@ func (s *sendState) newPlan() {
 	s.res = nil
 }
 
-// sendPiece sends what is missing of an own piece; to only, unless that is empty.
+// sendPiece sends what is missing of an own piece; to only, unless that is empty. What owners wait for goes first: copies
+// for successors then fill the time in which the job agrees on a cut.
 func (m *Machine) sendPiece(out []Effect, id PieceID, only record.PeerID) []Effect {
 	p := m.pieces[id]
 	if p == nil || p.own == nil || m.plan.me < 0 {
 		return out
 	}
-	for c, ch := range m.plan.Chunks {
-		i, ok := m.plan.target(c, m.plan.me)
-		if !ok {
-			continue
+	for _, copies := range []bool{false, true} {
+		for c := range m.plan.Chunks {
+			if (m.plan.Owners[c][0] == m.plan.me) == copies {
+				out = m.sendSlice(out, p, c, only)
+			}
 		}
-		to := m.plan.Members[i]
-		if only != "" && to.ID != only {
-			continue
-		}
-		at := m.sent.part(to, id, len(m.plan.Chunks))
-		if at[c] != unsent {
-			continue
-		}
-		at[c] = underway
-		out = append(out, Effect{Send: &Send{To: to.ID, Frame: &Frame{
-			Kind: FrameContribution, Key: m.plan.Key, Mark: p.mark, Chunk: c, Codec: m.plan.Codec, Data: p.own[ch.Lo:ch.Hi:ch.Hi],
-		}}})
 	}
 	return out
+}
+
+func (m *Machine) sendSlice(out []Effect, p *piece, c int, only record.PeerID) []Effect {
+	i, ok := m.plan.target(c, m.plan.me)
+	if !ok {
+		return out
+	}
+	to := m.plan.Members[i]
+	if only != "" && to.ID != only {
+		return out
+	}
+	at := m.sent.part(to, p.mark.PieceID, len(m.plan.Chunks))
+	if at[c] != unsent {
+		return out
+	}
+	at[c] = underway
+	ch := m.plan.Chunks[c]
+	return append(out, Effect{Send: &Send{To: to.ID, Frame: &Frame{
+		Kind: FrameContribution, Key: m.plan.Key, Mark: p.mark, Chunk: c, Codec: m.plan.Codec, Data: p.own[ch.Lo:ch.Hi:ch.Hi],
+	}}})
 }
 
 // sendResult sends chunk c of r, which this member owns, to every member that has not got it; to only, unless empty.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -258,7 +259,8 @@ func (d *daemon) path(peer string) (string, error) {
 	return "", err
 }
 
-// attempts repeats a measurement that a busy machine may spoil: what a bar promises holds when one of three reaches it.
+// attempts repeats a measurement that a busy machine may spoil: what a bar promises holds when one of three reaches it. When
+// none does while others keep the machine busy, nothing is known.
 func attempts(t *testing.T, measure func() error) {
 	t.Helper()
 	const most = 3
@@ -267,12 +269,22 @@ func attempts(t *testing.T, measure func() error) {
 		switch {
 		case err == nil:
 			return
+		case i == most && load() > float64(3*runtime.NumCPU()):
+			t.Skipf("%v, three times in a row, but the machine is busy (load %.1f on %d processors)", err, load(), runtime.NumCPU())
 		case i == most:
-			t.Errorf("%v, three times in a row", err)
-			return
+			t.Fatalf("%v, three times in a row", err)
 		}
 		t.Logf("%v; once more", err)
 	}
+}
+
+// load is how many processes wanted to run in the last minute; 0: unknown.
+func load() (n float64) {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err == nil {
+		fmt.Sscan(string(b), &n)
+	}
+	return n
 }
 
 // eventually polls: the daemons are other processes and tell nothing by themselves.

@@ -115,23 +115,28 @@ type Wire struct {
 
 // Parallel says how the work is spread over members.
 type Parallel struct {
-	// Sync is allreduce (default: each step is agreed on) or diloco: members take inner_steps on their own and then agree
-	// on the mean of what they changed (Douillard et al. 2023, arXiv:2311.08105), which suits slow lines.
-	Sync          string  `yaml:"sync" json:"sync,omitempty" cbor:"sync,omitempty"`
-	InnerSteps    int     `yaml:"inner_steps" json:"inner_steps,omitempty" cbor:"inner_steps,omitempty"`          // diloco: default 50
-	OuterLR       float64 `yaml:"outer_lr" json:"outer_lr,omitempty" cbor:"outer_lr,omitempty"`                   // diloco: default 0.7
-	OuterMomentum float64 `yaml:"outer_momentum" json:"outer_momentum,omitempty" cbor:"outer_momentum,omitempty"` // diloco, Nesterov: default 0.9
+	// Sync is allreduce (default: each step is agreed on) or diloco: in a round members take about inner_steps on their own,
+	// each on global_batch_size rows of its own, and then agree on the mean of what they changed (Douillard et al. 2023,
+	// arXiv:2311.08105), which suits slow lines. A diloco job learns from as much data as an allreduce job of the same
+	// max_steps: with n members each takes about an n-th of these steps. Schedules count the steps of all members; what
+	// else counts steps (checkpoint, eval) counts rounds.
+	Sync          string   `yaml:"sync" json:"sync,omitempty" cbor:"sync,omitempty"`
+	InnerSteps    int      `yaml:"inner_steps" json:"inner_steps,omitempty" cbor:"inner_steps,omitempty"`          // diloco: default 50
+	OuterLR       *float64 `yaml:"outer_lr" json:"outer_lr,omitempty" cbor:"outer_lr,omitempty"`                   // diloco: default 0.7
+	OuterMomentum *float64 `yaml:"outer_momentum" json:"outer_momentum,omitempty" cbor:"outer_momentum,omitempty"` // diloco, Nesterov: default 0.9
 
 	// Zero is what is cut among members (Rajbhandari et al. 2020, arXiv:1910.02054): 0 nothing, 1 the optimizer's state,
-	// 2 the reduced gradient too, 3 the weights too. auto: 0 while what is trained is below 64 MB, else 2.
+	// 2 the reduced gradient too, 3 the weights too (1 is 2 here). auto: 0 while what is trained is below 64 MB, else 2.
+	// Default 0.
 	Zero string `yaml:"zero" json:"zero,omitempty" cbor:"zero,omitempty"`
 	// MirrorRounds is how often, in rounds, an owner's optimizer state goes to its successors, who go on with it when the
-	// owner is lost. 0: every 10 rounds or 60 seconds, whichever is later.
+	// owner is lost. 0: every 10 rounds or 60 seconds, whichever is later. 1: before the weights of each round are sent, so
+	// that nothing is lost.
 	MirrorRounds int `yaml:"mirror_rounds" json:"mirror_rounds,omitempty" cbor:"mirror_rounds,omitempty"`
 
 	Pipeline string `yaml:"pipeline" json:"pipeline,omitempty" cbor:"pipeline,omitempty"` // stages: a number or auto, as many as the members' memory asks for; default 1
 	Tensor   int    `yaml:"tensor" json:"tensor,omitempty" cbor:"tensor,omitempty"`       // members or devices that share each product; default 1
-	Offload  string `yaml:"offload" json:"offload,omitempty" cbor:"offload,omitempty"`    // none | cpu | disk: where what the device does not hold at the moment lies
+	Offload  string `yaml:"offload" json:"offload,omitempty" cbor:"offload,omitempty"`    // none | cpu | disk: where frozen weights lie that the device does not use at the moment; with an adapter
 }
 
 // Checkpoint says how often state is settled; the last commit always is.

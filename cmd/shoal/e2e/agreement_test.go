@@ -11,6 +11,8 @@ import (
 // round is one line of `job rounds --json`.
 type round struct {
 	Round   uint64 `json:"round"`
+	Leader  string `json:"leader"`
+	Commit  string `json:"commit"`
 	Members []struct {
 		Peer      string      `json:"peer"`
 		Positions [][2]uint64 `json:"positions"`
@@ -96,12 +98,26 @@ func checkAgreement(t *testing.T, job string, steps uint64, ds ...*daemon) {
 	})
 }
 
-// checkOnce proves from the log that each stream position of the run counted exactly once, in its own step.
-func checkOnce(t *testing.T, d *daemon, job string, steps, batch uint64) {
+// checkOnce proves from the log that each stream position of the run counted exactly once, in its own step. A node that
+// was away may have heard of the rounds since then together, so the nodes' reports are put together; where two have one
+// of the same round, it is the same.
+func checkOnce(t *testing.T, job string, steps, batch uint64, ds ...*daemon) {
 	t.Helper()
-	rs, err := rounds(d, job)
-	if err != nil {
-		t.Fatal(err)
+	var rs []round
+	known := map[uint64]string{}
+	for _, d := range ds {
+		theirs, err := rounds(d, job)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range theirs {
+			if known[r.Round] == "" {
+				rs = append(rs, r)
+			} else if known[r.Round] != r.Commit {
+				t.Errorf("round %d was committed as %s and as %s", r.Round, known[r.Round], r.Commit)
+			}
+			known[r.Round] = r.Commit
+		}
 	}
 	counted := map[uint64]int{}
 	for _, r := range rs {

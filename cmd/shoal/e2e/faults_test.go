@@ -65,7 +65,7 @@ func TestSwarmFaults(t *testing.T) {
 	out := export(t, a, job)
 
 	checkCurve(t, out, ref.Full, curveAfterFaults)
-	checkOnce(t, a, job, 50, 4)
+	checkOnce(t, job, 50, 4, a)
 	checkAgreement(t, job, 50, a, d)
 }
 
@@ -84,7 +84,7 @@ func TestSubmitterRestart(t *testing.T) {
 	a.start()
 	out := export(t, a, job)
 	checkCurve(t, out, ref.LoRA, curveAfterFaults)
-	checkOnce(t, b, job, 50, 4)
+	checkOnce(t, job, 50, 4, b)
 }
 
 // TestAllRestart turns every node off and on; the job resumes from its last settled checkpoint.

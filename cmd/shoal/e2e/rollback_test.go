@@ -74,7 +74,7 @@ func TestRollbackAndResume(t *testing.T) {
 		t.Errorf("job logs: %v\n%s", err, logs)
 	}
 	checkCurve(t, export(t, a, job), ref.LoRA, curveAfterFaults)
-	checkOnce(t, a, job, 50, 4)
+	checkOnce(t, job, 50, 4, a)
 	for _, d := range []*daemon{b, c} { // one of them keeps no checkpoint
 		if files, err := filepath.Glob(filepath.Join(export(t, d, job), "adapter_model.safetensors")); err != nil || len(files) != 1 {
 			t.Errorf("exported %v, %v", files, err)

@@ -1,0 +1,154 @@
+//go:build unix
+
+package main
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/seed-7b27c88a/shoal/p2p/collective"
+	"github.com/seed-7b27c88a/shoal/p2p/record"
+)
+
+// running is one round, with or without a death.
+type running struct {
+	b      *bench
+	victim *process      // to be killed, or nil
+	at     time.Duration // when
+	dead   *process
+
+	plan   *collective.Plan
+	haves  map[record.PeerID]collective.Have
+	dones  map[record.PeerID][]collective.Hash
+	worst  float64 // error
+	killed <-chan time.Time
+}
+
+// run returns how long it took until everybody alive had the result.
+func (r *running) run() (time.Duration, error) {
+	r.b.round++
+	began := time.Now()
+	r.propose(1, nil)
+	if r.victim != nil {
+		r.killed = time.After(r.at)
+	}
+	limit := time.NewTimer(patience)
+	defer limit.Stop()
+	for !r.over() {
+		select {
+		case n := <-r.b.news:
+			if err := r.hear(n); err != nil {
+				return 0, err
+			}
+		case <-r.killed:
+			r.killed = nil
+			r.victim.cmd.Process.Kill()
+		case <-limit.C:
+			return 0, fmt.Errorf("round %d hangs", r.b.round)
+		}
+	}
+	took := time.Since(began)
+	r.tell(order{Commit: &r.plan.Key})
+	if r.victim != nil && r.dead == nil { // it dies after the round
+		r.victim.cmd.Process.Kill()
+		if _, err := r.b.wait(func(n news) bool { return n.ended }); err != nil {
+			return 0, err
+		}
+	}
+	return took, r.check()
+}
+
+func (r *running) alive() []*process {
+	return slices.DeleteFunc(slices.Clone(r.b.all), func(p *process) bool { return p == r.dead })
+}
+
+func (r *running) tell(o order) {
+	for _, p := range r.alive() {
+		p.tell(o)
+	}
+}
+
+func (r *running) over() bool { return len(r.dones) == len(r.alive()) }
+
+// propose puts a plan in force: chunk c belongs to peer c modulo the number of peers, and to the next one if that is dead.
+func (r *running) propose(attempt uint32, keep []collective.PieceID) {
+	p := &collective.Plan{Codec: r.b.codec, Pieces: keep, Key: collective.Key{Job: job, Round: r.b.round, Attempt: attempt,
+		Plan: record.CID(fmt.Append(nil, "plan", r.b.round, attempt))}}
+	place := map[*process]int{}
+	for _, q := range r.alive() {
+		place[q] = len(p.Members)
+		p.Members = append(p.Members, q.member)
+		if attempt == 1 {
+			p.Pieces = append(p.Pieces, collective.PieceID{Round: r.b.round, Attempt: 1, Member: q.member.ID})
+		}
+	}
+	for lo := 0; lo < *elements; lo += collective.MaxChunkLen {
+		var owners []int
+		for i := range r.b.all {
+			if k, ok := place[r.b.all[(len(p.Chunks)+i)%len(r.b.all)]]; ok && len(owners) < 2 {
+				owners = append(owners, k)
+			}
+		}
+		p.Chunks = append(p.Chunks, collective.Chunk{Lo: lo, Hi: min(lo+collective.MaxChunkLen, *elements)})
+		p.Owners = append(p.Owners, owners)
+	}
+	r.plan, r.haves, r.dones = p, map[record.PeerID]collective.Have{}, map[record.PeerID][]collective.Hash{}
+	r.tell(order{Plan: p})
+}
+
+func (r *running) hear(n news) error {
+	switch {
+	case n.ended && n.from == r.victim:
+		r.dead = n.from
+		var keep []collective.PieceID
+		for _, id := range r.plan.Pieces {
+			if id.Member != n.from.member.ID {
+				keep = append(keep, id)
+			}
+		}
+		delete(r.dones, n.from.member.ID)
+		if !r.over() {
+			r.propose(2, keep)
+		}
+	case n.ended:
+		return fmt.Errorf("peer %d ended", n.from.number)
+	case n.Have != nil && n.Have.Key == r.plan.Key && len(n.Have.Pieces) == len(r.plan.Pieces):
+		r.haves[n.ID] = *n.Have
+		if len(r.haves) == len(r.plan.Members) {
+			r.cut()
+		}
+	case n.Done != nil:
+		n.from.cpu = n.Done.CPU
+		if n.Done.Key == r.plan.Key {
+			r.dones[n.ID] = n.Done.Units
+			r.worst = max(r.worst, n.Done.Error)
+		}
+	}
+	return nil
+}
+
+func (r *running) cut() {
+	c := cut{Key: r.plan.Key, Set: r.haves[r.plan.Members[0].ID].Pieces}
+	for _, m := range r.plan.Members { // in their order: sums are the same every time
+		c.Totals.SumSq += r.haves[m.ID].SumSq
+	}
+	for _, k := range c.Set {
+		c.Totals.Weight += k.Weight
+	}
+	r.tell(order{Cut: &c})
+}
+
+// check compares what the survivors have.
+func (r *running) check() error {
+	var first []collective.Hash
+	for _, units := range r.dones {
+		if first == nil {
+			first = units
+		}
+		if !slices.Equal(units, first) {
+			return fmt.Errorf("results of round %d differ", r.b.round)
+		}
+	}
+	return nil
+}
