@@ -35,7 +35,8 @@ test-net-short: ## what of it takes less than three minutes
 soak-net: ## ten minutes of churn, garbage and changing NATs around a job that trains; needs what test-net needs
 	SHOAL_NETLAB=1 SHOAL_SOAK=$${SHOAL_SOAK:-10m} $(GO) test -count=1 -timeout 20m -v -run Soak ./p2p/nettest
 
-soak: soak-net ## that, and the simulated faults at length, an hour or so
+soak: soak-net ## that, and the simulated faults at length, two hours or so
+	SHOAL_FAULTS=$${SHOAL_FAULTS:-30} $(GO) test -timeout 4h -count=1 -v -run ProcessFaults ./cmd/shoal/e2e
 	$(GO) test -timeout 5h -count=1 ./node/coord -args -matrix 1000 -seeds 10000 -failing 1000
 
 race: ## the protocol rooms under the race detector (needs a C compiler)

@@ -29,7 +29,7 @@ func (e *entry) show() api.Job {
 	last, seq := e.journal.now()
 	return api.Job{
 		ID: e.task.ID.String(), Name: e.task.Spec.Name, State: e.state, Why: e.why, Mine: e.task.Mine,
-		Submitter: string(e.task.Terms.Submitter), Created: e.created, Step: last.Step, Loss: last.Loss, Peers: last.Peers,
+		Submitter: string(e.task.Terms.Submitter), Created: e.created, Step: last.Progress(), Loss: last.Loss, Peers: last.Peers,
 		Steps: e.task.Spec.Steps(e.task.Terms.Rows), Settled: e.settled, Model: e.task.Terms.Model.String(),
 		State256: e.bits, Events: seq, Spec: e.task.Spec,
 	}

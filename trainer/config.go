@@ -231,8 +231,11 @@ func (t *Trainer) loadStage(dev kernels.Device, a stage.Adapter) (err error) {
 		return t.loadPart(dev, a)
 	}
 	begin := stage.NewIn
-	if t.idle {
+	switch {
+	case t.idle:
 		begin = stage.NewIdle
+	case t.offloads():
+		return t.loadOffloaded(dev, a)
 	}
 	t.stage, err = begin(computed(t.spec), dev, t.model, a, t.trained, t.elems)
 	return err

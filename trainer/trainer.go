@@ -99,3 +99,6 @@ type StepReport struct {
 	Batches   uint64  `json:"batches,omitempty"`       // diloco, where Step counts rounds: how many batches of the job's were learned from so far
 	Passed    int     `json:"skipped_steps,omitempty"` // steps skipped so far, this one among them
 }
+
+// Progress is how many of a job's steps are done: in diloco, where Step counts rounds, those of all members.
+func (r StepReport) Progress() uint64 { return max(r.Step, r.Batches) }

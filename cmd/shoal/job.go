@@ -129,7 +129,7 @@ func eventLine(e api.Event, steps uint64) string {
 	switch e.Kind {
 	case api.EventStep:
 		s := e.Step
-		text = fmt.Sprintf("step %d/%d  loss %.4f  grad norm %.4g  lr %.3g  %s  %s", s.Step, steps, s.Loss, s.GradNorm, s.LR, plural(int(s.Tokens), "token"), plural(s.Peers, "peer"))
+		text = fmt.Sprintf("step %d/%d  loss %.4f  grad norm %.4g  lr %.3g  %s  %s", s.Progress(), steps, s.Loss, s.GradNorm, s.LR, plural(int(s.Tokens), "token"), plural(s.Peers, "peer"))
 	case api.EventBack:
 		text = fmt.Sprintf("back to step %d", e.To)
 	case api.EventEval:

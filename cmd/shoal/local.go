@@ -55,14 +55,14 @@ func (a *app) runLocal(ctx context.Context, src *prepare.Sources, spec job.Spec,
 	p := a.progress(v.Steps)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	look := func(step uint64) error { return l.look(ctx, p, m, step, dir, &v) }
-	if err := look(0); err != nil {
+	look := func(at trainer.StepReport) error { return l.look(ctx, p, m, at, dir, &v) }
+	if err := look(trainer.StepReport{}); err != nil {
 		return v, err
 	}
 	err = l.trainer.Run(ctx, l, &trainer.Solo{}, func(r trainer.StepReport) {
-		v.Loss, v.Steps = r.Loss, r.Step
+		v.Loss, v.Steps = r.Loss, r.Progress()
 		p.step(r)
-		if err := errors.Join(m.add(r), look(r.Step)); err != nil {
+		if err := errors.Join(m.add(r), look(r)); err != nil {
 			stop(err) // a full disk, most likely: the steps to come would be lost
 		}
 	})

@@ -46,8 +46,12 @@ func (l *local) Next(ctx context.Context) (trainer.Work, error) {
 }
 
 // look measures when it is time, adds a line to DIR/eval.jsonl, and remembers the best.
-func (l *local) look(ctx context.Context, p *progress, m *metricsFile, step uint64, dir string, v *trained) error {
-	if !l.measure.Due(l.spec, step, l.trainer.Steps()) {
+func (l *local) look(ctx context.Context, p *progress, m *metricsFile, at trainer.StepReport, dir string, v *trained) error {
+	end := uint64(0)
+	if at.Progress() == l.trainer.Steps() {
+		end = at.Step
+	}
+	if !l.measure.Due(l.spec, at.Step, end) {
 		return nil
 	}
 	r, err := l.trainer.Measure(ctx, l.measure)

@@ -88,7 +88,7 @@ func (a *app) root() *cobra.Command {
 	f.StringVar(&a.apiFlag, "api", "", "address of the daemon's API (default: what $SHOAL_HOME/api says)")
 	f.BoolVar(&a.json, "json", false, "print JSON for programs: one object, or one per line for lists")
 	root.AddCommand(
-		a.initCmd(), a.daemonCmd(), a.statusCmd(), a.peersCmd(), a.swarmCmd(), a.pauseCmd(), a.resumeCmd(), a.limitsCmd(), a.modelCmd(), a.dataCmd(), a.trainCmd(), a.jobCmd(),
+		a.initCmd(), a.daemonCmd(), a.statusCmd(), a.peersCmd(), a.swarmCmd(), a.pauseCmd(), a.resumeCmd(), a.limitsCmd(), a.modelCmd(), a.dataCmd(), a.planCmd(), a.trainCmd(), a.jobCmd(),
 		a.exportCmd(), a.generateCmd(), a.evalCmd(), a.demoCmd(), a.simCmd(), a.versionCmd(), a.doctorCmd(), a.benchCmd(), a.gpuWorkerCmd(),
 	)
 	return root

@@ -38,14 +38,14 @@ func (p *progress) step(r trainer.StepReport) {
 	if r.Skipped && r.Loss == 0 && r.Tokens > 0 { // as metrics write it
 		loss = "not finite"
 	}
-	line := fmt.Sprintf("step %d/%d  loss %s  %s tokens/s  %s", r.Step, p.steps, loss, count(p.rate), plural(r.Peers, "peer"))
+	line := fmt.Sprintf("step %d/%d  loss %s  %s tokens/s  %s", r.Progress(), p.steps, loss, count(p.rate), plural(r.Peers, "peer"))
 	if r.Skipped {
 		line += fmt.Sprintf("  (skipped, %d so far)", max(1, r.Passed))
 	}
 	switch {
 	case p.width > 0:
-		p.draw(bar(r.Step, p.steps, min(24, p.width/4)) + " " + line)
-	case r.Step == p.steps || r.Step == 1 || time.Since(p.lastT) >= time.Second:
+		p.draw(bar(r.Progress(), p.steps, min(24, p.width/4)) + " " + line)
+	case r.Progress() == p.steps || r.Step == 1 || time.Since(p.lastT) >= time.Second:
 		p.lastT = time.Now()
 		p.a.say("%s", line)
 	}

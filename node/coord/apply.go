@@ -46,7 +46,7 @@ func (m *Machine) valid(e *Entry) bool {
 		return j.cut != nil && j.totals == nil && h.Round == j.plan.key.Round && h.Attempt == j.plan.key.Attempt
 	case *CommitEntry:
 		return j.totals != nil && h.Round == j.round+1 && h.Attempt == j.plan.key.Attempt && b.Of == j.plan.key.Plan &&
-			b.Prev == j.commit && b.Bad == j.badAfter(&b.Totals) && m.validCommit(b, h) && m.validCursor(b)
+			b.Prev == j.commit && b.Bad == m.badAfter(&b.Totals) && m.validCommit(b, h) && m.validCursor(b)
 	case *SettleEntry:
 		return b.Round > j.lastSettled().Round && b.Round <= j.round
 	case *MembersEntry:

@@ -121,7 +121,7 @@ func (m *Machine) proposeCommit(units []collective.Hash) {
 	c := CommitEntry{
 		Of: p.key.Plan, Prev: j.commit, Units: units, Counted: p.counted(j.cut.Set),
 		Totals: *j.totals, Tokens: j.tokens + j.totals.Weight, State: m.stateHash(), Scale: 1,
-		Collect: m.lead.cutAt, Gather: m.now - m.lead.from, Bad: j.badAfter(j.totals),
+		Collect: m.lead.cutAt, Gather: m.now - m.lead.from, Bad: m.badAfter(j.totals),
 	}
 	left := m.g.afterRound(round)
 	if m.g.diloco() {

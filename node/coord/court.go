@@ -242,11 +242,14 @@ func (m *Machine) parentBy(here []answer) (commitAt, bool) {
 		return commitAt{}, false // a member that has the newest state may come yet
 	}
 	s := j.lastSettled()
+	if m.turningBack() {
+		s = j.soundCheckpoint()
+	}
 	if s.Round == 0 {
 		return commitAt{}, true
 	}
 	for _, a := range here {
-		if a.Keeps == s.Manifest {
+		if a.Keeps == s.Manifest || m.turningBack() && slices.Contains(s.Holders, a.id) {
 			return commitAt{round: s.Round, cid: s.Commit, tokens: s.Tokens, cursor: cursor{s.Next, s.Open}}, true
 		}
 	}

@@ -2,18 +2,23 @@ package coord
 
 import (
 	"fmt"
+	"math"
 	"slices"
 )
 
 // maxStrikes is how often a job goes back by itself before it fails.
 const maxStrikes = 3
 
-// badAfter is the number of rounds in a row that are not finite, with one of these totals behind those so far.
-func (j *job) badAfter(t *Totals) uint64 {
-	if !t.NonFinite {
+// badAfter is the number of rounds in a row that are not finite, with one of these totals behind those so far. That a batch
+// which was put off is not finite is no surprise.
+func (m *Machine) badAfter(t *Totals) uint64 {
+	switch {
+	case !t.NonFinite:
 		return 0
+	case m.putOff(m.job.round + 1):
+		return m.job.bad
 	}
-	return j.bad + 1
+	return m.job.bad + 1
 }
 
 // diverged tells that the job cannot get anywhere from its present weights. It depends on the log alone.
@@ -33,9 +38,24 @@ func (m *Machine) driveDiverged() bool {
 	}
 	if m.hopeless() {
 		why := fmt.Sprintf("it diverged %d times: loss or gradient were not finite for %d steps in a row", m.job.strikes+1, m.job.bad)
-		m.propose(contextCancel, m.job.round, 0, &CancelEntry{Why: why + "; lower learning_rate or set max_grad_norm"})
+		m.propose(contextCancel, m.job.round, 0, &CancelEntry{Why: why + "; lower optimizer.lr or set max_grad_norm"})
 	}
 	return true
+}
+
+// soundCheckpoint is what a job that diverged goes back to: the last settled checkpoint, or, when the job went back to that
+// the last time and has settled none since, the one before; in the end the beginning.
+func (j *job) soundCheckpoint() (s SettleEntry) {
+	tried := uint64(math.MaxUint64)
+	if j.strikes > 0 {
+		tried = j.forks[len(j.forks)-1].Round
+	}
+	for _, c := range j.settled {
+		if c.Round != tried {
+			s = c
+		}
+	}
+	return s
 }
 
 // movesAfter is what a Reset to the commit of a round says about the order of batches: those since then are put off if

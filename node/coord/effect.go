@@ -43,7 +43,8 @@ type (
 	Release struct {
 		Key    collective.Key
 		Totals collective.Totals
-		Peers  int // members whose work counts
+		Peers  int    // members whose work counts
+		Taken  uint64 // positions that will have counted
 	}
 	// Finish: the round is committed; the trainer steps with the staged result of Key, whose unit hashes are Units, and
 	// answers Stepped. It is sent only when such a result was Reduced here and the state is that of the round before.

@@ -149,6 +149,7 @@ type ResetEntry struct {
 	Order   uint64         `cbor:"8,keyasint,omitempty"`  // a person's, by number; the submitter alone signs such a Reset
 	Moves   []Move         `cbor:"9,keyasint,omitempty"`  // all that hold from here on, oldest first
 	Strikes uint64         `cbor:"10,keyasint,omitempty"` // how often the job went back by itself since the last order
+	Turned  bool           `cbor:"11,keyasint,omitempty"` // this is such a time
 }
 
 // Fork is where a generation began.
@@ -158,6 +159,7 @@ type Fork struct {
 	Round      uint64  `cbor:"3,keyasint"` // of the parent commit
 	Regular    bool    `cbor:"4,keyasint,omitempty"`
 	Order      uint64  `cbor:"5,keyasint,omitempty"` // number of the newest order up to here
+	Turned     bool    `cbor:"6,keyasint,omitempty"` // the job diverged and went back
 }
 
 // CancelEntry ends the job by the submitter's word, or because it diverges again and again.

@@ -122,7 +122,7 @@ func (m *Machine) takeStanding(o *opened, s *standing) {
 }
 
 // beats decides between two logs, alike on both sides. The latest order of a person counts before all else. A job that is
-// over stays over: people have its result. A log that
+// over stays over: people have its result. One that diverged gives way to the Reset that its keepers agreed to. A log that
 // branches off before a checkpoint that the other one settled in a regular generation loses. A regular Reset ends the
 // generation it follows on, whose keepers agreed to it. Else the log with more tokens wins, else the one with a living
 // majority, else the one with the lower name.
@@ -131,6 +131,7 @@ func (s *standing) beats(o *standing) bool {
 	return cmp.Or(
 		cmp.Compare(orderOf(s.Forks), orderOf(o.Forks)),
 		compareBool(s.Over, o.Over),
+		compareBool(a.Turned && b.stays(), b.Turned && a.stays()),
 		-compareBool(a.Round < o.Regular, b.Round < s.Regular),
 		compareBool(a.Regular && b.stays(), b.Regular && a.stays()),
 		compareBool(o.hollow(b) && !s.Lost, s.hollow(a) && !o.Lost),
@@ -228,6 +229,7 @@ func forksOf(es []*Entry) []Fork {
 	}
 	h := es[0].Header
 	last := Fork{Generation: h.Generation, Reset: es[0].CID, Round: h.Round, Regular: held.entry.Regular}
+	last.Turned = held.entry.Turned
 	last.Order = max(held.entry.Order, orderOf(held.entry.Forks))
 	forks := append(slices.Clone(held.entry.Forks), last)
 	return forks[max(0, len(forks)-maxForks):]

@@ -89,7 +89,12 @@ func (m *Machine) startCut() {
 	}
 	if j.totals != nil && m.me.released != j.plan.key {
 		m.me.released = j.plan.key
-		m.emit(Release{Key: j.plan.key, Totals: j.totals.plain(), Peers: len(j.plan.counted(j.cut.Set))})
+		r := Release{Key: j.plan.key, Totals: j.totals.plain(), Taken: j.cursor.taken()}
+		for _, c := range j.plan.counted(j.cut.Set) {
+			r.Peers++
+			r.Taken += count64(c.Ranges)
+		}
+		m.emit(r)
 	}
 	if m.lead != nil {
 		m.lead.from, m.lead.tries = m.now, 0

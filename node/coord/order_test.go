@@ -128,6 +128,20 @@ func TestDivergeWithFaults(t *testing.T) {
 	}
 }
 
+// TestDivergeTwice: where the checkpoint itself is what diverges, the job goes back to the one before.
+func TestDivergeTwice(t *testing.T) {
+	s := newSwarm(t, 45, options{nodes: 3, steps: 40, batch: 4, min: 3, every: 4})
+	s.g.BadRounds = 5
+	s.poison = func(p uint64) bool { return p >= 36 && p < 76 } // batches 10 to 19: the first move does not pass them
+	s.startAll()
+	s.until("the job ends", 5*time.Minute, s.allEnded)
+	for _, r := range s.living() {
+		if j := r.m.job; r.ended != "done" || len(j.moves) != 2 || j.moves[0].At != 8 || j.moves[1].At != 4 {
+			t.Errorf("%s ended %q, moves %v", r.id, r.ended, j.moves)
+		}
+	}
+}
+
 // TestHopeless: a job that never gets finite again fails after three returns and says why.
 func TestHopeless(t *testing.T) {
 	s := newSwarm(t, 44, options{nodes: 3, steps: 60, batch: 4, min: 3, every: 4})

@@ -120,6 +120,7 @@ func (m *Machine) draftReset(here []answer, parent commitAt, regular bool) {
 	}
 	e.Settled = j.settledUpTo(parent.round)
 	e.Moves, e.Strikes = m.movesAfter(parent.round)
+	e.Turned = e.Strikes > j.strikes
 	h := m.header(contextResetBody, parent.round, 0)
 	h.Generation, h.Reset, h.Parent = j.gen+1, j.reset, parent.cid
 	s, c, err := m.self.Sign(h, e)
@@ -231,7 +232,7 @@ func (m *Machine) agrees(writer record.PeerID, h record.Header, e *ResetEntry) b
 		return false
 	}
 	moves, strikes := m.movesAfter(h.Round)
-	if !slices.Equal(e.Moves, moves) || e.Strikes != strikes {
+	if !slices.Equal(e.Moves, moves) || e.Strikes != strikes || e.Turned != (strikes > j.strikes) {
 		return false
 	}
 	newer := j.round > h.Round && m.me.ready && m.me.round == j.round && m.me.commit == j.commit

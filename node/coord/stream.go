@@ -34,6 +34,19 @@ func (m *Machine) batch(round uint64) shard.Range {
 	return m.g.batch(at + 1)
 }
 
+// putOff tells whether the batch of a round is one that moves have put off.
+func (m *Machine) putOff(round uint64) bool {
+	at := round - 1
+	for i := len(m.job.moves) - 1; i >= 0; i-- {
+		v := m.job.moves[i]
+		if n := m.g.Steps - min(v.At, m.g.Steps); at >= v.At && at-v.At >= n-min(v.Count, n) {
+			return true
+		}
+		at = v.from(at, m.g.Steps)
+	}
+	return false
+}
+
 // from is which place of the order before the move stands at a place of the order after it; places count from 0.
 func (v Move) from(place, steps uint64) uint64 {
 	if place < v.At || v.At >= steps {

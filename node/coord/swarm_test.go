@@ -377,14 +377,4 @@ func (s *swarm) dump() string {
 }
 
 // unitsOf is the hash per unit of a reduced vector.
-func (s *swarm) unitsOf(v []float32) (units []collective.Hash) {
-	for lo := 0; lo < len(s.g.Chunks); {
-		h, hi := sha256.New(), lo
-		for ; hi < len(s.g.Chunks) && s.g.Chunks[hi].Unit == s.g.Chunks[lo].Unit; hi++ {
-			sum := hashState(v[s.g.Chunks[hi].Lo:s.g.Chunks[hi].Hi])
-			h.Write(sum[:])
-		}
-		units, lo = append(units, collective.Hash(h.Sum(nil))), hi
-	}
-	return units
-}
+func (s *swarm) unitsOf(v []float32) []collective.Hash { return collective.Units(s.g.Chunks, v) }

@@ -16,7 +16,7 @@ type Result struct {
 	Gone, Born int     // members
 	Partitions int
 	Forks      int   // generations after the first
-	Computed   int64 // positions computed, in vain or not
+	Computed   int64 // positions computed, in vain or not, those that a member began before it went included
 	Bulk       int64 // bytes of contributions and results
 	Control    int64 // bytes of agreement: the log, reports, beats
 	State      int64 // bytes of state for newcomers
@@ -153,5 +153,12 @@ type marks struct {
 }
 
 func (m *marks) spent(now time.Duration) time.Duration {
-	return max(0, m.started-m.committed) + max(0, m.cut-m.held) + max(0, now-max(m.done, m.cut))
+	spent := max(0, m.started-m.committed)
+	if m.held > 0 { // else the first that reports saw this round as a part of one before
+		spent += max(0, m.cut-m.held)
+	}
+	if m.cut > 0 {
+		spent += max(0, now-max(m.done, m.cut))
+	}
+	return spent
 }

@@ -44,6 +44,14 @@ type snapshot struct {
 	Parts   cid.Cid      // of a snapshot that was read: the manifest, if it has such files
 }
 
+// last is the report of the step that made the state.
+func (s snapshot) last() trainer.StepReport {
+	if n := len(s.History); n > 0 {
+		return s.History[n-1]
+	}
+	return trainer.StepReport{Step: s.State.Step}
+}
+
 // saveSnapshot writes s as blocks and returns its manifest.
 func saveSnapshot(ctx context.Context, p shard.Putter, job cid.Cid, s snapshot) (cid.Cid, error) {
 	m := &shard.Manifest{Version: 1, Kind: shard.KindCheckpoint, Meta: map[string]string{

@@ -64,9 +64,12 @@ func (j *Job) loadWatch() error {
 }
 
 // evaluate measures the weights of step, if that is due here, while training goes on.
-func (j *Job) evaluate(step uint64) {
-	e := j.task.Spec.Eval
-	if !j.measure.Due(e, step, j.trainer.Steps()) {
+func (j *Job) evaluate(at trainer.StepReport) {
+	e, step, end := j.task.Spec.Eval, at.Step, uint64(0)
+	if j.finished(at) {
+		end = step
+	}
+	if !j.measure.Due(e, step, end) {
 		return
 	}
 	missed := func(err error) { j.note(fmt.Sprintf("step %d is not measured: %v", step, err)) }

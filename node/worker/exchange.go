@@ -89,7 +89,7 @@ func (j *Job) fetchCheckpoint(ctx context.Context, manifest cid.Cid, from []reco
 	if _, err := j.fetchManifest(ctx, manifest, from); err != nil {
 		return snapshot{}, err
 	}
-	return loadSnapshot(ctx, j.Store, j.task.ID, manifest, j.trainer.Elems())
+	return loadSnapshot(ctx, j.reader(), j.task.ID, manifest, j.trainer.Elems())
 }
 
 // ask sends a request for state to a donor and waits for its answer.

@@ -28,7 +28,7 @@ func (r *Runtime) Export(ctx context.Context, t task.Task, as, dir string) error
 		return err
 	}
 	defer tr.Close()
-	s, err := loadSnapshot(ctx, j.Store, t.ID, manifest, tr.Elems())
+	s, err := loadSnapshot(ctx, j.reader(), t.ID, manifest, tr.Elems())
 	if err != nil {
 		return err
 	}

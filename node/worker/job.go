@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/seed-7b27c88a/shoal/node/coord"
@@ -128,6 +129,9 @@ func (j *Job) genesis() (coord.Genesis, error) {
 		return coord.Genesis{}, err
 	}
 	_, g.Samples = s.Batch(g.Rows, g.Steps)
+	if s.Parallel.Sync == job.DiLoCo {
+		g.Inner = uint64(s.Parallel.InnerSteps)
+	}
 	for _, c := range l.Chunks {
 		g.Chunks = append(g.Chunks, collective.Chunk{Lo: c.Lo, Hi: c.Hi, Unit: c.Unit})
 	}
@@ -149,7 +153,11 @@ func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err
 		j.group.Local(k, v)
 		j.announce()
 	})
+	j.rounds.told = func(rows int) { j.tellPace(j.pace.progress(rows)) }
 	if j.trainer.OwnersStep() {
+		if j.Vectors == nil {
+			return false, errors.New("this node was made without a way to hand optimizer state over")
+		}
 		if j.moments, err = newMoments(j.Vectors, j.task.ID, self.ID, j.trainer); err != nil {
 			return false, err
 		}
@@ -174,7 +182,7 @@ func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err
 	if j.moments != nil {
 		j.loops.Go(j.mirror)
 	}
-	j.evaluate(0)
+	j.evaluate(trainer.StepReport{})
 	j.work.Go(j.runTrainer)
 	ended, err := j.wait(ctx)
 	if ended == nil {
@@ -252,9 +260,9 @@ func (j *Job) linger() {
 }
 
 // checkpointDue says whether coordination will ask for a checkpoint of this step.
-func (j *Job) checkpointDue(step uint64) bool {
+func (j *Job) checkpointDue(r trainer.StepReport) bool {
 	every := uint64(j.task.Spec.Checkpoint.EverySteps)
-	return step == j.trainer.Steps() || every > 0 && step%every == 0
+	return j.finished(r) || every > 0 && r.Step%every == 0
 }
 
 // capability is what this node says of itself; rowsPerSec 0 means not measured yet.

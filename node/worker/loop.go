@@ -87,7 +87,7 @@ func (j *Job) performRound(e coord.Effect) {
 	switch e := e.(type) {
 	case coord.Start:
 		j.group.Plan(e.Plan)
-		j.rounds.start(e)
+		j.startRound(e)
 		if j.moments != nil {
 			j.provide(e.Plan)
 		}

@@ -168,7 +168,7 @@ func (j *Job) checkpointAt(m *coord.Machine, step uint64) (e coord.SettleEntry, 
 
 // describe makes the entry of a checkpoint that lies here alone.
 func (j *Job) describe(k known) (e coord.SettleEntry, err error) {
-	m, err := shard.LoadManifest(j.ctx, j.Store, k.manifest)
+	m, err := shard.LoadManifest(j.ctx, j.reader(), k.manifest)
 	if err != nil {
 		return e, err
 	}
@@ -176,7 +176,7 @@ func (j *Job) describe(k known) (e coord.SettleEntry, err error) {
 	if e.Round, e.Commit, err = checkpointOf(m, j.task.ID); err != nil {
 		return e, err
 	}
-	h, err := loadHistory(j.ctx, j.Store, j.task.ID, k.manifest)
+	h, err := loadHistory(j.ctx, j.reader(), j.task.ID, k.manifest)
 	for _, r := range h {
 		e.Tokens += r.Tokens
 	}

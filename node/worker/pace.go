@@ -10,11 +10,13 @@ import (
 
 // pace measures how fast this node computes, in sequences per second, from work handed out to piece handed in.
 type pace struct {
-	mu    sync.Mutex // guards the rest
-	began time.Time
-	rows  uint64
-	rate  float64 // smoothed; 0: nothing measured yet
-	told  float64 // what the others know
+	mu     sync.Mutex // guards the rest
+	began  time.Time
+	rows   uint64
+	done   uint64        // of them, as far as it is known
+	looked time.Duration // after began: when the pace was last measured within the work
+	rate   float64       // smoothed; 0: nothing measured yet
+	told   float64       // what the others know
 }
 
 // Weight of a new measurement, and how far the rate must move before the others are told. Guesses: plans should follow
@@ -27,7 +29,7 @@ const (
 func (p *pace) start(w trainer.Work) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.began, p.rows = time.Now(), 0
+	p.began, p.rows, p.done, p.looked = time.Now(), 0, 0, 0
 	for _, r := range w.Positions {
 		p.rows += r.Len()
 	}
@@ -42,6 +44,11 @@ func (p *pace) stop() (rate float64, news bool) {
 	}
 	now := float64(p.rows) / max(time.Since(p.began).Seconds(), 1e-6)
 	p.rows = 0
+	return p.sample(now)
+}
+
+// sample takes a measurement and tells whether the others should hear of the rate. Called with mu held.
+func (p *pace) sample(now float64) (rate float64, news bool) {
 	if p.rate == 0 {
 		p.rate = now
 	}
@@ -54,7 +61,11 @@ func (p *pace) stop() (rate float64, news bool) {
 }
 
 func (j *Job) announce() {
-	if rate, news := j.pace.stop(); news {
+	j.tellPace(j.pace.stop())
+}
+
+func (j *Job) tellPace(rate float64, news bool) {
+	if news {
 		j.post(coord.Measured{Capability: j.capability(rate)})
 	}
 }

@@ -23,6 +23,7 @@ type rounds struct {
 	self  collective.Member
 	begin func(trainer.Work)               // the trainer takes work up
 	hand  func(collective.Mark, []float32) // gives a piece to the collective; must not wait for the network
+	told  func(rows int)                   // of each step within a piece (diloco); may be nil
 
 	owners bool                                    // step (parallel.zero): Cut gives means, Gather brings weights
 	bring  func(collective.Key, []collective.Mean) // gives what this owner made of its means to the collective
@@ -67,7 +68,7 @@ func (r *rounds) start(s coord.Start) {
 		}
 		r.plan, r.asked = s.Plan, nil
 		delete(r.totals, s.Plan.Round) // of an attempt that is given up
-		r.queue = append(r.queue, trainer.Work{Round: s.Plan.Round, Attempt: s.Plan.Attempt, Positions: s.Work})
+		r.queue = append(r.queue, trainer.Work{Round: s.Plan.Round, Attempt: s.Plan.Attempt, Positions: s.Work, Done: s.Done, Planned: s.Planned})
 	})
 }
 
@@ -81,7 +82,7 @@ func (r *rounds) ask(s collective.Step) {
 }
 
 func (r *rounds) release(e coord.Release) {
-	r.update(func() { r.totals[e.Key.Round] = totalsOf(e.Totals, e.Peers) })
+	r.update(func() { r.totals[e.Key.Round] = totalsOf(e.Totals, e.Peers, e.Taken) })
 }
 
 // stage keeps a complete result until a commit names it. Results that none names are dropped, oldest first.
@@ -103,7 +104,7 @@ func (r *rounds) finish(f coord.Finish) (ok bool) {
 		}
 		r.finished = append(r.finished, finished{f, r.done[i].V})
 		r.done = slices.Delete(r.done, i, i+1)
-		r.totals[f.Key.Round] = totalsOf(f.Totals, f.Peers)
+		r.totals[f.Key.Round] = totalsOf(f.Totals, f.Peers, f.Taken)
 	})
 	return ok
 }
@@ -237,8 +238,14 @@ func (r *rounds) Cut(ctx context.Context, round uint64) (own []trainer.Chunk, t 
 			return false, err
 		}
 		t, ok = r.totals[round]
-		if committed := len(r.finished) > 0 && r.finished[0].Key.Round == round; !ok || !r.owners || committed {
+		if !ok || !r.owners {
 			return ok, nil
+		}
+		if len(r.finished) > 0 && r.finished[0].Key.Round == round {
+			if r.finished[0].Key != r.given {
+				own = []trainer.Chunk{} // what was tried last was of an attempt that was given up
+			}
+			return true, nil
 		}
 		if r.asked == nil || r.asked.Round != round || r.provided != r.asked.Key {
 			return false, nil
@@ -346,8 +353,8 @@ func (r *rounds) wait(ctx context.Context, ready func() (bool, error)) error {
 	}
 }
 
-func totalsOf(t collective.Totals, peers int) trainer.Totals {
-	return trainer.Totals{Tokens: t.Weight, Loss: t.Loss, SumSq: t.SumSq, NonFinite: t.NonFinite, Peers: peers}
+func totalsOf(t collective.Totals, peers int, taken uint64) trainer.Totals {
+	return trainer.Totals{Tokens: t.Weight, Loss: t.Loss, SumSq: t.SumSq, NonFinite: t.NonFinite, Peers: peers, Taken: taken}
 }
 
 // commitOf names the round that a step belongs to; Undef at round 0.

@@ -276,7 +276,7 @@ func (j *Job) keepCheckpoint(ctx context.Context, e coord.KeepCheckpoint) {
 	if j.moments != nil {
 		j.moments.from(e.Manifest, e.Round)
 	}
-	if h, err := loadHistory(j.ctx, j.Store, j.task.ID, e.Manifest); err != nil {
+	if h, err := loadHistory(j.ctx, j.reader(), j.task.ID, e.Manifest); err != nil {
 		j.log.Warn("history of a settled checkpoint", "step", e.Round, "err", err)
 	} else {
 		j.reportSteps(h, "") // of steps that were done while this node was away

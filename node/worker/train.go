@@ -39,19 +39,19 @@ func (j *Job) stepped(r trainer.StepReport) {
 		j.moments.advanced(r.Step)
 	}
 	f := j.rounds.stepped()
-	hash, err := j.state.advance(r, commitOf(f), j.checkpointDue(r.Step))
+	hash, err := j.state.advance(r, commitOf(f), j.checkpointDue(r))
 	if err != nil {
 		j.post(coord.Failed{Why: err.Error()})
 		return
 	}
-	if j.moments != nil && j.checkpointDue(r.Step) {
+	if j.moments != nil && j.checkpointDue(r) {
 		if err := j.beginPart(r.Step, commitOf(f)); err != nil {
 			j.post(coord.Failed{Why: err.Error()})
 			return
 		}
 	}
 	j.reportSteps([]trainer.StepReport{r}, hex.EncodeToString(hash[:]))
-	j.evaluate(r.Step)
+	j.evaluate(r)
 	j.post(coord.Stepped{Round: r.Step, Commit: commitOf(f), Hash: hash})
 }
 
@@ -88,7 +88,7 @@ func (j *Job) adopt(s fetched) (done bool, err error) {
 		j.moments.advanced(s.State.Step)
 	}
 	j.reportSteps(j.state.replace(s.snapshot), hex.EncodeToString(hash[:]))
-	j.evaluate(s.State.Step)
+	j.evaluate(s.last())
 	if !j.state.settled(s.fetch, func() { j.rounds.readmit(s.State.Step) }) {
 		return false, nil // another fetch is under way
 	}

@@ -38,7 +38,8 @@
 // Memory: with Ψ elements in the index space, P pieces and an owner's share of 1/n, a member holds one result of 4Ψ bytes
 // (two while a late one completes, and two more that were recycled), its owners' share of P pieces in the codec and, once
 // more per piece of an owner it succeeds, that owner's own slices; the sums of its chunks, 4Ψ/n; in a codec other than
-// fp32 two residuals of 4Ψ/n and the coded results; and a mailbox of 32 MiB at most.
+// fp32 two residuals of 4Ψ/n and the coded results; and a mailbox of 32 MiB at most. Each lane of xfer holds about half a
+// megabyte more at either end.
 //
 // Machine is not safe for concurrent use; the slices it hands out and is given are shared and never written again. On a
 // node a Group runs it over p2p/xfer, safe for concurrent use, and an Exchange gives each job's chunks to its Group.

@@ -14,6 +14,7 @@ import (
 
 var (
 	turns  = flag.Int("turns", 5, "BenchmarkCompare: how often the contestants run in turn")
+	python = flag.String("python", "/usr/bin/python3", "BenchmarkCompare: a Python that has torch, for gloo")
 	length = flag.Int("elements", 25_000_000, "BenchmarkCompare: float32 of a member's vector")
 )
 
@@ -28,7 +29,7 @@ type contestant struct {
 }
 
 // BenchmarkCompare runs rounds of 100 MB among four peers on loopback in turn: shoal in fp32 and int8, the bytes of fp32 in
-// the same pattern over crypto/tls, and then gloo, which does not encrypt, where python3 has torch. It prints medians and
+// the same pattern over crypto/tls, and then gloo, which does not encrypt, where -python has torch. It prints medians and
 // ratios; run it with -benchtime 1x.
 func BenchmarkCompare(b *testing.B) {
 	const peers = 4
@@ -102,7 +103,7 @@ func timed(b *testing.B, run func()) func() (took, error) {
 
 // glooRounds runs one process per peer, and gives the mean of some rounds; starting them does not count.
 func glooRounds(peers, elements, rounds int) (took, error) {
-	cmd := exec.Command("/usr/bin/python3", "../../docs/benchmarks/peers/gloo.py", fmt.Sprint(peers), fmt.Sprint(elements), fmt.Sprint(rounds))
+	cmd := exec.Command(*python, "../../docs/benchmarks/peers/gloo.py", fmt.Sprint(peers), fmt.Sprint(elements), fmt.Sprint(rounds))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return took{}, fmt.Errorf("%w: %s", err, out[max(0, len(out)-200):])

@@ -93,6 +93,16 @@ func hashChunk(c exact.Codec, v []float32) Hash { return hashBytes(coded(c, v)) 
 // that has instructions of its own.
 func hashBytes(b []byte) Hash { return blake3.Sum256(b) }
 
+// Units is the hashes of a vector as members acknowledge it, for those who check them: one per unit, of what travels in
+// fp32.
+func Units(chunks []Chunk, v []float32) []Hash {
+	hs := make([]Hash, len(chunks))
+	for i, c := range chunks {
+		hs[i] = hashChunk(exact.FP32, v[c.Lo:c.Hi])
+	}
+	return hashUnits(chunks, hs)
+}
+
 // hashUnits folds the hashes of chunks into one per unit, in chunk order.
 func hashUnits(chunks []Chunk, hs []Hash) []Hash {
 	var units []Hash

@@ -258,6 +258,9 @@ func (t *Tape) trained(p *Param) bool {
 	if p == nil || !t.record {
 		return false
 	}
+	if l, is := t.W.(Learner); is {
+		return l.Learns(p)
+	}
 	_, ok := t.W.Grad(p)
 	return ok
 }

@@ -20,6 +20,11 @@ type Starter interface {
 	Start(p *Param) bool // reports whether p's gradient is still undefined; from now on it is not
 }
 
+// Learner is a Weights that can say whether p gets a gradient without taking memory for it.
+type Learner interface {
+	Learns(p *Param) bool
+}
+
 // Resident keeps every weight on the device all the time: trained ones in one flat vector in the order of the job's
 // index space, frozen ones each in a tensor of its own.
 type Resident struct {

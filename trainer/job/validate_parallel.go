@@ -8,6 +8,9 @@ const (
 	DiLoCo    = "diloco"
 	None      = "none"
 	Auto      = "auto"
+
+	OffloadCPU  = "cpu"
+	OffloadDisk = "disk"
 )
 
 // checkParallel refuses what is unknown and what this version cannot do. A key that is not set means its default.
@@ -20,6 +23,9 @@ func (s *Spec) checkParallel() error {
 		if err := check(p); err != nil {
 			return err
 		}
+	}
+	if err := s.checkOffload(); err != nil {
+		return err
 	}
 	return s.checkOwners()
 }
@@ -48,8 +54,6 @@ func (p *Parallel) checkOuter() error {
 		return fmt.Errorf("parallel.outer_lr is %v; choose more than 0 and at most 10, 0.7 is usual", lr)
 	case !finite(mu) || mu < 0 || mu >= 1:
 		return fmt.Errorf("parallel.outer_momentum is %v; choose 0 to below 1, 0.9 is usual", mu)
-	case p.Zero != "" && p.Zero != "0" && p.Zero != Auto:
-		return fmt.Errorf("parallel.zero is %.40q, but members of a diloco job keep their optimizer's state to themselves; leave zero out", p.Zero)
 	}
 	return nil
 }
@@ -74,6 +78,8 @@ func (s *Spec) checkApart() error {
 	case s.Parallel.Sync != DiLoCo:
 	case s.DType == FP16:
 		return fmt.Errorf("dtype: fp16 has a loss scale that members agree on, and those of a diloco job do not; choose bf16 or fp32")
+	case s.Parallel.Pipeline != "" && s.Parallel.Pipeline != "1":
+		return fmt.Errorf("parallel.pipeline is %.40q, and members of a diloco job hold the whole model in this version; leave pipeline or sync out", s.Parallel.Pipeline)
 	case s.Optimizer.Name == Sophia:
 		return fmt.Errorf("optimizer.name: sophia estimates its curvature together with others, and members of a diloco job step alone; choose another")
 	}
@@ -86,8 +92,22 @@ func (p *Parallel) checkStages() error {
 		return fmt.Errorf("parallel.pipeline is %.40q; this version has one stage alone: leave the key out", p.Pipeline)
 	case p.Tensor < 0 || p.Tensor > 1:
 		return fmt.Errorf("parallel.tensor is %d; this version has 1 alone: leave the key out", p.Tensor)
-	case p.Offload != "" && p.Offload != None:
-		return fmt.Errorf("parallel.offload is %.40q; this version has none alone: leave the key out", p.Offload)
+	case p.Offload != "" && p.Offload != None && p.Offload != OffloadCPU && p.Offload != OffloadDisk:
+		return fmt.Errorf("parallel.offload is %.40q; choose none, cpu or disk", p.Offload)
+	}
+	return nil
+}
+
+// checkOffload: what comes to the device as it is used does not learn yet.
+func (s *Spec) checkOffload() error {
+	o := s.Parallel.Offload
+	switch {
+	case o == "" || o == None:
+		return nil
+	case s.Adapter == AdapterNone || s.Adapter == "":
+		return fmt.Errorf("parallel.offload: %s keeps frozen weights away from the device, and without an adapter none are frozen; set adapter, or leave the key out", o)
+	case len(s.LoraModulesToSave) > 0:
+		return fmt.Errorf("parallel.offload: %s does not go with lora_modules_to_save, which train weights of the model; leave one of the two out", o)
 	}
 	return nil
 }

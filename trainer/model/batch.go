@@ -66,6 +66,10 @@ func (m *Model) Feed(c *Ctx, step uint64, seqs []Sequence) {
 	h.before, h.rows = Before(c.Over)
 	h.step = step
 	h.layOut(seqs)
+	if c.first = m.shard.Rank == 0; m.shard.whole() {
+		c.Group = nil
+	}
+	m.localIDs(h)
 	c.Shared = autograd.Var{}
 	n := len(h.ids)
 	c.Seqs = kernels.Seqs{N: n, Count: len(seqs), MaxQ: h.maxQ, MaxK: h.maxK,
@@ -106,7 +110,24 @@ type laidOut struct {
 	virtual, which        []int32 // places of rows that are no tokens, and which row each is
 	before, rows          int     // of the overlay
 
+	own   []bool  // of a shard: which tokens are in its part of the vocabulary
 	order []int32 // of the last sorted
+}
+
+// localIDs makes ids rows of the shard's part of the token table; 0 where another shard has the token.
+func (m *Model) localIDs(h *laidOut) {
+	if m.shard.whole() {
+		return
+	}
+	h.own = h.own[:0]
+	voc := m.shard.of(m.Config.Vocab)
+	for i, id := range h.ids {
+		mine := int(id) >= voc.lo && int(id) < voc.hi
+		h.own = append(h.own, mine)
+		if h.ids[i] = id - int32(voc.lo); !mine {
+			h.ids[i] = 0
+		}
+	}
 }
 
 func (h *laidOut) layOut(seqs []Sequence) {

@@ -49,10 +49,10 @@ func (b *gemma2Block) Forward(c *Ctx, x autograd.Var) autograd.Var {
 
 // buildGemma2 names the weights.
 func buildGemma2(b *builder) {
-	f, m := b.m.Config, b.m
+	c, f, m, sh := b.m.Config, b.local, b.m, b.m.shard
 	g := &gemma2{m: m}
 	m.ends = g
-	g.tokens = b.table("model.embed_tokens.weight", f.Vocab, f.Hidden)
+	g.tokens = b.tokens("model.embed_tokens.weight", f.Vocab, f.Hidden)
 	for i := range f.Layers {
 		b.unit = 1 + i
 		path := fmt.Sprintf("model.layers.%d.", i)
@@ -61,15 +61,15 @@ func buildGemma2(b *builder) {
 			attention: newAttention(f, i),
 			eps:       f.Eps,
 			attnNorm:  b.norm(path+"input_layernorm.weight", f.Hidden),
-			q:         b.linear(path+"self_attn.q_proj", f.Hidden, wide, false),
-			k:         b.pooled(path+"self_attn.k_proj", f.Hidden, narrow, 0),
-			v:         b.pooled(path+"self_attn.v_proj", f.Hidden, narrow, 0),
-			o:         b.linear(path+"self_attn.o_proj", wide, f.Hidden, false),
+			q:         b.outputs(c.Heads*c.HeadDim, sh.queries(c, 0)).linear(path+"self_attn.q_proj", f.Hidden, wide, false),
+			k:         b.outputs(c.KVHeads*c.HeadDim, sh.keys(c, 0)).pooled(path+"self_attn.k_proj", f.Hidden, narrow, 0),
+			v:         b.outputs(c.KVHeads*c.HeadDim, sh.keys(c, 0)).pooled(path+"self_attn.v_proj", f.Hidden, narrow, 0),
+			o:         b.inputs(c.Heads*c.HeadDim, sh.queries(c, 0)).linear(path+"self_attn.o_proj", wide, f.Hidden, false),
 			attnPost:  b.norm(path+"post_attention_layernorm.weight", f.Hidden),
 			ffNorm:    b.norm(path+"pre_feedforward_layernorm.weight", f.Hidden),
-			gate:      b.linear(path+"mlp.gate_proj", f.Hidden, f.Inner, false),
-			up:        b.linear(path+"mlp.up_proj", f.Hidden, f.Inner, false),
-			down:      b.linear(path+"mlp.down_proj", f.Inner, f.Hidden, false),
+			gate:      b.outputs(c.Inner, sh.inner(c, 0)).linear(path+"mlp.gate_proj", f.Hidden, f.Inner, false),
+			up:        b.outputs(c.Inner, sh.inner(c, 0)).linear(path+"mlp.up_proj", f.Hidden, f.Inner, false),
+			down:      b.inputs(c.Inner, sh.inner(c, 0)).linear(path+"mlp.down_proj", f.Inner, f.Hidden, false),
 			ffPost:    b.norm(path+"post_feedforward_layernorm.weight", f.Hidden),
 		})
 	}

@@ -42,24 +42,24 @@ func (b *gpt2Block) Forward(c *Ctx, x autograd.Var) autograd.Var {
 
 // buildGPT2 names the weights. Files come with and without the prefix "transformer."; adapters always name it.
 func buildGPT2(b *builder) {
-	f, m := b.m.Config, b.m
+	c, f, m, sh := b.m.Config, b.local, b.m, b.m.shard
 	g := &gpt2{m: m}
 	m.ends = g
 	if _, ok := b.m.set.Tensor("wte.weight"); ok {
 		b.strip = "transformer."
 	}
-	g.tokens = b.table("transformer.wte.weight", f.Vocab, f.Hidden)
+	g.tokens = b.tokens("transformer.wte.weight", f.Vocab, f.Hidden)
 	g.positions = b.table("transformer.wpe.weight", f.MaxPos, f.Hidden)
 	for i := range f.Layers {
 		b.unit = 1 + i
 		path := fmt.Sprintf("transformer.h.%d.", i)
 		blk := &gpt2Block{attention: newAttention(f, i), eps: f.Eps}
 		blk.attnNormW, blk.attnNormB = b.norm(path+"ln_1.weight", f.Hidden), b.norm(path+"ln_1.bias", f.Hidden)
-		blk.qkv = b.linear(path+"attn.c_attn", f.Hidden, 3*f.Hidden, true)
-		blk.o = b.linear(path+"attn.c_proj", f.Hidden, f.Hidden, true)
+		blk.qkv = b.outputs(3*c.Hidden, sh.queries(c, 0), sh.queries(c, c.Hidden), sh.queries(c, 2*c.Hidden)).linear(path+"attn.c_attn", f.Hidden, 3*f.Heads*f.HeadDim, true)
+		blk.o = b.inputs(c.Hidden, sh.queries(c, 0)).linear(path+"attn.c_proj", f.Heads*f.HeadDim, f.Hidden, true)
 		blk.ffNormW, blk.ffNormB = b.norm(path+"ln_2.weight", f.Hidden), b.norm(path+"ln_2.bias", f.Hidden)
-		blk.up = b.linear(path+"mlp.c_fc", f.Hidden, f.Inner, true)
-		blk.down = b.linear(path+"mlp.c_proj", f.Inner, f.Hidden, true)
+		blk.up = b.outputs(c.Inner, sh.inner(c, 0)).linear(path+"mlp.c_fc", f.Hidden, f.Inner, true)
+		blk.down = b.inputs(c.Inner, sh.inner(c, 0)).linear(path+"mlp.c_proj", f.Inner, f.Hidden, true)
 		m.Blocks = append(m.Blocks, blk)
 	}
 	b.unit = m.headUnit()

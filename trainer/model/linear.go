@@ -8,7 +8,17 @@ type Linear struct {
 	W     *autograd.Param // (out, in), or (in, out) with InOut
 	B     *autograd.Param // (1, out), nil: none
 	InOut bool            // GPT-2's Conv1D stores its weight transposed
+	Split Split           // of a shard
 }
+
+// Split says what of a layer a shard has.
+type Split uint8
+
+const (
+	NotSplit  Split = iota
+	ByOutputs       // some outputs; all shards have the input
+	ByInputs        // the products with some inputs; the result is the sum over all shards
+)
 
 // In is the width of the input.
 func (l *Linear) In() int {
@@ -28,10 +38,25 @@ func (l *Linear) Out() int {
 
 // Forward is the layer with the pass's overlay on it.
 func (l *Linear) Forward(c *Ctx, x autograd.Var) autograd.Var {
+	if l.Split == ByOutputs {
+		x = c.spread(x)
+	}
+	return l.apply(c, x)
+}
+
+// apply is Forward on an input that is spread already.
+func (l *Linear) apply(c *Ctx, x autograd.Var) autograd.Var {
 	if o, ok := c.Over.(InputOverlay); ok {
 		x = o.Input(c, l, x)
 	}
-	return l.overlaid(c, x, c.Tape.Linear(x, l.W, l.B, l.InOut))
+	if l.Split != ByInputs {
+		return l.overlaid(c, x, c.Tape.Linear(x, l.W, l.B, l.InOut))
+	}
+	bias := l.B
+	if !c.first {
+		bias = nil // the first shard adds it
+	}
+	return c.sum(l.overlaid(c, x, c.Tape.Linear(x, l.W, bias, l.InOut)))
 }
 
 // overlaid is the layer's output y on x as the pass's overlay has it.
@@ -44,10 +69,13 @@ func (l *Linear) overlaid(c *Ctx, x, y autograd.Var) autograd.Var {
 
 // together runs layers that share their input x, as one product where their weights lie side by side.
 func together(c *Ctx, x autograd.Var, layers ...*Linear) (ys [3]autograd.Var) {
+	if layers[0].Split == ByOutputs {
+		x = c.spread(x)
+	}
 	w, b, ok := joined(c, layers)
 	if !ok {
 		for i, l := range layers {
-			ys[i] = l.Forward(c, x)
+			ys[i] = l.apply(c, x)
 		}
 		return ys
 	}

@@ -49,28 +49,28 @@ func (b *llamaBlock) Forward(c *Ctx, x autograd.Var) autograd.Var {
 
 // buildLlama names the weights.
 func buildLlama(b *builder) {
-	f, m := b.m.Config, b.m
+	c, f, m, sh := b.m.Config, b.local, b.m, b.m.shard
 	l := &llama{m: m}
 	m.ends = l
-	l.tokens = b.table("model.embed_tokens.weight", f.Vocab, f.Hidden)
+	l.tokens = b.tokens("model.embed_tokens.weight", f.Vocab, f.Hidden)
 	for i := range f.Layers {
 		b.unit = 1 + i
 		path := fmt.Sprintf("model.layers.%d.", i)
 		wide, narrow := f.Heads*f.HeadDim, f.KVHeads*f.HeadDim
 		blk := &llamaBlock{attention: newAttention(f, i), eps: f.Eps}
 		blk.attnNorm = b.norm(path+"input_layernorm.weight", f.Hidden)
-		blk.q = b.linear(path+"self_attn.q_proj", f.Hidden, wide, false)
-		blk.k = b.pooled(path+"self_attn.k_proj", f.Hidden, narrow, 0)
-		blk.v = b.pooled(path+"self_attn.v_proj", f.Hidden, narrow, 0)
+		blk.q = b.outputs(c.Heads*c.HeadDim, sh.queries(c, 0)).linear(path+"self_attn.q_proj", f.Hidden, wide, false)
+		blk.k = b.outputs(c.KVHeads*c.HeadDim, sh.keys(c, 0)).pooled(path+"self_attn.k_proj", f.Hidden, narrow, 0)
+		blk.v = b.outputs(c.KVHeads*c.HeadDim, sh.keys(c, 0)).pooled(path+"self_attn.v_proj", f.Hidden, narrow, 0)
 		if f.Type == "qwen3" {
-			blk.qNorm = b.norm(path+"self_attn.q_norm.weight", f.HeadDim)
-			blk.kNorm = b.norm(path+"self_attn.k_norm.weight", f.HeadDim)
+			blk.qNorm = b.headNorm(path+"self_attn.q_norm.weight", f.HeadDim)
+			blk.kNorm = b.headNorm(path+"self_attn.k_norm.weight", f.HeadDim)
 		}
-		blk.o = b.linear(path+"self_attn.o_proj", wide, f.Hidden, false)
+		blk.o = b.inputs(c.Heads*c.HeadDim, sh.queries(c, 0)).linear(path+"self_attn.o_proj", wide, f.Hidden, false)
 		blk.ffNorm = b.norm(path+"post_attention_layernorm.weight", f.Hidden)
-		blk.gate = b.linear(path+"mlp.gate_proj", f.Hidden, f.Inner, false)
-		blk.up = b.linear(path+"mlp.up_proj", f.Hidden, f.Inner, false)
-		blk.down = b.linear(path+"mlp.down_proj", f.Inner, f.Hidden, false)
+		blk.gate = b.outputs(c.Inner, sh.inner(c, 0)).linear(path+"mlp.gate_proj", f.Hidden, f.Inner, false)
+		blk.up = b.outputs(c.Inner, sh.inner(c, 0)).linear(path+"mlp.up_proj", f.Hidden, f.Inner, false)
+		blk.down = b.inputs(c.Inner, sh.inner(c, 0)).linear(path+"mlp.down_proj", f.Inner, f.Hidden, false)
 		m.Blocks = append(m.Blocks, blk)
 	}
 	b.unit = m.headUnit()

@@ -20,6 +20,12 @@ func (m *Model) Read(p *autograd.Param, dst []float32) error {
 	if pool := m.pools[p]; pool != nil {
 		return m.readPooled(p, pool, dst)
 	}
+	if c := m.slices[p]; c != nil {
+		return m.readSlice(p, c, func(lo int, v []float32) error {
+			copy(dst[lo:], v)
+			return nil
+		})
+	}
 	return m.set.ReadF32(m.stored[p], dst)
 }
 
@@ -35,6 +41,9 @@ func (m *Model) ReadPieces(p *autograd.Param, put func(lo int, v []float32) erro
 			return err
 		}
 		return put(0, v)
+	}
+	if c := m.slices[p]; c != nil {
+		return m.readSlice(p, c, put)
 	}
 	buf := make([]float32, min(pieceLen, p.Len()))
 	for lo := 0; lo < p.Len(); lo += len(buf) {
@@ -63,6 +72,12 @@ type builder struct {
 	strip string // prefix that the names in the files lack
 	used  map[string]bool
 	pool  *pooling // of the weights that are named next, nil: none
+	local *Config  // of the shard
+	cut   []run    // of what is named next, nil: not cut
+	cutIn bool     // its inputs are cut
+	dim   int      // which dimension of a matrix is cut
+	full  int      // its length in the files
+	whole int      // what by said of it
 	err   error
 }
 
@@ -82,14 +97,19 @@ func architectures(modelType string) func(*builder) {
 }
 
 func build(cfg *Config, set *safetensors.Set, s Surgery) (*Model, error) {
-	m := &Model{Config: cfg, set: set, stored: map[*autograd.Param]string{}, pools: map[*autograd.Param]*pooling{}, group: 1}
+	return buildShard(cfg, set, s, Shard{Of: 1})
+}
+
+func buildShard(cfg *Config, set *safetensors.Set, s Surgery, sh Shard) (*Model, error) {
+	m := &Model{Config: cfg, set: set, stored: map[*autograd.Param]string{}, pools: map[*autograd.Param]*pooling{}, group: 1,
+		shard: sh, slices: map[*autograd.Param]*slice{}, addends: map[*autograd.Param]bool{}}
 	if s.KVHeads != 0 {
 		m.group, cfg.KVHeads = cfg.KVHeads/s.KVHeads, s.KVHeads
 	}
 	if cfg.Tied {
 		m.tied = cfg.Layers + 2
 	}
-	b := &builder{m: m, used: map[string]bool{}}
+	b := &builder{m: m, used: map[string]bool{}, local: sh.local(cfg)}
 	architectures(cfg.Type)(b)
 	if b.err == nil {
 		b.err = b.leftOver()
@@ -115,6 +135,9 @@ func (b *builder) param(name string, kind autograd.Kind, shape ...int) *autograd
 		want[0] = b.pool.stored(shape[0])
 		b.m.pools[p] = b.pool
 	}
+	if b.cut != nil {
+		want = b.slice(p, shape)
+	}
 	switch {
 	case b.err != nil:
 	case !ok:
@@ -130,6 +153,23 @@ func (b *builder) param(name string, kind autograd.Kind, shape ...int) *autograd
 	return p
 }
 
+// slice notes how p is cut, and gives its shape in the files.
+func (b *builder) slice(p *autograd.Param, shape []int) []int {
+	want := slices.Clone(shape)
+	at := 0 // the dimension that is cut
+	if len(shape) == 2 {
+		at = b.dim
+	}
+	want[at] = b.full
+	c := &slice{rows: 1, cols: want[len(want)-1], byCols: at == len(want)-1, runs: b.cut}
+	if len(want) == 2 {
+		c.rows = want[0]
+	}
+	b.m.slices[p] = c
+	b.m.addends[p] = c.width()*b.m.shard.Of > b.full+b.m.shard.Of // several shards hold the same heads
+	return want
+}
+
 func (b *builder) norm(name string, n int) *autograd.Param {
 	return b.param(name, autograd.Norm, n)
 }
@@ -139,25 +179,65 @@ func (b *builder) table(name string, rows, cols int) *autograd.Param {
 	return b.param(name, autograd.Embedding, rows, cols)
 }
 
+// tokens is the table of token embeddings.
+func (b *builder) tokens(name string, rows, cols int) *autograd.Param {
+	return b.vocabulary(name, autograd.Embedding, rows, cols)
+}
+
+// vocabulary is a matrix with a row for each token.
+func (b *builder) vocabulary(name string, kind autograd.Kind, rows, cols int) *autograd.Param {
+	if sh := b.m.shard; !sh.whole() {
+		b.cut, b.dim, b.full = []run{sh.of(b.m.Config.Vocab)}, 0, b.m.Config.Vocab
+		defer func() { b.cut = nil }()
+	}
+	return b.param(name, kind, rows, cols)
+}
+
 // linear has a bias where the files have one, whatever config.json says: Qwen2's says no and has them.
 func (b *builder) linear(path string, in, out int, inOut bool) *Linear {
-	l := &Linear{Path: path, InOut: inOut}
+	l := &Linear{Path: path, InOut: inOut, Split: b.splitting(in, out, inOut)}
+	defer func() { b.cut = nil }()
 	if inOut {
 		l.W = b.param(path+".weight", autograd.Weight, in, out)
 	} else {
 		l.W = b.param(path+".weight", autograd.Weight, out, in)
 	}
 	if _, ok := b.m.set.Tensor(strings.TrimPrefix(path+".bias", b.strip)); ok {
+		if b.cutIn {
+			b.cut = nil
+		}
 		l.B = b.param(path+".bias", autograd.Bias, out)
+		if l.Split == ByInputs {
+			b.m.addends[l.B] = true // the first shard's alone
+		}
 	}
 	b.m.Linear = append(b.m.Linear, l)
 	return l
 }
 
+// splitting says how the layer that is named next is cut, and along which dimension of its matrix.
+func (b *builder) splitting(in, out int, inOut bool) Split {
+	switch {
+	case b.cut == nil:
+		return NotSplit
+	case b.cutIn:
+		b.dim, b.full = 1, b.whole
+		if inOut {
+			b.dim = 0
+		}
+		return ByInputs
+	}
+	b.dim, b.full = 0, b.whole
+	if inOut {
+		b.dim = 1
+	}
+	return ByOutputs
+}
+
 // head is the matrix of the output layer: its own, or the token table.
 func (b *builder) head(name string, tokens *autograd.Param) {
 	if !b.m.Config.Tied {
-		b.m.head = b.param(name, autograd.Weight, b.m.Config.Vocab, b.m.Config.Hidden)
+		b.m.head = b.vocabulary(name, autograd.Weight, b.local.Vocab, b.m.Config.Hidden)
 		return
 	}
 	tokens.Unit, tokens.Tied = b.m.tied, true

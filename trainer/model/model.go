@@ -15,6 +15,7 @@ package model
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 
@@ -49,12 +50,14 @@ type Ctx struct {
 	Cache      Cache   // nil: attention sees this pass alone
 	Train      bool    // dropout acts
 	Noise      Noise   // on the embedding, where Train
+	Group      Group   // the other shards; nil where the model is whole
 	Checkpoint bool    // blocks keep their inputs alone and run again in the backward pass
 
 	Shared autograd.Var // what the overlay made in Share for its other hooks
 
 	Batch
 	laidOut laidOut // where Feed puts the batch together
+	first   bool    // of the shards; also where the model is whole
 }
 
 // Model is a model without its weights' values.
@@ -71,6 +74,10 @@ type Model struct {
 	pools  map[*autograd.Param]*pooling // weights with heads that become fewer
 	group  int                          // heads that become one; 1: none
 	set    *safetensors.Set
+
+	shard   Shard
+	slices  map[*autograd.Param]*slice // weights that the shard holds a part of
+	addends map[*autograd.Param]bool
 }
 
 // Units is the number of units.
@@ -108,6 +115,13 @@ func (m *Model) Score(ctx context.Context, c *Ctx, h autograd.Var, coef kernels.
 		return Scores{}
 	}
 	defer c.W.Release(m.head.Unit, !coef.None())
+	if !m.shard.whole() {
+		s, err := m.scoreShard(ctx, c, h, coef)
+		if err != nil {
+			c.Fail(fmt.Errorf("head: %w", err))
+		}
+		return s
+	}
 	n := h.T.Rows
 	s := Scores{LogP: c.Alloc(n, 1)}
 	o := kernels.Head{H: h.T, W: c.Factor(m.head), Compute: c.Compute, Target: c.Target, LogP: s.LogP, Coef: coef, Softcap: m.Config.LogitCap}
@@ -132,6 +146,10 @@ func (m *Model) Logits(ctx context.Context, c *Ctx, h autograd.Var, rows int) ke
 		return kernels.Tensor{}
 	}
 	defer c.W.Release(m.head.Unit, false)
+	if !m.shard.whole() {
+		c.Fail(errors.New("a shard of a model has the logits of its own tokens alone"))
+		return kernels.Tensor{}
+	}
 	w := c.Factor(m.head)
 	y := c.Alloc(rows, w.Rows)
 	c.S.MatMul(y, h.T.SliceRows(h.T.Rows-rows, h.T.Rows), w, kernels.MatMul{TB: true, Compute: c.Compute})

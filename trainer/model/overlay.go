@@ -60,7 +60,11 @@ func (c *Ctx) branch(layer int, b Branch, h autograd.Var) autograd.Var {
 
 // embedTokens looks up the pass's tokens, as its overlay has them.
 func (c *Ctx) embedTokens(table *autograd.Param) autograd.Var {
-	x := c.noisy(c.Gather(table, c.IDs))
+	x := c.Gather(table, c.IDs)
+	if c.Group != nil {
+		x = c.ownRows(x)
+	}
+	x = c.noisy(x)
 	if o, ok := c.Over.(EmbedOverlay); ok {
 		return o.Embed(c, x)
 	}

@@ -33,10 +33,11 @@ func (b *phi3Block) Forward(c *Ctx, x autograd.Var) autograd.Var {
 
 // buildPhi3 names the weights.
 func buildPhi3(b *builder) {
-	f, m := b.m.Config, b.m
+	c, f, m, sh := b.m.Config, b.local, b.m, b.m.shard
+	all, some := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
 	l := &llama{m: m}
 	m.ends = l
-	l.tokens = b.table("model.embed_tokens.weight", f.Vocab, f.Hidden)
+	l.tokens = b.tokens("model.embed_tokens.weight", f.Vocab, f.Hidden)
 	for i := range f.Layers {
 		b.unit = 1 + i
 		path := fmt.Sprintf("model.layers.%d.", i)
@@ -45,11 +46,11 @@ func buildPhi3(b *builder) {
 			attention: newAttention(f, i),
 			eps:       f.Eps,
 			attnNorm:  b.norm(path+"input_layernorm.weight", f.Hidden),
-			qkv:       b.pooled(path+"self_attn.qkv_proj", f.Hidden, wide+2*narrow, wide),
-			o:         b.linear(path+"self_attn.o_proj", wide, f.Hidden, false),
+			qkv:       b.outputs(all+2*some, sh.queries(c, 0), sh.keys(c, all), sh.keys(c, all+some)).pooled(path+"self_attn.qkv_proj", f.Hidden, wide+2*narrow, wide),
+			o:         b.inputs(all, sh.queries(c, 0)).linear(path+"self_attn.o_proj", wide, f.Hidden, false),
 			ffNorm:    b.norm(path+"post_attention_layernorm.weight", f.Hidden),
-			gateUp:    b.linear(path+"mlp.gate_up_proj", f.Hidden, 2*f.Inner, false),
-			down:      b.linear(path+"mlp.down_proj", f.Inner, f.Hidden, false),
+			gateUp:    b.outputs(2*c.Inner, sh.inner(c, 0), sh.inner(c, c.Inner)).linear(path+"mlp.gate_up_proj", f.Hidden, 2*f.Inner, false),
+			down:      b.inputs(c.Inner, sh.inner(c, 0)).linear(path+"mlp.down_proj", f.Inner, f.Hidden, false),
 		})
 	}
 	b.unit = m.headUnit()

@@ -7,6 +7,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/kernels"
 	"github.com/seed-7b27c88a/shoal/kernels/dtype"
 	"github.com/seed-7b27c88a/shoal/trainer/autograd"
+	"github.com/seed-7b27c88a/shoal/trainer/gather"
 	"github.com/seed-7b27c88a/shoal/trainer/model"
 	"github.com/seed-7b27c88a/shoal/trainer/objective"
 )
@@ -21,6 +22,9 @@ type extent struct {
 	places []int // of what is trained here, in W; nil: at their Off
 	spans  []Span
 	before bool
+
+	source   gather.Source // of the model's weights, where they do not stay on the device
+	gathered []*autograd.Param
 }
 
 // whole is all of it.
@@ -92,7 +96,7 @@ func (s *Stage) Local() []*autograd.Param {
 func (s *Stage) use(i int) {
 	for len(s.slots) <= i {
 		a := kernels.NewArena(s.Stream.Device(), slab)
-		t := autograd.New(s.Stream, s.weights, a)
+		t := autograd.New(s.Stream, s.door, a)
 		t.Compute = s.compute
 		s.slots = append(s.slots, &slot{tape: t, arena: a})
 	}

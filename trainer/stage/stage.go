@@ -20,6 +20,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/kernels"
 	"github.com/seed-7b27c88a/shoal/kernels/dtype"
 	"github.com/seed-7b27c88a/shoal/trainer/autograd"
+	"github.com/seed-7b27c88a/shoal/trainer/gather"
 	"github.com/seed-7b27c88a/shoal/trainer/model"
 	"github.com/seed-7b27c88a/shoal/trainer/objective"
 )
@@ -47,6 +48,7 @@ type Stage struct {
 	Checkpoint bool    // blocks keep only their inputs for the backward pass: a third more work, far less memory
 
 	Noise model.Noise // on the embedding in training
+	Group model.Group // the other shards, of a stage that has one; nil: the model is whole
 
 	stored dtype.Type     // of frozen matrices, and of the copy of what is trained
 	half   kernels.Tensor // (1, Elems) W in that type; the zero Tensor where that is F32
@@ -54,6 +56,8 @@ type Stage struct {
 
 	Stream  *kernels.Stream
 	weights *autograd.Resident
+	door    autograd.Weights  // what the tape uses: weights, or a layer over what comes and goes
+	base    *gather.Weights   // nil: everything stays on the device
 	held    []*kernels.Buffer // memory of weights and gradients, until Close
 	compute dtype.Type
 	before  bool // something learns in the parts before this one
@@ -99,8 +103,15 @@ func NewIdle(compute dtype.Type, dev kernels.Device, m *model.Model, a Adapter, 
 
 // begin makes a stage that holds some of the model's weights.
 func begin(compute dtype.Type, dev kernels.Device, m *model.Model, a Adapter, trained []*autograd.Param, of extent, held []*autograd.Param) (*Stage, error) {
+	if sh := m.Sharded(); a != nil && sh.Of > 1 {
+		return nil, fmt.Errorf("shard %d of %d: adapters work on whole models alone; set parallel.tensor to 1", sh.Rank, sh.Of)
+	}
 	s := &Stage{stored: autograd.Stored(compute), compute: compute, Model: m, Part: of.part, Train: trained, Spans: of.spans, before: of.before,
 		Stream: kernels.NewStream(dev), weights: autograd.NewResident()}
+	if s.door = s.weights; of.source != nil {
+		s.base = gather.New(s.Stream, held, func(p *autograd.Param) bool { return slices.Contains(of.gathered, p) }, of.source)
+		s.door, held = gather.Layered{Resident: s.weights, Base: s.base}, nil
+	}
 	s.use(0)
 	for i, p := range of.places {
 		s.weights.Place(trained[i], p)
@@ -118,6 +129,9 @@ func (s *Stage) Close() {
 	_ = s.Stream.Sync(context.Background())
 	for _, l := range s.slots {
 		l.tape.Free()
+	}
+	if s.base != nil {
+		s.base.Close()
 	}
 	kernels.Free(s.Stream.Device(), s.held...)
 	s.held, s.W, s.G, s.half = nil, kernels.Tensor{}, kernels.Tensor{}, kernels.Tensor{}
@@ -278,6 +292,11 @@ func (s *Stage) backward(ctx context.Context, d kernels.Tensor) error {
 	if err := s.tape.Backward(ctx, []autograd.Var{s.hidden}, []kernels.Tensor{d}); err != nil {
 		return err
 	}
+	if s.base != nil {
+		if err := s.base.Err(); err != nil {
+			return err
+		}
+	}
 	for _, p := range s.Train {
 		if s.weights.Start(p) { // the loss does not depend on it
 			g, _ := s.weights.Grad(p)
@@ -291,7 +310,7 @@ func (s *Stage) backward(ctx context.Context, d kernels.Tensor) error {
 func (s *Stage) Eval(ctx context.Context, k *Still, seqs []model.Sequence) (objective.Sums, error) {
 	s.use(0)
 	s.tape.W = k.door()
-	defer func() { s.tape.W = s.weights }()
+	defer func() { s.tape.W = s.door }()
 	c := s.start(ctx, false, 0, seqs)
 	s.scores = s.Model.Score(ctx, c, s.Model.Hidden(c), kernels.Tensor{})
 	s.host.best = resize(s.host.best, len(s.host.target))
@@ -326,6 +345,7 @@ func (s *Stage) start(ctx context.Context, train bool, step uint64, seqs []model
 	s.stale = false
 	c := &s.pass
 	c.Tape, c.Over, c.Cache, c.Train, c.Checkpoint, c.Noise = s.tape, s.Over, nil, train, s.Checkpoint, s.Noise
+	c.Group = s.Group
 	s.Model.Feed(c, step, seqs)
 	s.host.target = c.Targets()
 	return c

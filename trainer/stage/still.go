@@ -51,7 +51,7 @@ func (k *Still) door() autograd.Weights {
 	if k.kept != nil {
 		return k.kept
 	}
-	return k.stage.weights
+	return k.stage.door
 }
 
 // Best is the token that the weights of a Still find most likely after a sequence of one pass.

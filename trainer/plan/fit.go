@@ -1,0 +1,228 @@
+package plan
+
+import (
+	"math"
+	"time"
+)
+
+// fit cuts the model for groups of nodes so that the slowest stage is as fast as can be within the memories; nil: it
+// does not fit.
+func fit(j Job, gs []group, w Want) *Plan {
+	cuts := cut(j, gs, w)
+	if cuts == nil {
+		return nil
+	}
+	p := &Plan{Tensor: w.Tensor, Zero: w.Zero, Offload: w.Offload}
+	for i, g := range gs {
+		s := Stage{Lo: cuts[i], Hi: cuts[i+1], Live: live(gs, i, j.Micros)}
+		s.Weights, s.Learns = j.weights(s.Lo, s.Hi)
+		s.Memory = need(j, s, len(gs), len(g.nodes), w)
+		s.Replicas = share(j, s, g)
+		p.Stages = append(p.Stages, s)
+	}
+	p.time(j, gs)
+	return p
+}
+
+// cut finds where stages begin and end (the linear partition problem): best[k][u] is the least time of the slowest of
+// the first k stages when they hold the first u units.
+func cut(j Job, gs []group, w Want) []int {
+	units := len(j.Units)
+	best, from := make([][]float64, len(gs)+1), make([][]int, len(gs)+1)
+	for k := range best {
+		best[k], from[k] = make([]float64, units+1), make([]int, units+1)
+		for u := range best[k] {
+			best[k][u] = math.Inf(1)
+		}
+	}
+	best[0][0] = 0
+	for k, g := range gs {
+		l := live(gs, k, j.Micros)
+		for hi := k + 1; hi <= units; hi++ {
+			for lo := hi - 1; lo >= k; lo-- {
+				if need(j, Stage{Lo: lo, Hi: hi, Live: l}, len(gs), len(g.nodes), w) > g.memory {
+					break // more units need more
+				}
+				if t := max(best[k][lo], j.operations(lo, hi)/g.flops); t < best[k+1][hi] {
+					best[k+1][hi], from[k+1][hi] = t, lo
+				}
+			}
+		}
+	}
+	if math.IsInf(best[len(gs)][units], 1) {
+		return nil
+	}
+	cuts := make([]int, len(gs)+1)
+	cuts[len(gs)] = units
+	for k := len(gs); k > 0; k-- {
+		cuts[k-1] = from[k][cuts[k]]
+	}
+	return cuts
+}
+
+// live is how many micro-batches a replica of stage i keeps alive: the number of stages from it on, times how many more
+// replicas the widest of those has.
+func live(gs []group, i, micros int) int {
+	widest := 0
+	for _, g := range gs[i:] {
+		widest = max(widest, len(g.nodes))
+	}
+	n := len(gs[i].nodes)
+	return min(((len(gs)-i)*widest+n-1)/n, micros)
+}
+
+// weights are the bytes of what is frozen in units [lo, hi) and the elements of what learns.
+func (j Job) weights(lo, hi int) (frozen, learns int64) {
+	for _, u := range j.Units[lo:hi] {
+		frozen, learns = frozen+u.Frozen, learns+u.Learns
+	}
+	if lo == 0 || hi == len(j.Units) {
+		frozen, learns = frozen+j.Shared.Frozen, learns+j.Shared.Learns
+	}
+	return frozen, learns
+}
+
+// operations of a micro-batch in units [lo, hi), both ways.
+func (j Job) operations(lo, hi int) (sum float64) {
+	for i, u := range j.Units[lo:hi] {
+		sum += u.Forward + u.Back
+		if j.Rerun && lo+i > 0 && lo+i < len(j.Units)-1 {
+			sum += u.Forward
+		}
+	}
+	return sum * float64(j.Tokens)
+}
+
+// need is the memory of one replica of a stage, bytes.
+func need(j Job, s Stage, stages, replicas int, w Want) int64 {
+	frozen, learns := j.weights(s.Lo, s.Hi)
+	held := frozen + learns*int64(j.PerLearned) + learns*int64(j.OnHost)
+	r := int64(max(replicas, 1))
+	switch {
+	case w.Zero >= 3: // weights, gradients and moments are owned; two units are gathered at a time
+		held = held/r + 2*j.largest(s.Lo, s.Hi)
+	case w.Zero >= 1: // moments alone, 8 bytes of an element
+		held -= learns * 8 * (r - 1) / r
+	}
+	if w.Offload == "cpu" || w.Offload == "disk" { // two units on the device; what learns stays where its optimizer is
+		held = min(held, 2*j.largest(s.Lo, s.Hi)+learns*8)
+	}
+	held /= int64(w.Tensor)
+	var keep, work int64
+	for i, u := range j.Units[s.Lo:s.Hi] {
+		if inner := s.Lo+i > 0 && s.Lo+i < len(j.Units)-1; j.Rerun && inner {
+			keep += 4 * int64(j.Hidden)
+			work = max(work, u.Keep+u.Work)
+		} else {
+			keep += u.Keep
+			work = max(work, u.Work)
+		}
+	}
+	tokens := int64(j.Tokens)
+	passing := tokens * (int64(s.Live)*keep + work) * 6 / 5 // what memory is taken in leaves gaps: a fifth, measured
+	if stages > 1 {                                         // what went to both neighbours is kept until the round's cut, on the host
+		passing += tokens * 2 * 4 * int64(j.Hidden) * int64((j.Micros+replicas-1)/replicas)
+	}
+	return base + held + passing
+}
+
+// largest is the most bytes that the weights of one unit take while it works.
+func (j Job) largest(lo, hi int) (most int64) {
+	for _, u := range j.Units[lo:hi] {
+		most = max(most, u.Frozen+8*u.Learns)
+	}
+	if lo == 0 || hi == len(j.Units) {
+		most = max(most, j.Shared.Frozen+8*j.Shared.Learns)
+	}
+	return most
+}
+
+// share gives micro-batches to replicas: each to the one that would be done with it first.
+func share(j Job, s Stage, g group) (rs []Replica) {
+	ops := j.operations(s.Lo, s.Hi)
+	for _, n := range g.nodes {
+		rs = append(rs, Replica{Node: n.Name, Memory: n.Memory, Pace: seconds(ops / n.Flops)})
+	}
+	for range j.Micros {
+		best := 0
+		for i, r := range rs {
+			if time.Duration(r.Micros+1)*r.Pace < time.Duration(rs[best].Micros+1)*rs[best].Pace {
+				best = i
+			}
+		}
+		rs[best].Micros++
+	}
+	return rs
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+// time says how long a step takes and what it sends.
+func (p *Plan) time(j Job, gs []group) {
+	stream := float64(j.Tokens*j.Hidden) * j.Stream // bytes of a micro-batch between two stages, one way
+	sent := map[string]float64{}
+	var slowest, line, once, reduce time.Duration
+	for i, s := range p.Stages {
+		var busy, pass time.Duration
+		for k, r := range s.Replicas {
+			busy = max(busy, time.Duration(r.Micros)*r.Pace)
+			if k == 0 || r.Pace < pass {
+				pass = r.Pace
+			}
+			n := gs[i].nodes[k]
+			var bytes float64
+			if i+1 < len(p.Stages) {
+				bytes += stream * float64(r.Micros)
+				once += 2 * (n.Delay + seconds(stream/n.Rate)) / time.Duration(len(s.Replicas))
+			}
+			if i > 0 {
+				bytes += stream * float64(r.Micros)
+			}
+			if n.Rate > 0 { // what it sends and what it gets are about the same
+				line = max(line, seconds(bytes/n.Rate))
+			}
+			gradient := p.gradient(j, s)
+			sent[n.Name] = bytes + gradient
+			if n.Rate > 0 && gradient > 0 {
+				reduce = max(reduce, seconds(gradient/n.Rate)+4*n.Delay)
+			}
+		}
+		slowest = max(slowest, busy)
+		once += pass
+	}
+	p.Compute, p.Reduce = slowest, reduce
+	p.Fill = max(once-slowest/time.Duration(j.Micros), 0)
+	p.Step = max(slowest, line) + p.Fill + reduce
+	for _, b := range sent {
+		p.Sent += int64(b)
+		p.Busiest = max(p.Busiest, int64(b))
+	}
+	p.Bound = bound(slowest, line, p.Fill, reduce)
+}
+
+// gradient is the bytes that a replica sends to add gradients up, per step: two passes of what learns, and for weights that are
+// gathered a third (Rajbhandari et al. 2020, arXiv:1910.02054, section 7).
+func (p *Plan) gradient(j Job, s Stage) float64 {
+	r := float64(len(s.Replicas))
+	if r < 2 {
+		return 0
+	}
+	passes := 2.0
+	bytes := float64(s.Learns) * j.Gradient * passes
+	if p.Zero >= 3 {
+		bytes = float64(s.Learns)*j.Gradient + 2*float64(s.Weights+4*s.Learns)
+	}
+	return bytes * (r - 1) / r
+}
+
+func bound(compute, line, fill, reduce time.Duration) string {
+	switch max(compute, line, fill, reduce) {
+	case compute:
+		return "the slowest stage's computation"
+	case line:
+		return "lines between stages"
+	case fill:
+		return "filling and draining the pipeline: more micro-batches, or fewer stages, would help"
+	}
+	return "adding gradients up"
+}
