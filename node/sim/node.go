@@ -25,12 +25,16 @@ type node struct {
 	born    time.Duration
 	leaving bool
 
-	st        state
-	ready     bool
-	results   map[collective.Key][]float32
-	waiting   []coord.Start // work for which the state is not there yet
-	busy      time.Duration // until then it computes
-	back      int           // Rollbacks so far
+	st      state
+	ready   bool
+	results map[collective.Key][]float32
+	waiting []coord.Start // work for which the state is not there yet
+	busy    time.Duration // until then it computes
+	piece   struct {      // that it computes
+		rows uint64
+		took time.Duration
+	}
+	back      int // Rollbacks so far
 	reporting bool
 	failed    map[record.PeerID]bool // whom a frame did not reach
 	fetching  fetching
@@ -245,6 +249,7 @@ func (n *node) work(e coord.Start) {
 	}
 	took := time.Duration(float64(rows) / n.rate * float64(time.Second))
 	n.busy = max(n.busy, n.net.Now()) + took
+	n.piece.rows, n.piece.took = rows, took
 	back, round := n.back, n.st.round
 	n.sim.After(n.busy-n.net.Now(), func() {
 		n.res.Computed += int64(rows)
