@@ -3,8 +3,10 @@ package trainer
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/seed-7b27c88a/shoal/kernels"
+	"github.com/seed-7b27c88a/shoal/shard/layout"
 	"github.com/seed-7b27c88a/shoal/trainer/optim"
 )
 
@@ -68,12 +70,10 @@ func (t *Trainer) tryStep(own []Chunk, tot Totals) (after []Chunk, err error) {
 	return after, nil
 }
 
-// twin is the chunk at lo, or nil.
+// twin is the chunk at lo, or nil. own ascends.
 func twin(own []Chunk, lo int) []float32 {
-	for _, ch := range own {
-		if ch.Lo == lo {
-			return ch.V
-		}
+	if i, ok := slices.BinarySearchFunc(own, lo, func(c Chunk, lo int) int { return c.Lo - lo }); ok {
+		return own[i].V
 	}
 	return nil
 }
@@ -117,12 +117,11 @@ func (t *Trainer) tryChunk(ch Chunk, step uint64, n optim.Now, drawn []float32, 
 
 // chunkAt is the chunk that begins at lo, or -1.
 func (t *Trainer) chunkAt(lo int) int {
-	for c, ch := range t.layout.Chunks {
-		if ch.Lo == lo {
-			return c
-		}
+	c, ok := slices.BinarySearchFunc(t.layout.Chunks, lo, func(c layout.Chunk, lo int) int { return c.Lo - lo })
+	if !ok {
+		return -1
 	}
-	return -1
+	return c
 }
 
 // adopt puts what all members share of a committed step in place.

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/seed-7b27c88a/shoal/node/coord"
@@ -154,6 +155,9 @@ func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err
 	})
 	j.rounds.told = func(rows int) { j.tellPace(j.pace.progress(rows)) }
 	if j.trainer.OwnersStep() {
+		if j.Vectors == nil {
+			return false, errors.New("this node was made without a way to hand optimizer state over")
+		}
 		if j.moments, err = newMoments(j.Vectors, j.task.ID, self.ID, j.trainer); err != nil {
 			return false, err
 		}

@@ -41,7 +41,7 @@ const (
 	// vectorWait is how long the next chunk that was promised may take.
 	vectorWait = 15 * time.Second
 	// maxLending bounds the requests that are served at a time.
-	maxLending = 8
+	maxLending = 32
 )
 
 // request is an ask under way.
@@ -235,11 +235,12 @@ func (j *Job) sendMoments(to record.PeerID, a momentsAnswer) {
 
 // best is the newest state of a chunk that this node has, not newer than step.
 func (m *moments) best(c int, step uint64) (h momentsOf, ok bool) {
-	if own, has, err := m.trainer.Tag(c); err == nil && has && own.Step <= step {
-		h, ok = momentsOf{c, own.Step, own.Count}, true
-	}
+	own, has, err := m.trainer.Tag(c)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err == nil && has && own.Step <= step {
+		h, ok = momentsOf{c, m.truth(c, own.Step), own.Count}, true
+	}
 	if x, has := m.mirrors[c]; has && x.Step <= step && (!ok || x.Step > h.Step) {
 		h, ok = momentsOf{c, x.Step, x.Count}, true
 	}
@@ -255,5 +256,22 @@ func (m *moments) state(h momentsOf) (trainer.Moments, bool, error) {
 		return x, true, nil
 	}
 	x, ok, err := m.trainer.Moments(h.Chunk)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if truth := m.truth(h.Chunk, x.Step); ok && truth != x.Step {
+		x.Step, x.W = truth, nil
+	}
 	return x, ok && x.Step == h.Step, err
 }
+
+// truth is the step that a chunk's state is really of, where the trainer has it as that of a later one. Called with mu
+// held.
+func (m *moments) truth(c int, step uint64) uint64 {
+	if x, ok := m.passed[c]; ok && x.as == step {
+		return x.of
+	}
+	return step
+}
+
+// passed is state of one step that passes for that of another, until the chunk is stepped again.
+type passed struct{ as, of uint64 }

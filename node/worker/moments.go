@@ -41,6 +41,7 @@ type moments struct {
 	past     []past             // of the newest committed rounds
 	tried    uint64             // round that was committed as this node stepped it last
 	mirrors  map[int]trainer.Moments
+	passed   map[int]passed
 	pending  map[int]tentative // mirrors of a step that is not committed yet
 	life     context.Context   // until another plan is in force
 	coming   map[coming]*assembly
@@ -78,7 +79,7 @@ func newMoments(v *Vectors, job cid.Cid, self record.PeerID, t *trainer.Trainer)
 		return nil, err
 	}
 	return &moments{Vectors: v, job: job, self: self, trainer: t, chunks: l.Chunks[:t.Weights()], changed: make(chan struct{}),
-		mirrors: map[int]trainer.Moments{}, pending: map[int]tentative{}, coming: map[coming]*assembly{}, asks: map[uint64]*request{}, sent: map[int]mirrored{}, lent: map[int]uint64{}}, nil
+		mirrors: map[int]trainer.Moments{}, pending: map[int]tentative{}, passed: map[int]passed{}, coming: map[coming]*assembly{}, asks: map[uint64]*request{}, sent: map[int]mirrored{}, lent: map[int]uint64{}}, nil
 }
 
 func (m *moments) notify() {

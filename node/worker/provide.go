@@ -50,7 +50,7 @@ func (j *Job) bring(ctx context.Context, p *collective.Plan, chunks []int) (why 
 	m.prune()
 	b := &bringing{Job: j, plan: p, step: step}
 	for _, c := range chunks {
-		if at, ok := m.trainer.Kept(c); !ok || at != step {
+		if !m.exact(c, step) {
 			b.missing = append(b.missing, c)
 		}
 	}
@@ -58,15 +58,23 @@ func (j *Job) bring(ctx context.Context, p *collective.Plan, chunks []int) (why 
 		return "", nil
 	}
 	if step > 0 && !m.trainer.Stateless() {
-		b.fromOwners(ctx)
-		b.fromOthers(ctx)
-		b.fromCheckpoint(ctx)
+		for _, from := range []func(context.Context){b.fromOwners, b.fromOthers, b.fromCheckpoint} {
+			from(ctx)
+		}
 	}
-	b.fromNothing()
 	if ctx.Err() != nil {
 		return "", ctx.Err()
 	}
+	b.fromNothing()
 	return b.why(), b.err
+}
+
+// exact says whether the trainer has a chunk's state of a step, and not some that passes for it.
+func (m *moments) exact(c int, step uint64) bool {
+	at, ok := m.trainer.Kept(c)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return ok && at == step && m.truth(c, at) == step
 }
 
 // bringing is one search for state.
@@ -94,11 +102,21 @@ func (b *bringing) put(x trainer.Moments) {
 		if len(b.mirrors) == 1 || x.Step < b.oldest {
 			b.oldest = x.Step
 		}
+		b.moments.pass(x.Chunk, passed{as: b.step, of: x.Step})
 		x.Step, x.W = b.step, nil
+	} else {
+		b.moments.pass(x.Chunk, passed{})
 	}
 	if b.err = b.moments.trainer.Keep(x); b.err == nil {
 		b.missing = slices.Delete(b.missing, i, i+1)
 	}
+}
+
+// pass notes what state of a chunk passes for.
+func (m *moments) pass(c int, p passed) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.passed[c] = p
 }
 
 // fromOwners asks the owners of the round before, all at a time.
@@ -165,7 +183,11 @@ func (b *bringing) fromOthers(ctx context.Context) {
 			best[c] = offer{b.moments.self, h}
 		}
 	}
-	for _, o := range b.survey(ctx) {
+	all := b.survey(ctx)
+	if ctx.Err() != nil {
+		return // what was not answered is not known not to be there
+	}
+	for _, o := range all {
 		if old, ok := best[o.Chunk]; !ok || o.Step > old.Step {
 			best[o.Chunk] = o
 		}
@@ -185,6 +207,9 @@ func (b *bringing) fromOthers(ctx context.Context) {
 		}
 	}
 	b.fetch(ctx, by, func(x trainer.Moments) bool { return x.Step <= b.step })
+	if ctx.Err() != nil {
+		return
+	}
 	for _, c := range slices.Clone(b.missing) { // who promised more did not keep it
 		if h, ok := b.moments.best(c, b.step); ok {
 			if x, ok, err := b.moments.state(h); ok && err == nil && best[c].peer != "" {
@@ -270,6 +295,9 @@ func (b *bringing) fromNothing() {
 			b.fresh = append(b.fresh, c)
 		}
 		b.put(trainer.Moments{Chunk: c, Step: b.step})
+		if b.step > 0 {
+			b.moments.pass(c, passed{as: b.step}) // of step 0, whatever it passes for
+		}
 		if b.step == 0 { // nothing yet that could be lost
 			b.moments.firstMirror(c)
 		}

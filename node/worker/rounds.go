@@ -238,8 +238,14 @@ func (r *rounds) Cut(ctx context.Context, round uint64) (own []trainer.Chunk, t 
 			return false, err
 		}
 		t, ok = r.totals[round]
-		if committed := len(r.finished) > 0 && r.finished[0].Key.Round == round; !ok || !r.owners || committed {
+		if !ok || !r.owners {
 			return ok, nil
+		}
+		if len(r.finished) > 0 && r.finished[0].Key.Round == round {
+			if r.finished[0].Key != r.given {
+				own = []trainer.Chunk{} // what was tried last was of an attempt that was given up
+			}
+			return true, nil
 		}
 		if r.asked == nil || r.asked.Round != round || r.provided != r.asked.Key {
 			return false, nil

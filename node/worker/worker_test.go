@@ -42,7 +42,8 @@ type peer struct {
 	key    ed25519.PrivateKey
 	dir    string        // of its store
 	stop   func()        // everything that runs
-	tenth  chan struct{} // closed at step 10
+	mark   uint64        // 10, unless a test wants another
+	tenth  chan struct{} // closed at step mark
 	done   chan struct{}
 }
 
@@ -64,7 +65,7 @@ func openPeer(t *testing.T, dir string, key ed25519.PrivateKey) *peer {
 	must(t, err)
 	x := xfer.Over(host, xfer.Config{})
 	ex := blocks.New(host, st, nil)
-	p := &peer{host: host, key: key, dir: dir, states: map[uint64]string{}, tenth: make(chan struct{}), done: make(chan struct{}), Runtime: New(Deps{
+	p := &peer{host: host, key: key, dir: dir, states: map[uint64]string{}, mark: 10, tenth: make(chan struct{}), done: make(chan struct{}), Runtime: New(Deps{
 		Host: host, Blocks: ex, Groups: collective.NewExchange(x), Vectors: NewVectors(x), Store: st, Device: dev, Log: slog.Default(),
 	})}
 	p.stop = sync.OnceFunc(func() {
@@ -94,7 +95,7 @@ func (p *peer) run(ctx context.Context, tk task.Task) error {
 		case task.Stepped:
 			p.steps = append(p.steps, e.StepReport)
 			p.states[e.Step] = e.State
-			if e.Step == 10 {
+			if e.Step == p.mark {
 				close(p.tenth)
 			}
 		case task.Round:

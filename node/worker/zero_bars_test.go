@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"testing"
 
@@ -20,7 +21,7 @@ func TestOwnersReference(t *testing.T) {
 	for _, n := range sizes {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			c := gather(t, n)
-			c.storiesTask(n)
+			c.storiesTask(n, 0)
 			for i := range n {
 				c.start(i)
 			}
@@ -39,7 +40,7 @@ func TestOwnersReference(t *testing.T) {
 }
 
 // storiesTask is the reference run of all weights.
-func (c *crew) storiesTask(members int) {
+func (c *crew) storiesTask(members, mirrors int) {
 	t := c.t
 	var meta struct {
 		Full struct {
@@ -64,10 +65,31 @@ max_steps: 50
 max_grad_norm: 1.0
 optimizer: {name: adamw, lr: 1e-3, betas: [0.9, 0.95], weight_decay: 0.1, no_decay: []}
 lr_scheduler: {name: cosine, warmup_steps: 5, min_lr_ratio: 0.1}
-parallel: {zero: 2}
+parallel: {zero: 2, mirror_rounds: %d}
 swarm: {min_peers: %d}
 checkpoint: {every_steps: 50}
-`, members))
+`, mirrors, members))
+}
+
+// TestMirrorGap shows what the death of an owner costs with mirrors of different age, in the middle of a run of 50 steps.
+func TestMirrorGap(t *testing.T) {
+	if os.Getenv("SHOAL_FULL") == "" {
+		t.Skip("SHOAL_FULL is not set: this measures what docs/benchmarks/zero.md shows")
+	}
+	for _, mirrors := range []int{1, 3, 10, 0} {
+		t.Run(fmt.Sprint(mirrors), func(t *testing.T) {
+			c := gather(t, 3)
+			c.storiesTask(3, mirrors)
+			c.all[1].mark = 25
+			c.start(0, 1, 2)
+			<-c.all[1].tenth
+			c.all[1].host.Close()
+			off := c.finish(0, 2)
+			last := len(c.want) - 1
+			t.Logf("mirror_rounds %d: largest difference %.2g, after the last step %.2g; %v", mirrors, off,
+				math.Abs(c.all[0].steps[last].Loss-c.want[last]), c.moments(0))
+		})
+	}
 }
 
 // checkSent compares what members sent with what has to be sent, in all and by the one that sent most.

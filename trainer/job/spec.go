@@ -126,10 +126,12 @@ type Parallel struct {
 	OuterMomentum *float64 `yaml:"outer_momentum" json:"outer_momentum,omitempty" cbor:"outer_momentum,omitempty"` // diloco, Nesterov: default 0.9
 
 	// Zero is what is cut among members (Rajbhandari et al. 2020, arXiv:1910.02054): 0 nothing, 1 the optimizer's state,
-	// 2 the reduced gradient too, 3 the weights too. auto: 0 while what is trained is below 64 MB, else 2.
+	// 2 the reduced gradient too, 3 the weights too (1 is 2 here). auto: 0 while what is trained is below 64 MB, else 2.
+	// Default 0.
 	Zero string `yaml:"zero" json:"zero,omitempty" cbor:"zero,omitempty"`
 	// MirrorRounds is how often, in rounds, an owner's optimizer state goes to its successors, who go on with it when the
-	// owner is lost. 0: every 10 rounds or 60 seconds, whichever is later.
+	// owner is lost. 0: every 10 rounds or 60 seconds, whichever is later. 1: before the weights of each round are sent, so
+	// that nothing is lost.
 	MirrorRounds int `yaml:"mirror_rounds" json:"mirror_rounds,omitempty" cbor:"mirror_rounds,omitempty"`
 
 	Pipeline string `yaml:"pipeline" json:"pipeline,omitempty" cbor:"pipeline,omitempty"` // stages: a number or auto, as many as the members' memory asks for; default 1
