@@ -81,6 +81,7 @@ func numberOf(name string) (uint32, bool) {
 
 // write stores data and returns where. The caller calls done when the database knows the place, or never will.
 func (g *segments) write(data []byte) (at place, done func(), err error) {
+	sum := sumOf(data) // now: it is in the processor's cache since it was hashed
 	seg, offset, err := g.reserve(int64(len(data)))
 	if err != nil {
 		return place{}, nil, err
@@ -93,7 +94,7 @@ func (g *segments) write(data []byte) (at place, done func(), err error) {
 	g.mu.Lock()
 	seg.dirty = true
 	g.mu.Unlock()
-	return place{segment: seg.id, offset: uint32(offset), size: uint32(len(data)), sum: sumOf(data)}, done, nil
+	return place{segment: seg.id, offset: uint32(offset), size: uint32(len(data)), sum: sum}, done, nil
 }
 
 // write writes data to its place.
