@@ -120,6 +120,7 @@ func (m *Machine) sendBeat(to record.PeerID, answer bool) {
 	b := beat{
 		Capability: m.cap, Head: m.job.head, Ready: m.me.ready, Round: m.me.round, Commit: m.me.commit, Hash: m.me.hash,
 		Leader: m.guide.leader, Term: m.guide.term, Leaving: m.leaving || m.over == "failed" && !m.job.ended, Answer: answer,
+		Apart: m.me.apart,
 	}
 	m.send(to, m.header(contextBeat, m.job.round, 0), b)
 }
@@ -129,11 +130,13 @@ func (m *Machine) noteSelf() {
 	p := m.peers.me()
 	p.cap, p.heard, p.head = m.cap, m.now, m.job.head
 	p.ready, p.round, p.commit, p.hash, p.leaving = m.me.ready, m.me.round, m.me.commit, m.me.hash, m.leaving
+	p.apart = m.me.apart
 }
 
 func (m *Machine) takeBeat(o *opened, b *beat) {
 	p := m.peers.find(o.signer)
 	p.known, p.cap, p.head, p.leaving = true, b.Capability, b.Head, b.Leaving
+	p.apart = b.Apart
 	p.ready, p.round, p.commit, p.hash = b.Ready, b.Round, b.Commit, b.Hash
 	m.hint(o.signer, b)
 	if m.lead != nil {
