@@ -18,7 +18,7 @@ import (
 
 func (a *app) benchCmd() *cobra.Command {
 	cmd := group("bench", "measure what this machine reaches")
-	cmd.AddCommand(a.benchCPUCmd())
+	cmd.AddCommand(a.benchCPUCmd(), a.benchCUDACmd())
 	return cmd
 }
 

@@ -69,14 +69,14 @@ template <int queries> __device__ __forceinline__ bool tileOf(const AttentionArg
 }
 
 // rows reads rows [lo, lo+n) of head h of a matrix into room[most][dim+1], rounded to the type of products; the rest is 0.
-__device__ __forceinline__ void rows(const Mat &m, long long lo, int n, int most, int h, int dim, int compute, float *room) {
+static __device__ NOINLINE void rows(const Mat &m, long long lo, int n, int most, int h, int dim, int compute, float *room) {
     for (int t = threadIdx.x; t < most * dim; t += blockDim.x) {
         int r = t / dim, d = t - r * dim;
         room[r * (dim + 1) + d] = r < n ? rounded(get(m, (lo + r) * m.ld + h * dim + d), compute) : 0.f;
     }
 }
 
-__device__ __forceinline__ float dot(const float *x, const float *y, int dim) {
+static __device__ NOINLINE float dot(const float *x, const float *y, int dim) {
     float s = 0;
     for (int d = 0; d < dim; d++) s = fmaf(x[d], y[d], s);
     return s;
@@ -164,6 +164,7 @@ template <int parts> __device__ __forceinline__ void attend(const AttentionArgs 
             low[i] = onPrefix || a.window == 0 ? 0 : own - a.window + 1 - j0;
             high[i] = onPrefix ? keys : own + 1 - j0;
         }
+#pragma unroll 1
         for (int j = 0; j < keys; j++)
 #pragma unroll
             for (int u = 0; u < parts; u++) {
@@ -282,6 +283,7 @@ template <int parts, int each, int wide> __device__ __forceinline__ void attendK
                     low[i] = a.onPrefix ? 0 : first;
                     high[i] = a.onPrefix ? n : j < 0 || j >= x.keys ? 0 : a.window > 0 ? first + a.window : n;
                 }
+#pragma unroll 1
                 for (int q = 0; q < n; q++)
 #pragma unroll
                     for (int u = 0; u < parts; u++) {
