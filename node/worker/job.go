@@ -271,7 +271,11 @@ func (j *Job) checkpointDue(r trainer.StepReport) bool {
 
 // capability is what this node says of itself; rowsPerSec 0 means not measured yet.
 func (j *Job) capability(rowsPerSec float64) coord.Capability {
-	return coord.Capability{RowsPerSec: rowsPerSec, MemBytes: j.Device.Info().MemBytes, Versions: []int{record.Version}}
+	up, relayed := j.link.announced()
+	return coord.Capability{
+		RowsPerSec: rowsPerSec, BytesPerSec: up, Relayed: relayed,
+		MemBytes: j.Device.Info().MemBytes, Versions: []int{record.Version},
+	}
 }
 
 // reportSteps tells people of committed steps, each once and in order, whoever learns of them first: the trainer that
