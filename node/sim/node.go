@@ -122,7 +122,6 @@ func (n *node) receive(from record.PeerID, msg any) {
 		n.do(coord.LogMessage{From: from, Payload: w.payload})
 	case *collective.Frame:
 		n.collect(n.col.Frame(from, w))
-		n.reportSoon()
 	case *collective.Receipt:
 		n.collect(n.col.Sent(from, w.Frame, w.Err))
 	case ask:
@@ -132,7 +131,8 @@ func (n *node) receive(from record.PeerID, msg any) {
 	}
 }
 
-// reportSoon lets the collective say what it holds while more is still on its way.
+// reportSoon lets the collective say what it holds while more is still on its way, this member's own piece perhaps the
+// last that came.
 func (n *node) reportSoon() {
 	if !n.reporting && n.col.Deferred() {
 		n.reporting = true
@@ -172,6 +172,7 @@ func (n *node) collect(es []collective.Effect) {
 			n.do(coord.Reduced{Done: *e.Done})
 		}
 	}
+	n.reportSoon()
 }
 
 func (n *node) send(to record.PeerID, msg any, size int, count *int64) {

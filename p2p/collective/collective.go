@@ -21,6 +21,11 @@
 // the sum again. When the weight is 0 or the sum is not finite nobody can step: the result is zero, made by every member
 // for itself, and no result travels.
 //
+// A further attempt (somebody died) keeps what does not depend on who is left. Pieces on their way stay on their way. Sums
+// stay while their set does. A result that was staged stays in its place, and counts as soon as its owner under the new
+// plan names its hash: owners ask by FrameHeld first, and send a chunk only to members that answer RefusedAbsent. So
+// whatever an earlier owner may have sent, what counts is what the owner of the plan in force says.
+//
 // A contribution is refused unless it names a piece that the plan in force lists, and the plan in force or an earlier
 // attempt of its round (pieces never change, so an earlier attempt's frame carries the same numbers); a result only
 // counts under the plan in force. Frames of a plan not yet seen wait in a bounded mailbox; past its bounds they are
@@ -153,6 +158,7 @@ const (
 	RefusedUnknown   Refusal = 2 // of a plan not seen yet, and the mailbox is full: send it again later
 	RefusedUnlisted  Refusal = 3 // the plan in force does not list the piece, or not this member for the chunk
 	RefusedMalformed Refusal = 4 // wrong length, chunk, mark or sender
+	RefusedAbsent    Refusal = 5 // the chunk that a FrameHeld speaks of is not here: send it
 )
 
 func (r Refusal) Error() string {
@@ -165,6 +171,8 @@ func (r Refusal) Error() string {
 		return "frame refused: the plan in force does not send it here"
 	case RefusedMalformed:
 		return "frame refused: malformed"
+	case RefusedAbsent:
+		return "frame refused: its bytes are not here yet, send them"
 	}
 	return "frame refused: reason unknown"
 }
@@ -182,6 +190,7 @@ type FrameKind uint8
 const (
 	FrameContribution FrameKind = 1 // a chunk of a piece, to its owner (or first successor)
 	FrameResult       FrameKind = 2 // a chunk of the reduced vector, from its owner to everyone
+	FrameHeld         FrameKind = 3 // the same without its bytes, for members that may have them from an earlier attempt
 )
 
 // Frame is one chunk on its way. Data and Wire must not be changed by anybody after they were handed over. In a codec
@@ -194,6 +203,8 @@ type Frame struct {
 	Codec exact.Codec
 	Data  []float32
 	Wire  []byte
+
+	Hash *Hash // FrameHeld: of the bytes it speaks of
 
 	hash *Hash // of a result's Data, when the receiving side has made it already
 }

@@ -29,7 +29,8 @@ func (m *Machine) expect(from record.PeerID, f *Frame, n int) (into []float32, h
 	if r.claimed[f.Chunk] {
 		return nil, false, RefusedUnknown // another copy is on its way in: come back if that fails
 	}
-	r.claimed[f.Chunk] = true
+	m.writable(r)
+	r.claimed[f.Chunk], r.kept[f.Chunk] = true, false
 	ch := v.Chunks[f.Chunk]
 	return r.v[ch.Lo:ch.Hi:ch.Hi], false, 0
 }
@@ -37,7 +38,7 @@ func (m *Machine) expect(from record.PeerID, f *Frame, n int) (into []float32, h
 // abandon takes back what expect promised for a frame whose data did not come.
 func (m *Machine) abandon(f *Frame, into []float32) {
 	for _, r := range []*result{m.res, m.last} {
-		if r != nil && r.plan.Key == f.Key && same(r.v[r.plan.Chunks[f.Chunk].Lo:], into) {
+		if r != nil && same(r.v[r.plan.Chunks[f.Chunk].Lo:], into) {
 			r.claimed[f.Chunk] = false
 		}
 	}
@@ -53,7 +54,9 @@ func (m *Machine) take(out []Effect, from record.PeerID, f *Frame) []Effect {
 	case f.Kind == FrameContribution:
 		m.keep(f)
 	case f.Kind == FrameResult:
-		m.resultOf(v).put(f)
+		why = m.put(m.resultOf(v), f)
+	case f.Kind == FrameHeld:
+		why = m.resultOf(v).confirm(f.Chunk, *f.Hash)
 	}
 	return append(out, receipt(from, f, why))
 }
@@ -63,7 +66,11 @@ func (m *Machine) judge(from record.PeerID, f *Frame, n int) (v *view, held bool
 	v, why = m.planOf(f)
 	switch {
 	case why != 0:
-	case f.Codec != v.Codec || f.Chunk < 0 || f.Chunk >= len(v.Chunks) || n != v.Chunks[f.Chunk].Hi-v.Chunks[f.Chunk].Lo || from == m.self.ID:
+	case f.Codec != v.Codec || f.Chunk < 0 || f.Chunk >= len(v.Chunks) || from == m.self.ID:
+		why = RefusedMalformed
+	case f.Kind == FrameHeld && f.Hash != nil && n == 0:
+		held, why = m.judgeResult(v, from, f)
+	case n != v.Chunks[f.Chunk].Hi-v.Chunks[f.Chunk].Lo:
 		why = RefusedMalformed
 	case f.Kind == FrameContribution:
 		held, why = m.judgeContribution(from, f)
@@ -75,13 +82,13 @@ func (m *Machine) judge(from record.PeerID, f *Frame, n int) (v *view, held bool
 	return v, held, why
 }
 
-// planOf finds the plan a frame speaks of: the one in force, an earlier attempt of its round for a contribution, or the
-// last committed one for a result.
+// planOf finds the plan a frame speaks of: the one in force, an earlier attempt of its round for a contribution or a
+// result on its way, or the last committed one for a result.
 func (m *Machine) planOf(f *Frame) (*view, Refusal) {
 	k := f.Key
 	switch {
 	case m.last != nil && m.last.plan.Key == k:
-		if f.Kind == FrameResult {
+		if f.Kind != FrameContribution {
 			return m.last.plan, 0
 		}
 		return nil, RefusedStale
@@ -92,7 +99,7 @@ func (m *Machine) planOf(f *Frame) (*view, Refusal) {
 	case m.plan.Job != k.Job:
 		return nil, RefusedMalformed
 	}
-	if v := m.plans[k.Plan.KeyString()]; v != nil && v.Key == k && f.Kind == FrameContribution {
+	if v := m.plans[k.Plan.KeyString()]; v != nil && v.Key == k && (f.Kind == FrameContribution || f.Kind == FrameResult && m.res != nil && m.res.again) {
 		return v, 0
 	}
 	if k.before(m.plan.Key) {
@@ -167,7 +174,7 @@ func (m *Machine) judgeResult(v *view, from record.PeerID, f *Frame) (held bool,
 	if m.last != nil && m.last.plan == v {
 		r = m.last
 	}
-	return r != nil && r.got[f.Chunk], 0
+	return r != nil && (r.got[f.Chunk] || v != r.plan && r.kept[f.Chunk]), 0
 }
 
 // resultOf is the result that is being put together under v.

@@ -43,6 +43,7 @@ type Group struct {
 	expired  []*lease             // the same of earlier attempts
 	result   *lease               // the same for the result of the plan in force
 	last     *lease               // and for the last committed one
+	former   []*lease             // results of earlier attempts of the round
 	reportAt time.Time            // when to make a deferred Have; zero: none
 	retries  map[record.PeerID]*retry
 	pools    [len(sizes)]sync.Pool // of *[]float32 for chunks that come in
@@ -68,6 +69,7 @@ const (
 type retry struct {
 	pause time.Duration // before the next one
 	at    time.Time     // zero: nothing failed since the last one
+	since time.Time     // of the first failure after something got through; zero: none, see Unreached
 }
 
 // partialCost delays a Have of less than everything by what its sums may cost: adding up an owned element takes about a
@@ -93,7 +95,11 @@ func (g *Group) Plan(p *Plan) {
 		before := g.m.plan
 		out := g.m.Plan(p)
 		if g.m.plan != before {
-			g.retake(before == nil || !before.sameRound(p.Key))
+			over := before == nil || !before.sameRound(p.Key)
+			g.retake(over)
+			if !g.m.keepsOwn(before) {
+				g.retakeFormer()
+			}
 		}
 		return out
 	})
@@ -115,7 +121,12 @@ func (g *Group) Withdraw() {
 func (g *Group) Cut(k Key, set []Mark) { g.step(func() []Effect { return g.m.Cut(k, set) }) }
 
 // Release says that the totals are in the log.
-func (g *Group) Release(k Key, t Totals) { g.step(func() []Effect { return g.m.Release(k, t) }) }
+func (g *Group) Release(k Key, t Totals) {
+	g.step(func() []Effect {
+		g.retakeFormer() // results are written now
+		return g.m.Release(k, t)
+	})
+}
 
 // Commit ends the round. Results go on to members that miss them; nobody reads this member's pieces any more.
 func (g *Group) Commit(k Key) {
@@ -227,13 +238,29 @@ func poke(c chan struct{}) {
 // retake takes back the leases of what an older plan sent; the machine sends again what still counts. When the round is
 // over nothing may be read any more; in a further attempt of it, what is on its way may arrive.
 func (g *Group) retake(over bool) {
-	g.result.take()
+	g.result.expire()
+	g.former = append(g.former, g.result)
 	g.result = &lease{}
+	if over {
+		g.retakeFormer()
+	}
 	g.retakePieces(over)
 }
 
+// retakeFormer ends what still travels of results of earlier attempts.
+func (g *Group) retakeFormer() {
+	for _, l := range g.former {
+		l.take()
+	}
+	g.former = nil
+}
+
+// retakePieces does the same for pieces; those that count under the plan in force stay on their way, unless over.
 func (g *Group) retakePieces(over bool) {
 	for id, l := range g.leases {
+		if !over && g.m.pieces[id] != nil {
+			continue
+		}
 		l.expire()
 		g.expired = append(g.expired, l)
 		delete(g.leases, id)

@@ -230,18 +230,22 @@ func (m *Machine) clear() {
 	m.sent = sendState{}
 	m.have, m.told, m.cut, m.totals, m.closed, m.res, m.absent = nil, false, nil, nil, false, nil, nil
 	m.deferred = false
+	for _, s := range m.sums { // a piece of the same name in another generation is another
+		s.filled = false
+	}
 }
 
-// begin makes a fresh start under the plan now in force with the pieces that are here. Sums keep their memory.
+// begin makes a fresh start under the plan now in force with the pieces that are here. Sums keep their memory, and
+// in a further attempt their values.
 func (m *Machine) begin() {
 	for c, s := range m.sums {
-		s.filled = false
 		if c >= len(m.plan.Owners) || m.plan.Owners[c][0] != m.plan.me || len(s.v) != m.plan.Chunks[c].Hi-m.plan.Chunks[c].Lo {
 			delete(m.sums, c)
 		}
 	}
-	m.sent.newPlan()
-	m.have, m.told, m.cut, m.totals, m.closed, m.res = nil, false, nil, nil, false, nil
+	m.sent.res = nil
+	m.have, m.told, m.cut, m.totals, m.closed = nil, false, nil, nil, false
+	m.res = m.res.under(m.plan)
 	m.news, m.deferred = true, false
 	m.count()
 }

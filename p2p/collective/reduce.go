@@ -10,7 +10,7 @@ import (
 // sum is one owned chunk added up over a set of pieces.
 type sum struct {
 	filled bool
-	set    string // the pieces that are in it, see setOf
+	set    []PieceID // that are in it, in their order
 	v      []float32
 	sq     float64
 }
@@ -29,6 +29,13 @@ type result struct {
 	reduced  bool // owned chunks are staged and sent
 	asked    bool // owners step: Step was made
 	done     bool // Done was made
+
+	kept   []bool // by chunk: not in got, but here from an earlier attempt, with its hash
+	mine   []bool // by chunk: this member made it, of the marks in made
+	made   []Mark
+	weight int64 // made's
+	again  bool  // an earlier attempt had begun a result
+	lent   bool  // v was in the Done of an earlier attempt: see writable
 }
 
 // result is the staged result of the plan in force.
@@ -37,6 +44,7 @@ func (m *Machine) result() *result {
 		n := len(m.plan.Chunks)
 		m.res = &result{plan: m.plan, v: m.vector(), missing: n}
 		m.res.got, m.res.claimed, m.res.hash = make([]bool, n), make([]bool, n), make([]Hash, n)
+		m.res.kept, m.res.mine = make([]bool, n), make([]bool, n)
 		if m.plan.Codec != exact.FP32 {
 			m.res.wire, m.res.residual = make([][]byte, n), map[int][]float32{}
 		}
@@ -48,10 +56,16 @@ func (m *Machine) result() *result {
 	return m.res
 }
 
-// put stages a chunk that came from its owner.
-func (r *result) put(f *Frame) {
+// put takes a chunk that came from its owner: staged, or kept if that is the owner of an earlier attempt.
+func (m *Machine) put(r *result, f *Frame) Refusal {
 	ch := r.plan.Chunks[f.Chunk]
-	if dst := r.v[ch.Lo:ch.Hi]; !same(dst, f.Data) { // else it was read to its place
+	if same(r.v[ch.Lo:ch.Hi], f.Data) { // it was read to its place
+		r.claimed[f.Chunk] = false
+	} else if r.claimed[f.Chunk] {
+		return RefusedUnknown // as in expect
+	} else {
+		m.writable(r)
+		dst := r.v[ch.Lo:ch.Hi]
 		if f.Codec == exact.FP32 {
 			copy(dst, f.Data)
 		} else {
@@ -62,7 +76,13 @@ func (r *result) put(f *Frame) {
 	if h == nil {
 		h = f.sum()
 	}
-	r.stage(f.Chunk, *h)
+	r.mine[f.Chunk] = false
+	if f.Key == r.plan.Key {
+		r.stage(f.Chunk, *h)
+	} else {
+		r.hash[f.Chunk], r.kept[f.Chunk] = *h, true
+	}
+	return 0
 }
 
 // sum is the hash of the chunk.
@@ -191,7 +211,7 @@ func (m *Machine) arrived(c int) {
 	m.absent[c]--
 	m.lacking--
 	if m.absent[c] == 0 {
-		m.sumChunk(c, setOf(m.plan, m.plan.Pieces), m.plan.Pieces)
+		m.sumChunk(c, m.plan.Pieces)
 	}
 }
 
@@ -201,9 +221,8 @@ func (m *Machine) sumOwned(set []Mark) (sumSq float64, nonFinite bool) {
 		nonFinite = nonFinite || nonFiniteLoss(k.Loss)
 	}
 	ids := idsOf(set)
-	key := setOf(m.plan, ids)
 	for _, c := range m.plan.owned {
-		sq := m.sumChunk(c, key, ids).sq
+		sq := m.sumChunk(c, ids).sq
 		nonFinite = nonFinite || !finite(sq)
 		if m.plan.hasResult(c) {
 			sumSq += sq
@@ -216,17 +235,17 @@ func (m *Machine) sumOwned(set []Mark) (sumSq float64, nonFinite bool) {
 }
 
 // sumChunk adds chunk c over set in plan order, starting from the first piece's own numbers. All slices must be here.
-func (m *Machine) sumChunk(c int, key string, set []PieceID) *sum {
+func (m *Machine) sumChunk(c int, set []PieceID) *sum {
 	s := m.sums[c]
 	if s == nil {
 		ch := m.plan.Chunks[c]
 		s = &sum{v: make([]float32, ch.Hi-ch.Lo)}
 		m.sums[c] = s
 	}
-	if s.filled && s.set == key {
+	if s.filled && slices.Equal(s.set, set) {
 		return s
 	}
-	s.filled, s.set = true, key
+	s.filled, s.set = true, set
 	srcs := make([]slice, len(set))
 	for i, id := range set {
 		srcs[i], _ = m.slice(m.pieces[id], c)
@@ -244,6 +263,8 @@ func (m *Machine) reduce(out []Effect) []Effect {
 	if m.plan.OwnersStep {
 		out = m.handOut(out, r)
 	} else if m.totals.skipped() {
+		r.lent = r.lent || slices.Contains(r.claimed, true)
+		m.writable(r)
 		r.zero()
 	} else if !r.reduced && (len(m.plan.owned) == 0 || covers(m.complete(), m.cut)) {
 		out = m.reduceOwned(out, r)
@@ -254,20 +275,33 @@ func (m *Machine) reduce(out []Effect) []Effect {
 func (m *Machine) reduceOwned(out []Effect, r *result) []Effect {
 	r.reduced = true
 	ids := idsOf(m.cut)
-	key := setOf(m.plan, ids)
+	standing := r.weight == m.totals.Weight && slices.Equal(r.made, m.cut)
 	for _, c := range m.plan.owned {
-		ch := m.plan.Chunks[c]
-		v, sum := r.v[ch.Lo:ch.Hi], m.sumChunk(c, key, ids).v
-		if r.plan.Codec != exact.FP32 {
-			r.encode(c, v, sum, m.totals.Weight, m.residual[c], m.outworn[c])
-			r.stage(c, hashBytes(r.wire[c]))
+		if standing && r.kept[c] && r.mine[c] { // made under an earlier attempt, of the same
+			r.stage(c, r.hash[c])
 		} else {
-			exact.Divide(v, sum, m.totals.Weight)
-			r.stage(c, r.hashOf(c))
+			m.makeChunk(r, c, ids)
 		}
 		out = m.sendResult(out, r, c, "")
 	}
+	r.made, r.weight = m.cut, m.totals.Weight
 	return out
+}
+
+// makeChunk makes the result of chunk c of the pieces ids.
+func (m *Machine) makeChunk(r *result, c int, ids []PieceID) {
+	r.lent = r.lent || r.claimed[c] // an earlier owner is still sending it
+	m.writable(r)
+	ch := m.plan.Chunks[c]
+	v, sum := r.v[ch.Lo:ch.Hi], m.sumChunk(c, ids).v
+	if r.plan.Codec != exact.FP32 {
+		r.encode(c, v, sum, m.totals.Weight, m.residual[c], m.outworn[c])
+		r.stage(c, hashBytes(r.wire[c]))
+	} else {
+		exact.Divide(v, sum, m.totals.Weight)
+		r.stage(c, r.hashOf(c))
+	}
+	r.mine[c] = true
 }
 
 // encode puts the mean, with what was dropped before, into the codec, and sets v to what everybody decodes. What the codec
@@ -301,7 +335,7 @@ func (r *result) encode(c int, v, sum []float32, weight int64, before, mem []flo
 func (r *result) zero() {
 	clear(r.v)
 	for c := range r.got {
-		r.missing, r.got[c] = 0, true
+		r.missing, r.got[c], r.mine[c] = 0, true, false
 		r.hash[c] = r.hashOf(c)
 	}
 }
@@ -313,16 +347,6 @@ func (r *result) finish(out []Effect) []Effect {
 	}
 	r.done = true
 	return append(out, Effect{Done: &Done{Key: r.plan.Key, Units: hashUnits(r.plan.Chunks, r.hash), V: r.v}})
-}
-
-// setOf names a set of listed pieces: one bit per place in the plan.
-func setOf(v *view, set []PieceID) string {
-	b := make([]byte, (len(v.Pieces)+7)/8)
-	for _, id := range set {
-		i := v.order[id]
-		b[i/8] |= 1 << (i % 8)
-	}
-	return string(b)
 }
 
 func idsOf(set []Mark) []PieceID {

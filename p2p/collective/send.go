@@ -1,6 +1,10 @@
 package collective
 
-import "github.com/seed-7b27c88a/shoal/p2p/record"
+import (
+	"errors"
+
+	"github.com/seed-7b27c88a/shoal/p2p/record"
+)
 
 // sendState knows what was delivered and what is on its way, so that a new attempt or a retry sends what is missing
 // and nothing else.
@@ -25,6 +29,7 @@ const (
 	unsent   state = iota
 	underway       // Send went out and Sent has not come
 	arrived
+	wanted // like unsent; the receiver has said that it has not got these bytes from an earlier attempt
 )
 
 func (s *sendState) part(to Member, id PieceID, chunks int) progress {
@@ -58,18 +63,6 @@ func (s *sendState) forget(id PieceID) {
 			delete(s.parts, d)
 		}
 	}
-}
-
-// newPlan forgets what is underway: it goes out again under the new plan. The copy that may still arrive does no harm.
-func (s *sendState) newPlan() {
-	for _, p := range s.parts {
-		for c := range p {
-			if p[c] == underway {
-				p[c] = unsent
-			}
-		}
-	}
-	s.res = nil
 }
 
 // sendPiece sends what is missing of an own piece; to only, unless that is empty. What owners wait for goes first: copies
@@ -109,7 +102,8 @@ func (m *Machine) sendSlice(out []Effect, p *piece, c int, only record.PeerID) [
 	}}})
 }
 
-// sendResult sends chunk c of r, which this member owns, to every member that has not got it; to only, unless empty.
+// sendResult sends chunk c of r, which this member owns, to every member that has not got it; to only, unless empty. In a
+// further attempt it asks first.
 func (m *Machine) sendResult(out []Effect, r *result, c int, only record.PeerID) []Effect {
 	ch := r.plan.Chunks[c]
 	for i, to := range r.plan.Members {
@@ -117,13 +111,17 @@ func (m *Machine) sendResult(out []Effect, r *result, c int, only record.PeerID)
 			continue
 		}
 		at := m.sent.result(to.ID, len(r.plan.Chunks))
-		if at[c] != unsent {
+		if at[c] != unsent && at[c] != wanted {
 			continue
 		}
+		f := &Frame{Kind: FrameResult, Key: r.plan.Key, Chunk: c, Codec: r.plan.Codec}
+		if r.again && at[c] == unsent {
+			f.Kind, f.Hash = FrameHeld, &r.hash[c]
+		} else {
+			f.Data, f.Wire = r.v[ch.Lo:ch.Hi:ch.Hi], r.wireOf(c)
+		}
 		at[c] = underway
-		out = append(out, Effect{Send: &Send{To: to.ID, Frame: &Frame{
-			Kind: FrameResult, Key: r.plan.Key, Chunk: c, Codec: r.plan.Codec, Data: r.v[ch.Lo:ch.Hi:ch.Hi], Wire: r.wireOf(c),
-		}}})
+		out = append(out, Effect{Send: &Send{To: to.ID, Frame: f}})
 	}
 	return out
 }
@@ -148,10 +146,22 @@ func (m *Machine) Sent(to record.PeerID, f *Frame, err error) []Effect {
 	case at == nil || at[f.Chunk] == arrived:
 	case err == nil:
 		at[f.Chunk] = arrived
-	case v == m.plan: // a failure under an earlier attempt says nothing about the copy under this one
+	case f.Kind == FrameHeld && notHeld(err):
+		at[f.Chunk] = wanted
+		return m.sendResult(nil, m.resultOf(v), f.Chunk, to)
+	case f.Kind == FrameContribution && v != m.plan: // refused under its name, maybe; it goes again under the present one
+		at[f.Chunk] = unsent
+		return m.sendSlice(nil, m.pieces[f.Mark.PieceID], f.Chunk, "")
+	default:
 		at[f.Chunk] = unsent
 	}
 	return nil
+}
+
+// notHeld says whether the answer to a FrameHeld was no, and not that it has to be asked again.
+func notHeld(err error) bool {
+	var why Refusal
+	return errors.As(err, &why) && why != RefusedUnknown && why != RefusedStale
 }
 
 func (m *Machine) progress(v *view, to record.PeerID, f *Frame) progress {
@@ -159,7 +169,7 @@ func (m *Machine) progress(v *view, to record.PeerID, f *Frame) progress {
 	switch {
 	case !ok:
 		return nil
-	case f.Kind == FrameResult && v == m.plan:
+	case f.Kind != FrameContribution && v == m.plan:
 		return m.sent.result(to, len(v.Chunks))
 	case f.Kind == FrameContribution && m.pieces[f.Mark.PieceID] != nil:
 		return m.sent.part(v.Members[i], f.Mark.PieceID, len(v.Chunks))

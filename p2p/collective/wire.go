@@ -34,12 +34,17 @@ type frameMeta struct {
 	Weight     int64         `cbor:"12,keyasint,omitempty"`
 	Loss       float64       `cbor:"13,keyasint,omitempty"`
 	Codec      exact.Codec   `cbor:"14,keyasint,omitempty"`
+	Hash       []byte        `cbor:"15,keyasint,omitempty"` // FrameHeld alone, which has no data
 }
 
 func encodeMeta(f *Frame) ([]byte, error) {
+	var hash []byte
+	if f.Hash != nil {
+		hash = f.Hash[:]
+	}
 	return record.Encode(frameMeta{
 		Version: frameVersion, Kind: f.Kind, Job: f.Key.Job, Generation: f.Key.Generation, Round: f.Key.Round,
-		Attempt: f.Key.Attempt, Plan: f.Key.Plan, Chunk: f.Chunk, Codec: f.Codec,
+		Attempt: f.Key.Attempt, Plan: f.Key.Plan, Chunk: f.Chunk, Codec: f.Codec, Hash: hash,
 		Made: f.Mark.Attempt, Member: f.Mark.Member, Boot: f.Mark.Boot, Weight: f.Mark.Weight, Loss: f.Mark.Loss,
 	})
 }
@@ -47,7 +52,7 @@ func encodeMeta(f *Frame) ([]byte, error) {
 // decodeMeta reads what a peer says its chunk of size bytes is. What it means is the machine's to judge.
 func decodeMeta(b []byte, size int) (*Frame, error) {
 	var m frameMeta
-	if len(b) > xfer.MaxMeta || size <= 0 || size > 4*MaxChunkLen {
+	if len(b) > xfer.MaxMeta || size < 0 || size > 4*MaxChunkLen {
 		return nil, fmt.Errorf("%w: chunk of %d bytes with %d of meta", record.ErrBad, size, len(b))
 	}
 	if err := record.Decode(b, &m); err != nil {
@@ -56,12 +61,19 @@ func decodeMeta(b []byte, size int) (*Frame, error) {
 	if m.Version != frameVersion {
 		return nil, fmt.Errorf("%w: chunk format version %d, this node knows %d", record.ErrBad, m.Version, frameVersion)
 	}
-	if n, ok := m.Codec.Elements(size); !m.Codec.Valid() || !ok || n > MaxChunkLen {
+	held := m.Kind == FrameHeld
+	if n, ok := m.Codec.Elements(size); !m.Codec.Valid() || ok == held || n > MaxChunkLen || held != (size == 0) {
 		return nil, fmt.Errorf("%w: chunk of %d bytes in %v", record.ErrBad, size, m.Codec)
+	}
+	if held && len(m.Hash) != len(Hash{}) || !held && m.Hash != nil {
+		return nil, fmt.Errorf("%w: frame of kind %d with a hash of %d bytes", record.ErrBad, m.Kind, len(m.Hash))
 	}
 	f := &Frame{Codec: m.Codec, Kind: m.Kind, Key: Key{m.Job, m.Generation, m.Round, m.Attempt, m.Plan}, Chunk: m.Chunk}
 	if m.Kind == FrameContribution {
 		f.Mark = Mark{PieceID{m.Round, m.Made, m.Member, m.Boot}, m.Weight, m.Loss}
+	}
+	if held {
+		f.Hash = (*Hash)(m.Hash)
 	}
 	return f, nil
 }

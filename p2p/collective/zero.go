@@ -55,14 +55,13 @@ func (m *Machine) handOut(out []Effect, r *result) []Effect {
 // means are written to the result's own place, which is theirs until Stepped.
 func (m *Machine) means(r *result) (means []Mean) {
 	ids := idsOf(m.cut)
-	key := setOf(m.plan, ids)
 	for _, c := range m.plan.owned {
 		ch := m.plan.Chunks[c]
 		v := r.v[ch.Lo:ch.Hi:ch.Hi]
 		if !m.plan.hasResult(c) {
 			v = make([]float32, ch.Hi-ch.Lo) // its place is zero for everybody
 		}
-		exact.Divide(v, m.sumChunk(c, key, ids).v, m.totals.Weight)
+		exact.Divide(v, m.sumChunk(c, ids).v, m.totals.Weight)
 		means = append(means, Mean{c, v})
 	}
 	return means

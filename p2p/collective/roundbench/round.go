@@ -103,7 +103,7 @@ func (r *running) hear(n news) error {
 		r.dead = n.from
 		var keep []collective.PieceID
 		for _, id := range r.plan.Pieces {
-			if id.Member != n.from.member.ID {
+			if id.Member != n.from.member.ID || r.certain(n.from) {
 				keep = append(keep, id)
 			}
 		}
@@ -126,6 +126,17 @@ func (r *running) hear(n news) error {
 		}
 	}
 	return nil
+}
+
+// certain says whether the dead's piece still counts, by the rule of a job's leader: all other owners have told that they hold
+// it, and the slices of its own chunks went to their successors.
+func (r *running) certain(dead *process) bool {
+	for _, m := range r.plan.Members {
+		if _, told := r.haves[m.ID]; !told && m.ID != dead.member.ID {
+			return false
+		}
+	}
+	return true
 }
 
 func (r *running) cut() {
