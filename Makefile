@@ -3,7 +3,7 @@ GO ?= go
 export CGO_ENABLED ?= 0
 SHELL := bash
 
-.PHONY: build build-cuda fatbin demo test test-cuda test-net test-net-short soak soak-net race lint bench bench-cpu generate clean
+.PHONY: build build-cuda gpu-check fatbin demo test test-cuda test-barriers test-net test-net-short soak soak-net race lint bench bench-cpu generate clean
 
 build: ## the one binary
 	$(GO) build -trimpath -o bin/shoal ./cmd/shoal
@@ -22,9 +22,16 @@ test: ## everything; tests that cannot run here say why
 	@mkdir -p build
 	@set -o pipefail; $(GO) test -timeout 9m -v ./... 2>&1 | tee build/test.log | $(report) || \
 		{ echo; grep -v '^=== ' build/test.log | grep -B40 -E '^ *--- FAIL|^panic:|^FAIL'; echo "the whole output is in build/test.log"; exit 1; }
+	@if command -v g++ >/dev/null && command -v gcc >/dev/null; then $(MAKE) -s test-cuda; else echo "CUDA backend: not tested, no C++ compiler"; fi
 
-test-cuda: ## the CUDA backend: kernels on an emulator; needs g++ alone
-	CGO_ENABLED=1 $(GO) test -tags cuda,cudaemu -timeout 9m -v ./kernels/cuda/... 2>&1 | $(report)
+# Each command by itself: packages that run at the same time would take each other's processor.
+CUDA_TEST = CGO_ENABLED=1 $(GO) test -tags cuda,cudaemu -p 1 -timeout 9m
+test-cuda: ## the CUDA backend: kernels on an emulator, curves, the binary; needs a C and a C++ compiler, no GPU
+	@set -o pipefail; { $(CUDA_TEST) -short -v ./kernels/cuda/... && $(CUDA_TEST) -v ./trainer/gputest && \
+		$(CUDA_TEST) -v -run 'CUDA|Driver' ./cmd/shoal; } 2>&1 | $(report)
+
+test-barriers: ## each barrier of the kernels taken away: somebody must notice
+	$(CUDA_TEST) -run EveryBarrier -v ./kernels/cuda
 
 test-net: ## real daemons behind NATs, on a laboratory network of this machine; needs root and netlab (set NETLAB to its path)
 	SHOAL_NETLAB=1 $(GO) test -count=1 -timeout 9m -v ./p2p/nettest
@@ -61,6 +68,13 @@ fatbin: ## the GPU's machine code, after a change of a kernel; needs nvcc of CUD
 
 build-cuda: ## the binary that also serves GPUs; needs a C compiler, neither CUDA's headers nor its libraries
 	CGO_ENABLED=1 $(GO) build -tags cuda -trimpath -o bin/shoal ./cmd/shoal
+
+# On a machine without Go the programs come from one with it: copy build/gpu there, with kernels/cuda.
+gpu-check: ## on a machine with a GPU: correctness, memory checker, speed beside PyTorch; goes on where it was cut off
+	@if command -v $(GO) >/dev/null; then mkdir -p build/gpu && $(GO) build -trimpath -o build/gpu/gpucheck ./kernels/cuda/gpucheck && \
+		CGO_ENABLED=1 $(GO) build -tags cuda -trimpath -o build/gpu/shoal ./cmd/shoal && \
+		CGO_ENABLED=1 $(GO) test -c -tags cuda -trimpath -o build/gpu/cuda.test ./kernels/cuda; fi
+	build/gpu/gpucheck $(ARGS)
 
 clean:
 	rm -rf bin build

@@ -8,8 +8,10 @@ import (
 	"testing"
 
 	"github.com/seed-7b27c88a/shoal/shard"
+	"github.com/seed-7b27c88a/shoal/shard/safetensors"
 	"github.com/seed-7b27c88a/shoal/trainer"
 	"github.com/seed-7b27c88a/shoal/trainer/job"
+	"github.com/seed-7b27c88a/shoal/trainer/model/modeltest"
 	"github.com/seed-7b27c88a/shoal/trainer/model/tiny"
 )
 
@@ -167,5 +169,31 @@ func TestDiLoCoDrops(t *testing.T) {
 		if before.W[i] != after.W[i] {
 			t.Fatal("the weights changed")
 		}
+	}
+}
+
+// dilocoGap is how much higher the loss may end, after as much data, than that of synchronous steps with as many rows.
+const dilocoGap = 0.1
+
+// TestDiLoCoGap: three members that agree after every fourth step learn about as much from the same data as three that
+// agree after every step.
+func TestDiLoCoGap(t *testing.T) {
+	files := safetensors.Dir(modeltest.Data(t, "models", "stories260K"))
+	var data rows
+	for _, r := range modeltest.Rows(t, modeltest.File(t, modeltest.Data(t, "reference", "stories260K", "data.safetensors")), "train_ids")[:24] {
+		data = append(data, r[:32])
+	}
+	spec := job.Spec{MicroBatchSize: 4, GlobalBatchSize: 12, MaxSteps: 48, Seed: 5, Optimizer: job.Optimizer{LR: 3e-3},
+		LRScheduler: job.Scheduler{Name: job.Cosine, WarmupSteps: 3}}
+	sync := newTrainer(t, trainer.Config{Spec: valid(t, spec), Model: files, Rows: data})
+	before := evalLoss(t, sync, data)
+	train(t, sync, math.MaxUint64)
+	spec.GlobalBatchSize, spec.MaxSteps, spec.LRScheduler.WarmupSteps = 4, 144, 9
+	spec.Parallel = job.Parallel{Sync: job.DiLoCo, InnerSteps: 4, OuterLR: new(0.7), OuterMomentum: new(0.5)}
+	apart, reports := roam(t, 3, trainer.Config{Spec: valid(t, spec), Model: files, Rows: data})
+	together, own := evalLoss(t, sync, data), evalLoss(t, apart, data)
+	t.Logf("loss %.3f: %.3f after 48 synchronous steps, %.3f after %d rounds of 4", before, together, own, len(reports))
+	if own > together+dilocoGap || own > before/2 {
+		t.Errorf("loss %.3f, synchronous steps get to %.3f", own, together)
 	}
 }

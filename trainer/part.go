@@ -9,6 +9,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/kernels"
 	"github.com/seed-7b27c88a/shoal/shard"
 	"github.com/seed-7b27c88a/shoal/shard/layout"
+	"github.com/seed-7b27c88a/shoal/trainer/job"
 	"github.com/seed-7b27c88a/shoal/trainer/model"
 	"github.com/seed-7b27c88a/shoal/trainer/objective"
 	"github.com/seed-7b27c88a/shoal/trainer/stage"
@@ -51,6 +52,8 @@ func (t *Trainer) checkPart() error {
 		return errors.New("a part of a model needs a line to the others")
 	case t.owners:
 		return errors.New("parallel.zero: 1 and 2 need the whole model on each member; choose zero: 0, or pipeline: 1")
+	case t.spec.Parallel.Sync == job.DiLoCo || t.offloads():
+		return errors.New("parallel.sync: diloco and parallel.offload go with the whole model on each member; leave them out, or pipeline: 1")
 	case t.zero > 0:
 		return errors.New("parallel.zero above 0 goes with the whole model on each member; leave the key out, or pipeline: 1")
 	case curves(t.rule):

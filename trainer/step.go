@@ -67,7 +67,7 @@ func (t *Trainer) report(step uint64, tot Totals) StepReport {
 	return r
 }
 
-// update steps as r says; step is the optimizer's own count.
+// update takes the optimizer's step-th step in the round that r is of.
 func (t *Trainer) update(step uint64, r *StepReport) error {
 	if err := t.bend(r); err != nil {
 		return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,6 +21,7 @@ func (a *app) simCmd() *cobra.Command {
 			"invariants after every event. The same seed gives the same run.",
 		Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			debug.SetGCPercent(400) // thousands of machines are little to hold and much to look through
 			r, err := sim.New(cfg)
 			if err != nil {
 				return usageError{err}

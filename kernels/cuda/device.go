@@ -52,7 +52,7 @@ type Device struct {
 	send    *thread
 	ctx     *driver.Context
 	launch  *launcher
-	scratch scratch
+	scratch [depths]scratch
 	tables  uint64        // dynamicTables in device memory
 	cmds    []kernels.Cmd // of the Run at work
 	runErr  error
@@ -106,7 +106,7 @@ func Open(n int, o Options) (*Device, error) {
 		d.heap.slabBytes = slabBytes
 	}
 	d.info = kernels.Info{Name: "cuda:" + strconv.Itoa(n), Model: gpu.Name, Kernel: "sm_" + capability(gpu), Workers: gpu.Multiprocessors}
-	d.scratch.dev, d.runNow = d, func() { d.runErr = d.launch.run(d.cmds) }
+	d.runNow = func() { d.runErr = d.launch.run(d.cmds) }
 	if err := d.start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("device cuda:%d: %w", n, err), d.Close())
 	}

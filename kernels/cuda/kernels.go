@@ -55,6 +55,21 @@ const (
 	kGemmF32
 	kGemmBF16
 	kGemmF16
+	kCheckSequences
+	kAttend32
+	kAttend64
+	kAttend128
+	kAttend256
+	kAttendBackQ32
+	kAttendBackQ64
+	kAttendBackQ128
+	kAttendBackQ256
+	kAttendDelta
+	kAttendBackK32
+	kAttendBackK64
+	kAttendBackK128
+	kAttendBackK256
+	kHeadRow
 	numKernels
 )
 
@@ -107,12 +122,34 @@ var kernelNames = [numKernels]string{
 	kGemmF32:        "gemmF32",
 	kGemmBF16:       "gemmBF16",
 	kGemmF16:        "gemmF16",
+	kCheckSequences: "checkSequences",
+	kAttend32:       "attend32",
+	kAttend64:       "attend64",
+	kAttend128:      "attend128",
+	kAttend256:      "attend256",
+	kAttendBackQ32:  "attendBackQ32",
+	kAttendBackQ64:  "attendBackQ64",
+	kAttendBackQ128: "attendBackQ128",
+	kAttendBackQ256: "attendBackQ256",
+	kAttendDelta:    "attendDelta",
+	kAttendBackK32:  "attendBackK32",
+	kAttendBackK64:  "attendBackK64",
+	kAttendBackK128: "attendBackK128",
+	kAttendBackK256: "attendBackK256",
+	kHeadRow:        "headRow",
 }
 
 // dynamicShared is the most bytes of dynamic shared memory that launches of a kernel ask for, where it is above 48 KiB.
 var dynamicShared = [numKernels]int{
-	kGemmBF16: sharedBytes,
-	kGemmF16:  sharedBytes,
+	kGemmBF16:       sharedBytes,
+	kGemmF16:        sharedBytes,
+	kAttend128:      forwardShared(128),
+	kAttend256:      forwardShared(256),
+	kAttendBackQ128: backwardShared(128),
+	kAttendBackQ256: backwardShared(256),
+	kAttendBackK64:  tileOfKeys[1].shared(64),
+	kAttendBackK128: tileOfKeys[2].shared(128),
+	kAttendBackK256: tileOfKeys[3].shared(256),
 }
 
 // kProduct stands for a product of cuBLASLt where a name is needed.

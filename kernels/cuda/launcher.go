@@ -17,12 +17,16 @@ type launcher struct {
 	names  []kernel // of the launches in the list, to say which was refused
 	stream driver.Stream
 	funcs  [numKernels]driver.Function
+	ops    [kernels.NumOps]operation
 	err    error // the first of this Run
 	lost   [4096]byte
 
 	lt        *driver.Products  // nil: products take our own kernels
 	temporary [2]kernels.Buffer // of operands that a product takes in another type
 	convert   kernels.Cmd       // makes them
+	inner     kernels.Cmd       // a product inside of a head
+	logits    kernels.Buffer    // of a head
+	depth     int               // of the operation at work
 }
 
 // A list takes the launches of a batch of commands; one that is full is sent and begun anew.
@@ -32,7 +36,7 @@ const (
 )
 
 func newLauncher(d *Device, m *driver.Module, s driver.Stream) (*launcher, error) {
-	l := &launcher{dev: d, stream: s, list: driver.NewLaunches(maxLaunches, maxArgBytes), names: make([]kernel, 0, maxLaunches)}
+	l := &launcher{dev: d, stream: s, ops: operations(), list: driver.NewLaunches(maxLaunches, maxArgBytes), names: make([]kernel, 0, maxLaunches)}
 	for k := range numKernels {
 		f, err := m.Function(kernelNames[k])
 		if err != nil {
@@ -81,7 +85,7 @@ func (l *launcher) one(c *kernels.Cmd) error {
 			return err
 		}
 	}
-	op := ops[c.Op]
+	op := l.ops[c.Op]
 	if op == nil {
 		return errors.New("the GPU has no kernel for it")
 	}

@@ -123,7 +123,7 @@ func (l *launcher) asType(typ dtype.Type, ts ...*kernels.Tensor) error {
 		at += uint64(rounded(buf.Size))
 		to := kernels.Tensor{Buf: buf, Rows: t.Rows, Cols: t.Cols, Ld: t.Cols, Type: typ}
 		l.convert = kernels.Cmd{Op: kernels.OpCopy, T: [16]kernels.Tensor{to, *t}}
-		if err := ops[kernels.OpCopy](l, &l.convert); err != nil {
+		if err := l.ops[kernels.OpCopy](l, &l.convert); err != nil {
 			return err
 		}
 		*t = to

@@ -42,10 +42,7 @@ func (m *Machine) again(bad []int) bool {
 		return false
 	}
 	p := m.job.plan
-	d := draft{round: p.key.Round, attempt: p.key.Attempt + 1, slower: m.lead.tries, rows: m.rowsWithout(fault{}), base: p.Base}
-	if len(d.base) == 0 {
-		d.base = p.workers()
-	}
+	d := draft{round: p.key.Round, attempt: p.key.Attempt + 1, slower: m.lead.tries, rows: m.rowsWithout(fault{}), base: p.base(), shares: p.Shares}
 	d.absent = slices.Clone(p.Absent)
 	parts := map[int][]shard.Range{} // by row
 	var moved []int

@@ -24,13 +24,21 @@ type fault struct {
 	dead  []int // rows that are gone
 	mute  []int // rows that should have reported and did not: they must not own chunks
 	late  []int // rows whose piece has reached no owner: others do their positions
+	apart bool  // a working member and an owner cannot reach each other
 	timed bool  // the deadline has passed
 }
+
+// moves tells whether chunks change hands for it.
+func (f *fault) moves() bool { return len(f.dead)+len(f.mute) > 0 || f.apart }
 
 // watchCollect goes to the next attempt when the deadline of the work has passed, or when a needed member is gone.
 func (m *Machine) watchCollect(owners []int) {
 	f := fault{phase: "work", dead: m.gone(), timed: m.overdue(m.job.plan.Collect)}
 	if len(f.dead) > 0 && m.now < m.lastHeard(f.dead)+deadGrace {
+		return
+	}
+	if f.apart = m.partedFrom(owners); f.apart && !f.timed {
+		m.nextAttempt(f)
 		return
 	}
 	if !f.timed && (!m.hindered(f.dead, owners) || m.worthWaiting(owners)) {
@@ -205,16 +213,14 @@ func (m *Machine) nextAttempt(f fault) {
 		m.goOn(d, f)
 		return
 	}
-	if d.base = p.Base; len(d.base) == 0 {
-		d.base = p.workers()
-	}
+	d.base, d.shares = p.base(), p.Shares
 	if m.g.diloco() {
 		m.nextOwn(d, f)
 		return
 	}
 	d.kept, d.missing = m.salvage(f, d.rows)
 	d.workers = m.helpers(d.rows, f.late)
-	if len(d.missing) > 0 && len(d.workers) == 0 || len(d.missing) == 0 && len(f.dead)+len(f.mute) == 0 {
+	if len(d.missing) > 0 && len(d.workers) == 0 || len(d.missing) == 0 && !f.moves() {
 		m.extend(f)
 		return
 	}
@@ -291,10 +297,10 @@ func (m *Machine) prospect(i int, f fault, rows []Row) (keep, certain bool) {
 	p := m.job.plan
 	pc := p.Pieces[i]
 	maker := p.row(pc.ID, pc.Boot)
-	if slices.ContainsFunc(rows, func(r Row) bool { return r.ID == pc.ID && r.Boot == pc.Boot }) {
+	if slices.ContainsFunc(rows, func(r Row) bool { return r.ID == pc.ID && r.Boot == pc.Boot }) && !m.cutOff(maker, rows) {
 		return true, !slices.Contains(f.late, maker)
 	}
-	lost := slices.Concat(f.dead, f.mute)
+	lost := slices.Concat(f.dead, f.mute, m.setAside(rows))
 	for _, os := range p.parts.Owners {
 		holder := os[0]
 		if holder == maker { // its first successor has the slice

@@ -110,5 +110,6 @@ type Capability struct {
 	RowsPerSec  float64 `cbor:"1,keyasint"` // measured sequences per second; 0: not measured yet
 	BytesPerSec float64 `cbor:"2,keyasint"` // measured or guessed rate of the network; 0: unknown
 	MemBytes    int64   `cbor:"3,keyasint"`
-	Versions    []int   `cbor:"4,keyasint"` // protocol versions it speaks
+	Versions    []int   `cbor:"4,keyasint"`           // protocol versions it speaks
+	Relayed     bool    `cbor:"5,keyasint,omitempty"` // most others reach it through relays alone
 }

@@ -161,6 +161,8 @@ func (m *Machine) driveCutOwn(owners []int) {
 	case len(held) > 0 && (!comes || f.timed && 2*len(held) >= m.mostHeld(owners)):
 		m.cutOwn(held, owners, f)
 		return
+	case m.partedFrom(owners):
+		f.apart = true
 	case !f.timed:
 		return
 	}
@@ -253,7 +255,7 @@ func (m *Machine) nextOwn(d draft, f fault) {
 	if d.kept = m.keepOwn(f, d.rows); len(d.kept) == 0 {
 		d.base = nil
 		m.wholeBatch(&d)
-	} else if len(f.dead)+len(f.mute) == 0 {
+	} else if !f.moves() {
 		m.extend(f)
 		return
 	}

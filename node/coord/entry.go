@@ -51,6 +51,9 @@ type PlanEntry struct {
 	// Base names the working members of the attempt whose pieces still count: chunks stay with their owners of then, and
 	// those of a member that does not work any more go to its successors. Empty: owners follow from Members.
 	Base []record.PeerID `cbor:"7,keyasint,omitempty"`
+	// Shares says in which proportion those who may own do: one byte, see layout.Shared, for each of Base or else of
+	// ableOwners. Empty: all the same.
+	Shares []byte `cbor:"8,keyasint,omitempty"`
 
 	made *collective.Plan // what parts made of it last
 }
@@ -60,6 +63,7 @@ type Row struct {
 	ID      record.PeerID `cbor:"1,keyasint"`
 	Boot    uint64        `cbor:"2,keyasint"`
 	Syncing bool          `cbor:"3,keyasint,omitempty"` // receives results, owns and computes nothing
+	Aside   bool          `cbor:"4,keyasint,omitempty"` // computes and receives, and owns nothing (shares.go)
 }
 
 // Piece is a contribution that a plan lists. In a record the place of its maker among Members (from 1) stands for ID and
@@ -258,8 +262,11 @@ func (p *PlanEntry) check() error {
 	if err := errors.Join(checkIDs(ids), checkIDs(p.Base)); err != nil {
 		return err
 	}
-	if len(working(p.Members)) == 0 {
-		return errors.New("nobody works")
+	if len(p.ableOwners()) == 0 {
+		return errors.New("nobody works, or may own")
+	}
+	if err := p.checkShares(); err != nil {
+		return err
 	}
 	for _, pc := range p.Pieces {
 		if err := errors.Join(checkID(pc.ID), checkRanges(pc.Ranges)); err != nil {

@@ -2,6 +2,7 @@ package coord
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 
@@ -119,6 +120,7 @@ func (m *Machine) sendBeat(to record.PeerID, answer bool) {
 	b := beat{
 		Capability: m.cap, Head: m.job.head, Ready: m.me.ready, Round: m.me.round, Commit: m.me.commit, Hash: m.me.hash,
 		Leader: m.guide.leader, Term: m.guide.term, Leaving: m.leaving || m.over == "failed" && !m.job.ended, Answer: answer,
+		Apart: m.me.apart,
 	}
 	m.send(to, m.header(contextBeat, m.job.round, 0), b)
 }
@@ -128,11 +130,13 @@ func (m *Machine) noteSelf() {
 	p := m.peers.me()
 	p.cap, p.heard, p.head = m.cap, m.now, m.job.head
 	p.ready, p.round, p.commit, p.hash, p.leaving = m.me.ready, m.me.round, m.me.commit, m.me.hash, m.leaving
+	m.heardApart(p, m.me.apart)
 }
 
 func (m *Machine) takeBeat(o *opened, b *beat) {
 	p := m.peers.find(o.signer)
 	p.known, p.cap, p.head, p.leaving = true, b.Capability, b.Head, b.Leaving
+	m.heardApart(p, b.Apart)
 	p.ready, p.round, p.commit, p.hash = b.Ready, b.Round, b.Commit, b.Hash
 	m.hint(o.signer, b)
 	if m.lead != nil {
@@ -194,7 +198,7 @@ func (m *Machine) pushOn(e *Entry) {
 	slices.SortStableFunc(to, func(a, b *peer) int { // the best connected pass on; who was long here stays longer
 		return cmp.Or(cmp.Compare(b.cap.BytesPerSec, a.cap.BytesPerSec), cmp.Compare(a.since, b.since))
 	})
-	relays := min(len(to), maxDirect)
+	relays := m.relays(to)
 	for i, p := range to[:relays] {
 		p.pushedNow(m.now)
 		var on []record.PeerID
@@ -210,6 +214,21 @@ func (m *Machine) pushOn(e *Entry) {
 // maxDirect is how many members get entries from the leader itself; they pass them on to the others. Who misses one that
 // way says so in its next beat.
 const maxDirect = 32
+
+// relays is how many members get an entry from the leader itself. Where all would be too many it sends to fewer the slower
+// its line is beside theirs, so that its part and theirs take as long: with n members and r relays, r/own and n/(r·theirs).
+func (m *Machine) relays(to []*peer) int {
+	if len(to) <= maxDirect {
+		return len(to)
+	}
+	own, theirs := m.cap.BytesPerSec, to[0].cap.BytesPerSec
+	if own <= 0 || theirs <= 0 {
+		return maxDirect
+	}
+	return int(min(max(math.Sqrt(float64(len(to))*own/theirs), leastDirect), maxDirect))
+}
+
+const leastDirect = 4
 
 // passOn sends entries to the members that the leader has left to this node. They carry their own signatures.
 func (m *Machine) passOn(b *push) {

@@ -36,8 +36,9 @@ type local struct {
 	signed   signature
 	order    *record.Signed // to cancel, not in the log yet
 	leaveBy  time.Duration
-	handed   time.Duration // when the lead may be handed over again
-	stored   []receiptMsg  // checkpoints on this disk, newest last, at most two
+	apart    []record.PeerID // whom this node cannot reach
+	handed   time.Duration   // when the lead may be handed over again
+	stored   []receiptMsg    // checkpoints on this disk, newest last, at most two
 }
 
 type fetch struct {

@@ -121,6 +121,8 @@ func (m *Machine) take(e Event) {
 		m.stored(e)
 	case Measured:
 		m.cap = e.Capability
+	case Unreached:
+		m.unreached(e)
 	case Adopted:
 		m.adopted(e)
 	case Failed:

@@ -40,6 +40,7 @@ type beat struct {
 	Term       uint64          `cbor:"8,keyasint"`
 	Leaving    bool            `cbor:"9,keyasint,omitempty"`
 	Answer     bool            `cbor:"10,keyasint,omitempty"` // asks for no answer
+	Apart      []record.PeerID `cbor:"11,keyasint,omitempty"` // whom this node cannot reach, see Unreached
 }
 
 // push brings entries to a member that is not a keeper, or is behind. Spine: they stand for the whole log.
@@ -108,7 +109,10 @@ func (b *beat) check() error {
 	if len(c.Versions) > maxVersions || len(b.Leader) > 64 || !finite(c.RowsPerSec) || !finite(c.BytesPerSec) {
 		return fmt.Errorf("capability %+v", c)
 	}
-	return nil
+	if len(b.Apart) > maxApart {
+		return fmt.Errorf("%d peers out of reach", len(b.Apart))
+	}
+	return checkIDs(b.Apart)
 }
 
 func (p *push) check() error {

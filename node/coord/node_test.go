@@ -17,7 +17,7 @@ import (
 // start begins a run of node i.
 func (s *swarm) start(i int) *run {
 	n := s.nodes[i]
-	r := &run{node: n, began: s.net.Now(), results: map[collective.Key][]float32{}}
+	r := &run{node: n, began: s.net.Now(), results: map[collective.Key][]float32{}, failing: map[record.PeerID]time.Duration{}}
 	n.run = r
 	n.sim = s.net.Node(n.id, simnet.Handler{Receive: r.receive, Peer: r.peer, Lost: r.lost})
 	var signer Signer = plainKeys{n.id}
@@ -25,7 +25,7 @@ func (s *swarm) start(i int) *run {
 		signer = Keys{n.id, n.key}
 	}
 	self := Self{ID: n.id, Boot: n.sim.Boot(), Signer: signer}
-	m, err := New(s.g, self, Capability{RowsPerSec: n.rate / s.rows.Seconds(), Versions: []int{1}}, n.disk.spine)
+	m, err := New(s.g, self, Capability{RowsPerSec: n.rate / s.rows.Seconds(), BytesPerSec: n.uplink, Relayed: n.relayed, Versions: []int{1}}, n.disk.spine)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -39,6 +39,7 @@ func (s *swarm) start(i int) *run {
 		}
 	}
 	r.tick()
+	r.tellUnreached()
 	return r
 }
 
@@ -62,6 +63,7 @@ func (r *run) do(e Event) {
 func (r *run) peer(id record.PeerID, up bool) {
 	r.do(Peer{id, up})
 	if up {
+		delete(r.failing, id)
 		r.collect(r.col.Retry(id))
 	}
 }
@@ -76,6 +78,7 @@ func (r *run) receive(from record.PeerID, msg any) {
 		r.collect(r.col.Frame(from, w.f))
 		r.reportSoon()
 	case wireRcpt:
+		delete(r.failing, from)
 		r.collect(r.col.Sent(from, w.r.Frame, w.r.Err))
 	case wireAsk:
 		r.answer(from, w)
@@ -97,9 +100,24 @@ func (r *run) reportSoon() {
 
 func (r *run) lost(to record.PeerID, msg any) {
 	if w, ok := msg.(wireFrame); ok {
+		if _, ok := r.failing[to]; !ok {
+			r.failing[to] = r.s.net.Now()
+		}
 		r.collect(r.col.Sent(to, w.f, fmt.Errorf("lost")))
 		r.sim.After(200*time.Millisecond, func() { r.collect(r.col.Retry(to)) })
 	}
+}
+
+// tellUnreached says to whom chunks have not got through for a second.
+func (r *run) tellUnreached() {
+	var e Unreached
+	for id, since := range r.failing {
+		if r.s.net.Now() >= since+time.Second {
+			e.IDs = append(e.IDs, id)
+		}
+	}
+	r.do(e)
+	r.sim.After(500*time.Millisecond, r.tellUnreached)
 }
 
 // collect performs the effects of the collective.

@@ -36,19 +36,16 @@ func (m *Machine) makeParts(b *PlanEntry, key collective.Key) *collective.Plan {
 
 // owners ranks the working members for every chunk: its owner first, then those who take over from it.
 func (m *Machine) owners(b *PlanEntry) [][]int {
-	now := b.workers()
-	base := b.Base
-	if len(base) == 0 {
-		base = now
-	}
 	row := map[record.PeerID]int{}
 	for _, i := range working(b.Members) {
-		row[b.Members[i].ID] = i
+		if !b.Members[i].Aside {
+			row[b.Members[i].ID] = i
+		}
 	}
-	out := m.ranked(base, row)
+	out := m.ranked(b.base(), b.Shares, row)
 	for c, rank := range out {
 		if len(rank) == 0 { // everybody who had it is gone
-			return m.ranked(now, row)
+			return m.ranked(b.ableOwners(), nil, row)
 		}
 		out[c] = rank[:min(len(rank), 1+successors)]
 	}
@@ -56,7 +53,7 @@ func (m *Machine) owners(b *PlanEntry) [][]int {
 }
 
 // ranked is the ranking of base by the layout, as far as they are among row.
-func (m *Machine) ranked(base []record.PeerID, row map[record.PeerID]int) [][]int {
+func (m *Machine) ranked(base []record.PeerID, shares []byte, row map[record.PeerID]int) [][]int {
 	names := make([]string, len(base))
 	for i, id := range base {
 		names[i] = string(id)
@@ -65,7 +62,11 @@ func (m *Machine) ranked(base []record.PeerID, row map[record.PeerID]int) [][]in
 	for i, c := range m.g.Chunks[:len(places)] {
 		places[i] = layout.Chunk{Lo: c.Lo, Hi: c.Hi, Unit: c.Unit}
 	}
-	out := layout.Owners(places, names)
+	by := make([]int, len(shares))
+	for i, s := range shares {
+		by[i] = int(s)
+	}
+	out := layout.Shared(places, names, by)
 	for c, rank := range out {
 		here := make([]int, 0, len(rank))
 		for _, k := range rank {
@@ -78,19 +79,32 @@ func (m *Machine) ranked(base []record.PeerID, row map[record.PeerID]int) [][]in
 	return withTwins(out, len(m.g.Chunks))
 }
 
-// workers names the working members of a plan, sorted.
-func (p *PlanEntry) workers() (ids []record.PeerID) {
-	for _, i := range working(p.Members) {
+// ableOwners names the members of a plan that may own chunks, sorted.
+func (p *PlanEntry) ableOwners() (ids []record.PeerID) {
+	for _, i := range able(p.Members) {
 		ids = append(ids, p.Members[i].ID)
 	}
 	slices.Sort(ids)
 	return ids
 }
 
+// base names those among whom the chunks are shared out.
+func (p *PlanEntry) base() []record.PeerID {
+	if len(p.Base) > 0 {
+		return p.Base
+	}
+	return p.ableOwners()
+}
+
+// able are the rows that work and may own.
+func able(rows []Row) []int {
+	return slices.DeleteFunc(working(rows), func(i int) bool { return rows[i].Aside })
+}
+
 // bestOwners are the members that may own a chunk in the first attempt, where there are fewer chunks than members: an
 // owner sends its chunks to everybody, so that the best connected do it; of equals, who stands first in the plan. nil: all.
 func (m *Machine) bestOwners(rows []Row) []record.PeerID {
-	able := working(rows)
+	able := able(rows)
 	if len(able) <= max(len(m.g.Chunks), fewOwners) {
 		return nil
 	}

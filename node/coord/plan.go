@@ -22,15 +22,20 @@ type draft struct {
 	workers []int         // rows that take them
 	absent  []Absence
 	base    []record.PeerID // see PlanEntry.Base
+	shares  []byte          // see PlanEntry.Shares; made here where base is empty
 	slower  int             // how often the deadline is doubled
 }
 
 // plan finishes a draft.
 func (m *Machine) plan(d draft) *PlanEntry {
-	if len(d.base) == 0 {
+	fresh := len(d.base) == 0
+	if fresh {
 		d.base = m.bestOwners(d.rows)
 	}
-	e := &PlanEntry{Members: d.rows, Codec: m.g.Codec.String(), Absent: clip(d.absent), Base: d.base}
+	e := &PlanEntry{Members: d.rows, Codec: m.g.Codec.String(), Absent: clip(m.withParted(d.absent, d)), Base: d.base, Shares: d.shares}
+	if fresh {
+		e.Shares = m.shares(e.base())
+	}
 	e.Pieces = slices.Concat(d.kept, d.again)
 	for k, rs := range m.assign(d.round, d.missing, d.rows, d.workers) {
 		r := d.rows[d.workers[k]]
@@ -259,7 +264,7 @@ func (m *Machine) rowsOf(ready []record.PeerID) []Row {
 		}
 		rows = append(rows, Row{ID: p.id, Boot: p.boot, Syncing: !able[p.id]})
 	}
-	return rows
+	return m.apart(rows)
 }
 
 func (m *Machine) memberLimit() int {

@@ -35,10 +35,11 @@ type peer struct {
 	hash      collective.Hash
 	head      cid.Cid
 	leaving   bool
-	pushed    time.Duration // when the last catch-up was sent
-	pushes    int           // how many were sent for the same head; 0: none
-	met       time.Duration // last told how this node's log stands
-	pushedFor cid.Cid       // the head it had then
+	apart     []record.PeerID // whom it cannot reach, by its word
+	pushed    time.Duration   // when the last catch-up was sent
+	pushes    int             // how many were sent for the same head; 0: none
+	met       time.Duration   // last told how this node's log stands
+	pushedFor cid.Cid         // the head it had then
 }
 
 // roster is the nodes of the job that this node has heard of, in order of their ids. Everybody keeps one: who becomes

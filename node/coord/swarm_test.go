@@ -51,6 +51,9 @@ type node struct {
 	rate float64 // rows per second, announced and true
 	disk disk
 	run  *run
+
+	uplink  float64 // announced, bytes per second
+	relayed bool
 }
 
 type disk struct {
@@ -83,11 +86,12 @@ type run struct {
 	back      []uint64
 	flip      bool // its weights go wrong with the next step
 	reporting bool
-	garble    bool              // its results are different garbage for everyone
-	unstage   bool              // it has dropped the next result that is committed
-	spoil     bool              // its work is not finite
-	waiting   []Start           // work for which the state is not there yet
-	owing     []collective.Step // the same for steps of an owner
+	failing   map[record.PeerID]time.Duration // since when chunks do not get through
+	garble    bool                            // its results are different garbage for everyone
+	unstage   bool                            // it has dropped the next result that is committed
+	spoil     bool                            // its work is not finite
+	waiting   []Start                         // work for which the state is not there yet
+	owing     []collective.Step               // the same for steps of an owner
 }
 
 // Messages on the simulated network.

@@ -25,12 +25,16 @@ type node struct {
 	born    time.Duration
 	leaving bool
 
-	st        state
-	ready     bool
-	results   map[collective.Key][]float32
-	waiting   []coord.Start // work for which the state is not there yet
-	busy      time.Duration // until then it computes
-	back      int           // Rollbacks so far
+	st      state
+	ready   bool
+	results map[collective.Key][]float32
+	waiting []coord.Start // work for which the state is not there yet
+	busy    time.Duration // until then it computes
+	piece   struct {      // that it computes
+		rows uint64
+		took time.Duration
+	}
+	back      int // Rollbacks so far
 	reporting bool
 	failed    map[record.PeerID]bool // whom a frame did not reach
 	fetching  fetching
@@ -118,7 +122,6 @@ func (n *node) receive(from record.PeerID, msg any) {
 		n.do(coord.LogMessage{From: from, Payload: w.payload})
 	case *collective.Frame:
 		n.collect(n.col.Frame(from, w))
-		n.reportSoon()
 	case *collective.Receipt:
 		n.collect(n.col.Sent(from, w.Frame, w.Err))
 	case ask:
@@ -128,7 +131,8 @@ func (n *node) receive(from record.PeerID, msg any) {
 	}
 }
 
-// reportSoon lets the collective say what it holds while more is still on its way.
+// reportSoon lets the collective say what it holds while more is still on its way, this member's own piece perhaps the
+// last that came.
 func (n *node) reportSoon() {
 	if !n.reporting && n.col.Deferred() {
 		n.reporting = true
@@ -168,6 +172,7 @@ func (n *node) collect(es []collective.Effect) {
 			n.do(coord.Reduced{Done: *e.Done})
 		}
 	}
+	n.reportSoon()
 }
 
 func (n *node) send(to record.PeerID, msg any, size int, count *int64) {
@@ -245,6 +250,7 @@ func (n *node) work(e coord.Start) {
 	}
 	took := time.Duration(float64(rows) / n.rate * float64(time.Second))
 	n.busy = max(n.busy, n.net.Now()) + took
+	n.piece.rows, n.piece.took = rows, took
 	back, round := n.back, n.st.round
 	n.sim.After(n.busy-n.net.Now(), func() {
 		n.res.Computed += int64(rows)

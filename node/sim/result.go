@@ -23,10 +23,20 @@ type Result struct {
 	Peak       int   // members alive
 	Virtual    time.Duration
 	Wall       time.Duration
+	Figures    Figures
 
 	busy, alive time.Duration // of all members
 	from        time.Duration // when the newest round began
 	counted     int64
+}
+
+// Figures are what a run comes to.
+type Figures struct {
+	Committed   float64       // see Result.Committed
+	Utilization float64       // see Result.Utilization
+	Lost        float64       // see Result.Lost
+	Round       time.Duration // median
+	Agreement   time.Duration // median time of a round beside work and transfer
 }
 
 // Round is a committed round.
@@ -71,8 +81,10 @@ func (r *Run) reported(n *node, rep coord.RoundReport) {
 
 func (r *Run) finish() *Result {
 	r.res.Virtual, r.res.Wall, r.res.Born = r.net.Now(), time.Since(r.began), r.born
-	r.res.alive = r.res.Virtual * time.Duration(r.cfg.Nodes)
-	return &r.res
+	s := &r.res
+	s.alive = s.Virtual * time.Duration(r.cfg.Nodes)
+	s.Figures = Figures{s.Committed(), s.Utilization(), s.Lost(), s.median(func(r Round) time.Duration { return r.To - r.From }), s.Agreement()}
+	return s
 }
 
 // Committed is the part of the rounds that were begun that committed in time: within twice the work of a round and the
@@ -131,18 +143,26 @@ func (s *Result) Lost() float64 {
 // Print writes the result for people.
 func (s *Result) Print(w io.Writer) {
 	row := func(k, format string, args ...any) { fmt.Fprintf(w, "%-12s %s\n", k, fmt.Sprintf(format, args...)) }
-	n, sec := len(s.Rounds), func(d time.Duration) string { return d.Round(10 * time.Millisecond).String() }
-	row("swarm", "%d members, %d left, %d joined later, %d partitions", s.Config.Nodes, s.Gone, s.Born-s.Config.Nodes, s.Partitions)
-	row("rounds", "%d, of which %.1f %% committed in time", n, 100*s.Committed())
-	row("a round", "%s, of which %s plan to cut, %s cut to commit, %s agreement (medians)", sec(s.median(func(r Round) time.Duration { return r.To - r.From })),
-		sec(s.median(func(r Round) time.Duration { return r.Collect })), sec(s.median(func(r Round) time.Duration { return r.Gather })), sec(s.Agreement()))
-	row("work", "%.1f %% of the members' time counted, %.1f %% of what was computed was lost", 100*s.Utilization(), 100*s.Lost())
+	n, f, sec := len(s.Rounds), s.Figures, func(d time.Duration) string { return d.Round(10 * time.Millisecond).String() }
+	row("swarm", "%d members, %d left, %d joined later, %d partitions, %s", s.Config.Nodes, s.Gone, s.Born-s.Config.Nodes, s.Partitions, s.mode())
+	row("rounds", "%d, of which %.1f %% committed in time", n, 100*f.Committed)
+	row("a round", "%s, of which %s plan to cut, %s cut to commit, %s agreement (medians)", sec(f.Round),
+		sec(s.median(func(r Round) time.Duration { return r.Collect })), sec(s.median(func(r Round) time.Duration { return r.Gather })), sec(f.Agreement))
+	row("work", "%.1f %% of the members' time counted, %.1f %% of what was computed was lost", 100*f.Utilization, 100*f.Lost)
 	row("forks", "%d", s.Forks)
 	per := float64(max(n, 1)) * float64(s.Config.Nodes)
 	row("traffic", "per member and round: %.0f KiB of vectors, %.1f KiB of agreement, %.1f KiB of state for newcomers",
 		float64(s.Bulk)/per/1024, float64(s.Control)/per/1024, float64(s.State)/per/1024)
 	row("invariants", "held")
 	row("time", "%s simulated in %s", s.Virtual.Round(time.Second), s.Wall.Round(10*time.Millisecond))
+}
+
+// mode is how members work together.
+func (s *Result) mode() string {
+	if n := s.Config.Inner; n > 0 {
+		return fmt.Sprintf("diloco of %d inner steps", n)
+	}
+	return "allreduce"
 }
 
 // marks are moments of the round under way, from which the time of agreement follows: from the commit before until half

@@ -174,7 +174,13 @@ func (r *Run) partition() {
 	r.net.After(time.Minute, r.net.Heal)
 }
 
+// kill ends a member; what it had computed of a piece is lost.
 func (r *Run) kill(v *node) {
+	if left := v.busy - r.net.Now(); left > 0 && left < v.piece.took {
+		part := 1 - left.Seconds()/v.piece.took.Seconds()
+		r.res.Computed += int64(part * float64(v.piece.rows))
+		r.res.busy += v.piece.took - left
+	}
 	r.net.Kill(v.id)
 	r.gone(v)
 }

@@ -23,6 +23,8 @@ func (s *Result) SVG(w io.Writer) error {
 	fmt.Fprintf(b, `<rect width="%d" height="%d" fill="#fff"/>`+"\n", wide, high)
 	fmt.Fprintf(b, `<text x="%d" y="22" font-size="15">%d members, %.0f %% leave per minute, %d rounds, seed %d</text>`+"\n",
 		left, s.Config.Nodes, 100*s.Config.Churn, len(s.Rounds), s.Config.Seed)
+	fmt.Fprintf(b, `<text x="%d" y="22" text-anchor="end" fill="#555">%s: %.1f %% in time, %.0f %% of the members' time counted, %.1f %% of the work lost, %d forks</text>`+"\n",
+		wide-16, s.mode(), 100*s.Figures.Committed, 100*s.Figures.Utilization, 100*s.Figures.Lost, s.Forks)
 	longest := time.Second
 	for _, r := range s.Rounds {
 		longest = max(longest, r.To-r.From)
@@ -43,7 +45,7 @@ func (s *Result) SVG(w io.Writer) error {
 		fmt.Fprintf(b, `<g><title>round %d: %v, %d attempts, %d members, %d left out</title>`, r.Round,
 			(r.To - r.From).Round(time.Millisecond), r.Attempts, r.Members, r.Left)
 		bar(r.To-r.From, r.colour())
-		bar(r.Agree, "#c6dbef")
+		bar(min(r.Agree, r.To-r.From), "#c6dbef")
 		fmt.Fprintln(b, "</g>")
 	}
 	for i, c := range []struct{ fill, text string }{{"#3182bd", "first attempt"}, {"#fd8d3c", "second"}, {"#e6550d", "more"}, {"#756bb1", "again after a fork"}, {"#c6dbef", "agreement"}} {

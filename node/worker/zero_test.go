@@ -44,7 +44,7 @@ func gather(t *testing.T, n int) *crew {
 	}
 	connect(t, c.all)
 	var cancel context.CancelFunc
-	c.ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
+	c.ctx, cancel = context.WithTimeout(t.Context(), 3*time.Minute) // the race detector is slow
 	t.Cleanup(cancel)
 	return c
 }

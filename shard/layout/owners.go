@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
+	"math/bits"
 	"slices"
 )
 
@@ -14,31 +15,40 @@ const Depth = 16
 // Less slack evens out more and moves more when members change.
 const slack = 8
 
+// MaxShare is the share of a member that takes as many elements as any other.
+const MaxShare = 16
+
 // Owners ranks the members for each chunk: its owner first, then its successors, as indexes into members. Rankings hold
 // all members, or Depth of them.
 //
 // members are names, all different. Their order plays no part: each chunk has the same owner and successors by name
 // whatever it is. Loads, in elements, exceed the mean by an eighth or by one chunk, whichever is more.
-func Owners(chunks []Chunk, members []string) [][]int {
+func Owners(chunks []Chunk, members []string) [][]int { return Shared(chunks, members, nil) }
+
+// Shared is Owners where members own in proportion to their shares: 1, 2, 4, 8 or MaxShare, one per member; nil: all the
+// same. Halving a member's share moves nothing but chunks that it had, as far as loads allow.
+func Shared(chunks []Chunk, members []string, shares []int) [][]int {
 	ranks := make([][]int, len(chunks))
 	if len(members) == 0 {
 		return ranks
 	}
-	seeds := make([]uint64, len(members))
-	for m, name := range members {
-		seeds[m] = seed(name)
+	cs := candidates(members, shares)
+	sum, total := 0, 0
+	for _, c := range cs {
+		sum += c.share
 	}
-	total := 0
 	for i, c := range chunks {
-		ranks[i] = rank(c, members, seeds)
+		ranks[i] = rank(c, cs)
 		total += c.Len()
 	}
-	mean := total / len(members)
-	load := make([]int, len(members))
+	for i := range cs {
+		mean := total * cs[i].share / sum
+		cs[i].limit = mean + mean/slack
+	}
 	for _, i := range bySize(chunks) {
-		k := choose(ranks[i], load, chunks[i].Len(), mean+mean/slack)
+		k := choose(ranks[i], cs, chunks[i].Len())
 		toFront(ranks[i], k)
-		load[ranks[i][0]] += chunks[i].Len()
+		cs[ranks[i][0]].load += chunks[i].Len()
 	}
 	for i := range ranks {
 		ranks[i] = slices.Clip(ranks[i][:min(len(ranks[i]), Depth)])
@@ -46,29 +56,61 @@ func Owners(chunks []Chunk, members []string) [][]int {
 	return ranks
 }
 
-// rank is the order of the members in a chunk if there were no loads (Thaler and Ravishankar 1998, rendezvous hashing).
-func rank(c Chunk, members []string, seeds []uint64) []int {
+// candidate is a member to whom chunks are handed out.
+type candidate struct {
+	name        string
+	seed        uint64
+	share       int
+	load, limit int // elements
+}
+
+func candidates(members []string, shares []int) []candidate {
+	cs := make([]candidate, len(members))
+	for m, name := range members {
+		cs[m] = candidate{name: name, seed: seed(name), share: MaxShare}
+		if len(shares) == len(members) {
+			cs[m].share = min(max(shares[m], 1), MaxShare)
+		}
+	}
+	if first := cs[0].share; !slices.ContainsFunc(cs, func(c candidate) bool { return c.share != first }) {
+		for m := range cs {
+			cs[m].share = MaxShare
+		}
+	}
+	return cs
+}
+
+// rank is the order of the members in a chunk if there were no loads (Thaler and Ravishankar 1998, rendezvous hashing):
+// the member with the largest u^(1/share) wins, u being its hash with the chunk taken as a number in [0, 1), so that its
+// chance is its share (Schindelhauer and Schomaker 2005, the logarithmic method). To the power of MaxShare that needs
+// squares alone, and is u itself for a whole share.
+func rank(c Chunk, cs []candidate) []int {
 	place := mix(uint64(c.Lo))
-	order := make([]int, len(members))
-	score := make([]uint64, len(members))
+	order := make([]int, len(cs))
+	score, u := make([]uint64, len(cs)), make([]uint64, len(cs))
 	for m := range order {
-		order[m], score[m] = m, mix(seeds[m]^place)
+		order[m], u[m] = m, mix(cs[m].seed^place)
+		score[m] = u[m]
+		for s := cs[m].share; s < MaxShare; s *= 2 {
+			score[m], _ = bits.Mul64(score[m], score[m])
+		}
 	}
 	slices.SortFunc(order, func(a, b int) int {
-		return cmp.Or(cmp.Compare(score[b], score[a]), cmp.Compare(members[a], members[b]))
+		return cmp.Or(cmp.Compare(score[b], score[a]), cmp.Compare(u[b], u[a]), cmp.Compare(cs[a].name, cs[b].name))
 	})
 	return order
 }
 
-// choose returns the place in ranking of the first member that can take n more elements within limit, or of the one
-// with the least load. The first among equals is the one that ranks first.
-func choose(ranking, load []int, n, limit int) int {
+// choose returns the place in ranking of the first member that can take n more elements within its limit, or of the one
+// that would then have least for its share. The first among equals is the one that ranks first.
+func choose(ranking []int, cs []candidate, n int) int {
 	least := 0
 	for k, m := range ranking {
-		if load[m]+n <= limit {
+		c, l := cs[m], cs[ranking[least]]
+		if c.load+n <= c.limit {
 			return k
 		}
-		if load[m] < load[ranking[least]] {
+		if (c.load+n)*l.share < (l.load+n)*c.share {
 			least = k
 		}
 	}

@@ -179,3 +179,45 @@ func BenchmarkOwners(b *testing.B) {
 		})
 	}
 }
+
+// TestShares: a member owns in proportion to its share, and a smaller share moves little but what the member had.
+func TestShares(t *testing.T) {
+	for name, chunks := range models(t) {
+		if name == "adapter" {
+			continue // too few chunks for an eighth of anything
+		}
+		total, largest := 0, 0
+		for _, c := range chunks {
+			total, largest = total+c.Len(), max(largest, c.Len())
+		}
+		members, shares := names(5), []int{16, 16, 2, 16, 8}
+		owners := Shared(chunks, members, shares)
+		for m, got := range loads(chunks, owners, 5) {
+			want := total * shares[m] / 58
+			if got > want+max(want/slack, largest) || name == "large" && got < want/2 {
+				t.Errorf("%s: member %d with share %d owns %d of %d, want about %d", name, m, shares[m], got, total, want)
+			}
+		}
+		if d := cmp.Diff(Owners(chunks, members), Shared(chunks, members, []int{4, 4, 4, 4, 4})); d != "" {
+			t.Errorf("%s: equal shares: %s", name, d)
+		}
+	}
+}
+
+// TestSharesMoveLittle: when a member's share falls to an eighth, what it gives up moves, and little else.
+func TestSharesMoveLittle(t *testing.T) {
+	chunks, members := models(t)["large"], names(5)
+	before, after := Owners(chunks, members), Shared(chunks, members, []int{16, 16, 2, 16, 16})
+	moved, total := 0, 0
+	for i, c := range chunks {
+		total += c.Len()
+		if before[i][0] != after[i][0] {
+			moved += c.Len()
+		}
+	}
+	least := total/5 - total*2/66
+	t.Logf("moved %.1f %% of all, of which it had to give up %.1f %%", 100*float64(moved)/float64(total), 100*float64(least)/float64(total))
+	if moved > least+total/10 {
+		t.Errorf("moved %d of %d elements, the member gives up %d", moved, total, least)
+	}
+}

@@ -22,7 +22,8 @@ func (s *Store) Get(ctx context.Context, c cid.Cid) (data []byte, err error) {
 	return s.get(c)
 }
 
-// GetInto is Get into buf's memory, as far as that suffices: who serves many blocks needs no new memory for each.
+// GetInto is Get into buf's memory, as far as that suffices: who serves many blocks needs no new memory for each, and where
+// buf begins at a page, none of the system's either.
 func (s *Store) GetInto(ctx context.Context, c cid.Cid, buf []byte) (data []byte, err error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, err

@@ -12,7 +12,7 @@ import (
 )
 
 // holesKept is the part of a file of large blocks, as a divisor, that may be holes after a garbage collection: to move
-// the rest of a file costs more the less there is to gain.
+// the rest of a file costs more the less there is to gain. Places begin at sectors, which leaves gaps of a thirtieth at most.
 const holesKept = 4
 
 // reclaimFiles gives the space of large blocks that were removed back to the disk. Files in which nothing lies any more
@@ -76,9 +76,7 @@ func (g *segments) empty() (out []*segment) {
 // remove removes files that empty took out.
 func (g *segments) remove(segs []*segment) (err error) {
 	for _, seg := range segs {
-		if seg.file != nil {
-			err = errors.Join(err, seg.file.Close())
-		}
+		err = errors.Join(err, seg.close())
 		if e := g.fs.Remove(g.path(seg.id)); !errors.Is(e, fs.ErrNotExist) {
 			err = errors.Join(err, e)
 		}

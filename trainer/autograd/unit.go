@@ -26,9 +26,14 @@ func (t *Tape) Unit(x Var, units []int, f func(Var) Var) Var {
 	}
 	// The end of the unit forward is its beginning backward, and the other way round.
 	u := &unit{units: units, f: f, first: int32(len(t.grads))}
+	base := len(t.nodes)
 	t.nodes = append(t.nodes, node{0, (*Tape).leave, kept{unit: u}})
 	y := f(x)
-	t.nodes = append(t.nodes, node{0, (*Tape).enter, kept{unit: u}})
+	if len(t.nodes) == base+1 { // nothing in it has a gradient, so nobody needs its weights on the way back
+		t.nodes = t.nodes[:base]
+	} else {
+		t.nodes = append(t.nodes, node{0, (*Tape).enter, kept{unit: u}})
+	}
 	t.release(units, false)
 	return y
 }

@@ -44,7 +44,7 @@ type Result struct {
 }
 
 // Models lists what Step knows.
-func Models() []string { return []string{"llama15m", "gpt2"} }
+func Models() []string { return []string{"llama15m", "gpt2", "llama124m", "llama1b"} }
 
 func shape(model string) (tiny.Shape, bool) {
 	switch model {
@@ -52,6 +52,10 @@ func shape(model string) (tiny.Shape, bool) {
 		return tiny.Shape{Type: "llama", Hidden: 288, Inner: 768, Layers: 6, Heads: 6, Vocab: 32000, Context: 1024, Tied: true}, true
 	case "gpt2":
 		return tiny.Shape{Type: "gpt2", Hidden: 768, Inner: 3072, Layers: 12, Heads: 12, Vocab: 50257, Context: 1024, Tied: true}, true
+	case "llama124m":
+		return tiny.Shape{Type: "llama", Hidden: 768, Inner: 2048, Layers: 12, Heads: 12, Vocab: 32000, Context: 2048, Tied: true}, true
+	case "llama1b":
+		return tiny.Shape{Type: "llama", Hidden: 2048, Inner: 5632, Layers: 22, Heads: 32, KVHeads: 4, Vocab: 32000, Context: 2048}, true
 	}
 	return tiny.Shape{}, false
 }

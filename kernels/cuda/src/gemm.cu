@@ -163,7 +163,6 @@ template <bool half> __device__ __forceinline__ void gemmTensor(const ProductArg
                 for (int j = 0; j < 4; j++) mma<half>(acc[i][j], fa[i], fb[j]);
         }
     }
-    waitCopies(0);
 #pragma unroll
     for (int i = 0; i < 4; i++)
 #pragma unroll

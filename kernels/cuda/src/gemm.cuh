@@ -27,14 +27,17 @@ __device__ __forceinline__ float quantized(const Operand &o, long long k) {
     return nf4Level(k & 1 ? two & 15 : two >> 4) * scale;
 }
 
+static __device__ NOINLINE Eight readQuantized(const Operand &o, long long k, int n) {
+    Eight e;
+    for (int t = 0; t < 8; t++) e.v[t] = t < n ? quantized(o, k + t) : 0.f;
+    return e;
+}
+
 // read8 reads n <= 8 elements of row i from column j on; the rest of the run is 0.
 __device__ __forceinline__ Eight read8(const Operand &o, long long i, int j, int n) {
     long long k = i * o.m.ld + j;
-    if (o.m.type != I8 && o.m.type != NF4) return get8(o.m, k, n);
-    Eight e;
-#pragma unroll
-    for (int t = 0; t < 8; t++) e.v[t] = t < n ? quantized(o, o.base + k + t) : 0.f;
-    return e;
+    if (o.m.type == I8 || o.m.type == NF4) return readQuantized(o, o.base + k, n);
+    return get8(o.m, k, n);
 }
 
 // rounded is v as a type of products has it.

@@ -4,6 +4,9 @@
 // -ffp-contract=off), divisions and square roots are correctly rounded, denormals stay.
 #pragma once
 
+// NOINLINE is for what is rarely run: it keeps the machine code small.
+#define NOINLINE __attribute__((noinline))
+
 #ifdef SHOAL_EMULATOR
 #include "emu.h"
 #else

@@ -42,14 +42,24 @@ __device__ __forceinline__ bool whole(const Mat &m, long long k, int n) {
     return n == 8 && (((unsigned long long)m.p + (unsigned long long)k * bytes) & 15) == 0;
 }
 
+// getSome and putSome move runs that are short or not aligned.
+static __device__ NOINLINE Eight getSome(const Mat &m, long long k, int n) {
+    Eight e;
+#pragma unroll
+    for (int i = 0; i < 8; i++) e.v[i] = i < n ? get(m, k + i) : 0.f;
+    return e;
+}
+
+static __device__ NOINLINE void putSome(const Mat &m, long long k, int n, Eight e) {
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        if (i < n) put(m, k + i, e.v[i]);
+}
+
 // get8 reads n <= 8 elements from k on; the rest of the run is 0.
 __device__ __forceinline__ Eight get8(const Mat &m, long long k, int n) {
+    if (!whole(m, k, n)) return getSome(m, k, n);
     Eight e;
-    if (!whole(m, k, n)) {
-#pragma unroll
-        for (int i = 0; i < 8; i++) e.v[i] = i < n ? get(m, k + i) : 0.f;
-        return e;
-    }
     if (m.type == BF16) {
         uint4 u = load16<uint4>(m.p + 2 * k);
         unsigned w[4] = {u.x, u.y, u.z, u.w};
@@ -68,9 +78,7 @@ __device__ __forceinline__ Eight get8(const Mat &m, long long k, int n) {
 // put8 stores the first n <= 8 elements of a run from k on.
 __device__ __forceinline__ void put8(const Mat &m, long long k, int n, const Eight &e) {
     if (!whole(m, k, n)) {
-#pragma unroll
-        for (int i = 0; i < 8; i++)
-            if (i < n) put(m, k + i, e.v[i]);
+        putSome(m, k, n, e);
         return;
     }
     if (m.type == BF16) {

@@ -253,7 +253,7 @@ KERNEL(adamW8, CODE_BLOCK, CodeArgs) {
         adamStep(h, w, a.g[i], m, v);
         a.x[i] = w;
     }
-    __syncthreads(); // all have read the scales
+    // all threads have read the scales before encode writes one: its first barrier lies between
     encode(a.code[0] + i, a.scale[0] + blockIdx.x, m, mine, a.upper[0], true, room);
     encode(a.code[1] + i, a.scale[1] + blockIdx.x, v, mine, a.upper[1], false, room);
 }

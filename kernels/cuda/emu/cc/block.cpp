@@ -114,6 +114,8 @@ struct Machine {
     int ready[maxThreads], readyCount, waiting, alive;
     Site *barrierAt;
     uint64_t rng;
+    bool uneven;
+    int rank[maxThreads / 32]; // of warps, where the order is uneven
     void *schedulerSP;
     SharedSite sharedSites[64];
     int sharedCount;
@@ -127,7 +129,7 @@ struct Machine {
     Machine();
     void runBlock();
     void start(int threads);
-    int wake(const char *what);
+    int pick();
 };
 
 static thread_local Machine *machine __attribute__((tls_model("initial-exec")));
@@ -269,6 +271,14 @@ void Machine::start(int threads) {
     }
 }
 
+// pick is the place of a ready fiber, any.
+int Machine::pick() {
+    rng ^= rng << 13;
+    rng ^= rng >> 7;
+    rng ^= rng << 17;
+    return (int)((rng >> 33) * (uint64_t)readyCount >> 31);
+}
+
 // runBlock lets fibers run, each until it waits, in random order.
 void Machine::runBlock() {
     Dim d = launch->dim;
@@ -282,6 +292,10 @@ void Machine::runBlock() {
     block->dynamic = sharedBase + sharedMost + pageBytes - dynamic;
     sharedAt = sharedBase;
     sharedCount = 0;
+    readyCount = 1 << 20; // pick draws a number below
+    uneven = pick() & 1;
+    for (int &r : rank) r = pick();
+    readyCount = threads;
     while (alive > 0) {
         if (readyCount == 0) {
             if (waiting < alive) {
@@ -296,10 +310,10 @@ void Machine::runBlock() {
             waiting = 0;
             for (int i = 0; i < threads; i++) ready[readyCount++] = i;
         }
-        rng ^= rng << 13;
-        rng ^= rng >> 7;
-        rng ^= rng << 17;
-        int k = (int)((rng >> 33) * (uint64_t)readyCount >> 31);
+        int k = pick();
+        if (uneven) // the best of a few: warps of high rank get far ahead of those of low rank
+            for (int i = 0; i < 7; i++)
+                if (int o = pick(); rank[ready[o] / 32] > rank[ready[k] / 32]) k = o;
         Fiber *f = &fibers[ready[k]];
         ready[k] = ready[--readyCount];
         self = f;

@@ -1,7 +1,7 @@
 // The emulator's half of the kernels' language: what CUDA C++ gives a kernel, on the CPU.
 //
 // A block is run by one thread of the machine. Each of its CUDA threads is a fiber that runs until it must wait for
-// others (a barrier, a warp operation, the end), then another one is picked at random from a seed. So a kernel that
+// others (a barrier, a warp operation, the end), then another one is picked at random from a seed, in half of the blocks with warps that run far ahead of others. So a kernel that
 // forgets to wait reads what is not there yet, in some order, for some seed. Shared memory starts as NaN for every block,
 // asynchronous copies arrive as late as the kernel allows, and a wrong address is an error of the launch.
 //
