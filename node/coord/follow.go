@@ -2,6 +2,7 @@ package coord
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 
@@ -197,7 +198,7 @@ func (m *Machine) pushOn(e *Entry) {
 	slices.SortStableFunc(to, func(a, b *peer) int { // the best connected pass on; who was long here stays longer
 		return cmp.Or(cmp.Compare(b.cap.BytesPerSec, a.cap.BytesPerSec), cmp.Compare(a.since, b.since))
 	})
-	relays := min(len(to), maxDirect)
+	relays := m.relays(to)
 	for i, p := range to[:relays] {
 		p.pushedNow(m.now)
 		var on []record.PeerID
@@ -213,6 +214,21 @@ func (m *Machine) pushOn(e *Entry) {
 // maxDirect is how many members get entries from the leader itself; they pass them on to the others. Who misses one that
 // way says so in its next beat.
 const maxDirect = 32
+
+// relays is how many members get an entry from the leader itself. Where all would be too many it sends to fewer the slower
+// its line is beside theirs, so that its part and theirs take as long: with n members and r relays, r/own and n/(r·theirs).
+func (m *Machine) relays(to []*peer) int {
+	if len(to) <= maxDirect {
+		return len(to)
+	}
+	own, theirs := m.cap.BytesPerSec, to[0].cap.BytesPerSec
+	if own <= 0 || theirs <= 0 {
+		return maxDirect
+	}
+	return int(min(max(math.Sqrt(float64(len(to))*own/theirs), leastDirect), maxDirect))
+}
+
+const leastDirect = 4
 
 // passOn sends entries to the members that the leader has left to this node. They carry their own signatures.
 func (m *Machine) passOn(b *push) {

@@ -1,6 +1,7 @@
 package membership
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,6 +36,9 @@ type Files struct {
 	*swarm.Membership
 	dir    dir
 	ledger *ledger
+
+	mu   sync.Mutex
+	kept []byte // of memberFile, as this process read or wrote it last; guarded by mu
 }
 
 // dir is the directory of one swarm.
@@ -127,7 +131,27 @@ func (f *Files) loadRoll(roll *swarm.Roll) error {
 
 // Save keeps what the roll knows, and this node's membership.
 func (f *Files) Save() error {
-	return errors.Join(f.SaveRevoked(), f.dir.encode(rollFile, f.Roll().Chains()), f.dir.setChain(f.Own()))
+	return errors.Join(f.SaveRevoked(), f.dir.encode(rollFile, f.Roll().Chains()), f.saveOwn())
+}
+
+// saveOwn keeps this node's membership, unless another process has joined anew since this one began: that membership is
+// the newer one, and holds from the next start.
+func (f *Files) saveOwn() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	b, err := swarm.EncodeChain(f.Own())
+	if err != nil || bytes.Equal(b, f.kept) {
+		return err
+	}
+	there, err := f.dir.read(memberFile)
+	if err == nil && !bytes.Equal(there, f.kept) {
+		return nil
+	}
+	if err := f.dir.write(memberFile, b); err != nil {
+		return err
+	}
+	f.kept = b
+	return nil
 }
 
 // SaveRevoked keeps the revocations alone.

@@ -3,7 +3,8 @@
 // no longer members.
 //
 // A home keeps each private swarm in a directory swarms/NAME. Create, Join, List and Leave work on these files, with or
-// without a daemon; a Service belongs to the daemon, which alone writes there while it runs. A Service is safe for
+// without a daemon; a Service belongs to the daemon. A membership that Join writes while one runs is the newer one: the
+// daemon does not overwrite it, and the next one starts with it. A Service is safe for
 // concurrent use.
 package membership
 
@@ -146,11 +147,15 @@ func Open(home, name string, key ed25519.PrivateKey, now func() time.Time) (*Fil
 	if err != nil {
 		return nil, err
 	}
-	chain, err := d.chain()
+	kept, err := d.read(memberFile)
 	if err != nil {
 		return nil, err
 	}
-	f := &Files{dir: d, ledger: &ledger{path: filepath.Join(d.path, invitesFile), now: now}}
+	chain, err := swarm.DecodeChain(kept)
+	if err != nil {
+		return nil, err
+	}
+	f := &Files{dir: d, kept: kept, ledger: &ledger{path: filepath.Join(d.path, invitesFile), now: now}}
 	roll := swarm.NewRoll(id.Root, now)
 	if err := f.loadRoll(roll); err != nil {
 		return nil, err

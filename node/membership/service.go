@@ -280,7 +280,7 @@ func (s *Service) take(c swarm.Chain) error {
 	if err := s.f.Take(c); err != nil {
 		return err
 	}
-	return s.f.dir.setChain(s.f.Own())
+	return s.f.saveOwn()
 }
 
 // Invite makes a token. Zero uses means one, zero expires a week.

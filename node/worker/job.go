@@ -10,6 +10,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/p2p/collective"
 	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
+	"github.com/seed-7b27c88a/shoal/shard"
 	"github.com/seed-7b27c88a/shoal/trainer"
 	"github.com/seed-7b27c88a/shoal/trainer/job"
 )
@@ -76,6 +77,9 @@ func (j *Job) config(m *materials) trainer.Config {
 func (j *Job) startFailed(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil // asked to leave before it began; it begins again at the next start
+	}
+	if errors.Is(err, shard.ErrFull) {
+		return err // it begins again when there is room
 	}
 	j.report(task.Ended{State: "failed", Why: err.Error()})
 	return err
