@@ -3,7 +3,7 @@ GO ?= go
 export CGO_ENABLED ?= 0
 SHELL := bash
 
-.PHONY: build build-cuda fatbin demo test test-cuda test-barriers test-net test-net-short soak soak-net race lint bench bench-cpu generate clean
+.PHONY: build build-cuda gpu-check fatbin demo test test-cuda test-barriers test-net test-net-short soak soak-net race lint bench bench-cpu generate clean
 
 build: ## the one binary
 	$(GO) build -trimpath -o bin/shoal ./cmd/shoal
@@ -68,6 +68,13 @@ fatbin: ## the GPU's machine code, after a change of a kernel; needs nvcc of CUD
 
 build-cuda: ## the binary that also serves GPUs; needs a C compiler, neither CUDA's headers nor its libraries
 	CGO_ENABLED=1 $(GO) build -tags cuda -trimpath -o bin/shoal ./cmd/shoal
+
+# On a machine without Go the programs come from one with it: copy build/gpu there, with kernels/cuda.
+gpu-check: ## on a machine with a GPU: correctness, memory checker, speed beside PyTorch; goes on where it was cut off
+	@if command -v $(GO) >/dev/null; then mkdir -p build/gpu && $(GO) build -trimpath -o build/gpu/gpucheck ./kernels/cuda/gpucheck && \
+		CGO_ENABLED=1 $(GO) build -tags cuda -trimpath -o build/gpu/shoal ./cmd/shoal && \
+		CGO_ENABLED=1 $(GO) test -c -tags cuda -trimpath -o build/gpu/cuda.test ./kernels/cuda; fi
+	build/gpu/gpucheck $(ARGS)
 
 clean:
 	rm -rf bin build

@@ -51,9 +51,14 @@ func (j *journal) add(e api.Event, more ...change) error {
 		return err
 	}
 	j.seq = e.Seq
+	j.wake()
+	return nil
+}
+
+// wake lets followers look again. The caller holds mu.
+func (j *journal) wake() {
 	close(j.changed)
 	j.changed = make(chan struct{})
-	return nil
 }
 
 // step records a committed step. A report that is there already, as after a restart, is no event.
@@ -125,7 +130,11 @@ func (j *journal) state(state, why string) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.over = api.Final(state)
-	return j.add(api.Event{Kind: api.EventState, State: state, Text: why})
+	err := j.add(api.Event{Kind: api.EventState, State: state, Text: why})
+	if err != nil {
+		j.wake() // on a full disk too, followers of a job that is over come to their end
+	}
+	return err
 }
 
 func (j *journal) round(r task.RoundReport) error {

@@ -131,7 +131,7 @@ func (n *Node) Invite(_ context.Context, r api.InviteRequest) (api.Invite, error
 		return api.Invite{}, api.BadRequest("%v", err)
 	}
 	if r.Expires < 0 || r.Expires > swarm.Validity.Seconds() {
-		return api.Invite{}, api.BadRequest("expires after %g s: want up to %v", r.Expires, swarm.Validity)
+		return api.Invite{}, api.BadRequest("expires after %.3g hours: want more than 0 and up to %.0f", r.Expires/3600, swarm.Validity.Hours())
 	}
 	token, v, err := n.members.Invite(role, r.Uses, time.Duration(r.Expires*float64(time.Second)))
 	if err != nil {

@@ -60,8 +60,8 @@ func (a *app) benchCPU(ctx context.Context, f benchFlags) error {
 	}
 	info := dev.Info()
 	r := cpubench.Report{Model: info.Model, Kernel: info.Kernel, Workers: info.Workers, MemBytes: info.MemBytes}
-	if r.Workers = max(r.Workers, f.threads); f.threads < 0 {
-		return usagef("--threads %d; take one or more, or 0 for one and all", f.threads)
+	if r.Workers = max(r.Workers, f.threads); f.threads < 0 || f.threads > maxBenchThreads {
+		return usagef("--threads %d; take 1 to %d, or 0 for one and all", f.threads, maxBenchThreads)
 	}
 	for _, p := range parts {
 		for _, n := range f.workers(r.Workers) {
@@ -75,6 +75,8 @@ func (a *app) benchCPU(ctx context.Context, f benchFlags) error {
 	}
 	return a.answer(r, func(w io.Writer) { benchTable(w, r) })
 }
+
+const maxBenchThreads = 1024
 
 // workers are the numbers of threads to measure with.
 func (f benchFlags) workers(all int) []int {

@@ -186,6 +186,6 @@ func (a *app) jobCancelCmd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.answer(j, func(w io.Writer) { fmt.Fprintf(w, "%s %s\n", j.ID, j.State) })
+		return a.answer(j, func(w io.Writer) { fmt.Fprintf(w, "%s is told to end\n", j.ID) })
 	})
 }

@@ -61,6 +61,9 @@ func (a *app) jobResumeCmd() *cobra.Command {
 func (a *app) jobRollbackCmd() *cobra.Command {
 	var step int64
 	cmd := a.jobVerb("rollback JOB --step N", "let a job go on from the checkpoint of a step", func(ctx context.Context, c *api.Client, id string) error {
+		if step < -1 {
+			return usageError{fmt.Errorf("--step %d: want 0 or more", step)}
+		}
 		if step < 0 {
 			return usageError{fmt.Errorf("--step is missing; \"shoal job checkpoints %s\" lists what there is, 0 is the beginning", id)}
 		}

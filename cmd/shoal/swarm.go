@@ -268,6 +268,9 @@ func (a *app) swarmInviteCmd() *cobra.Command {
 			if err != nil {
 				return usageError{err}
 			}
+			if r.Uses < 1 {
+				return usageError{fmt.Errorf("--uses %d: want 1 or more", r.Uses)}
+			}
 			r.Expires = d.Seconds()
 			c, err := a.client()
 			if err != nil {

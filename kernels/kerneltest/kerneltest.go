@@ -33,9 +33,21 @@ func Names() (out []string) {
 // RunApart runs one test of the suite with each tensor in a buffer of its own, for devices that notice what lies outside
 // of a buffer.
 func RunApart(t *testing.T, dev kernels.Device, name string) {
+	one(newBench(t, dev, 0), name)
+}
+
+// RunNear runs one test of the suite for devices that do not sum all products of matrices in one order: two ways to the
+// same product agree within a tolerance, where Run wants the same bits.
+func RunNear(t *testing.T, dev kernels.Device, name string) {
+	b := newBench(t, dev, 1<<20)
+	b.near = true
+	one(b, name)
+}
+
+func one(b *bench, name string) {
 	for _, c := range cases {
 		if c.name == name {
-			c.test(newBench(t, dev, 0))
+			c.test(b)
 		}
 	}
 }
@@ -61,6 +73,7 @@ type bench struct {
 	s     *kernels.Stream
 	arena *kernels.Arena
 	apart bool // tensors have buffers of their own
+	near  bool // the same product need not have the same bits
 	rng   *rand.Rand
 	made  []placed
 }
@@ -214,6 +227,16 @@ func (b *bench) same(what string, got mat, want []float32) {
 			b.Fatalf("%s: element %d is %v (%08x), want %v (%08x)", what, i, g, math.Float32bits(g), w, math.Float32bits(w))
 		}
 	}
+}
+
+// sameProduct compares two ways to one product.
+func (b *bench) sameProduct(what string, got, want mat) {
+	b.Helper()
+	if b.near {
+		b.close(what, got, want, 2e-5)
+		return
+	}
+	b.same(what, got, narrow(want.v))
 }
 
 // slope is the gradient of loss with respect to x by central differences. loss must read x each time.

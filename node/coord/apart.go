@@ -34,6 +34,14 @@ func (m *Machine) unreached(e Unreached) {
 	}
 }
 
+// heardApart notes what a member, or this node, says it cannot reach.
+func (m *Machine) heardApart(p *peer, ids []record.PeerID) {
+	if m.lead != nil && !slices.Equal(p.apart, ids) {
+		m.lead.apartAt = m.now
+	}
+	p.apart = ids
+}
+
 // apart decides who of the rows stands aside, or does not work.
 func (m *Machine) apart(rows []Row) []Row {
 	m.asideRelayed(rows)
@@ -135,10 +143,10 @@ func (m *Machine) uplink(r Row) float64 {
 }
 
 // partedFrom tells whether a piece of the plan does not get through to one of its owners. It is not worth more than a few
-// attempts: reports that keep changing have to wait for the deadline.
+// attempts: reports that keep changing have to wait for the deadline. They come one by one, so it waits for the next one.
 func (m *Machine) partedFrom(owners []int) bool {
 	p := m.job.plan
-	if attemptOf(p.key.Attempt) >= maxAdding {
+	if attemptOf(p.key.Attempt) >= maxAdding || m.now < m.lead.apartAt+deadGrace {
 		return false
 	}
 	for _, c := range m.cuts(p.Members) {
@@ -147,6 +155,36 @@ func (m *Machine) partedFrom(owners []int) bool {
 		}
 	}
 	return false
+}
+
+// setAside lists the rows of the plan in force that may own, and may not under new rows.
+func (m *Machine) setAside(rows []Row) (out []int) {
+	now := map[record.PeerID]bool{}
+	for _, i := range able(rows) {
+		now[rows[i].ID] = true
+	}
+	for _, i := range able(m.job.plan.Members) {
+		if !now[m.job.plan.Members[i].ID] {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+// cutOff tells whether a maker of pieces does not work under new rows because it cannot reach somebody who does: what it
+// made does not get to them.
+func (m *Machine) cutOff(maker int, rows []Row) bool {
+	if maker < 0 {
+		return false
+	}
+	id := m.job.plan.Members[maker].ID
+	if workingRow(rows, id) >= 0 {
+		return false
+	}
+	return slices.ContainsFunc(m.cuts(m.job.plan.Members), func(c cut) bool {
+		a, b := m.job.plan.Members[c.a].ID, m.job.plan.Members[c.b].ID
+		return a == id && workingRow(rows, b) >= 0 || b == id && workingRow(rows, a) >= 0
+	})
 }
 
 // lacks tells whether an owner has not reported a piece of a member.

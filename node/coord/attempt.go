@@ -310,10 +310,10 @@ func (m *Machine) prospect(i int, f fault, rows []Row) (keep, certain bool) {
 	p := m.job.plan
 	pc := p.Pieces[i]
 	maker := p.row(pc.ID, pc.Boot)
-	if slices.ContainsFunc(rows, func(r Row) bool { return r.ID == pc.ID && r.Boot == pc.Boot }) {
+	if slices.ContainsFunc(rows, func(r Row) bool { return r.ID == pc.ID && r.Boot == pc.Boot }) && !m.cutOff(maker, rows) {
 		return true, !slices.Contains(f.late, maker)
 	}
-	lost := slices.Concat(f.dead, f.mute)
+	lost := slices.Concat(f.dead, f.mute, m.setAside(rows))
 	for _, os := range p.parts.Owners {
 		holder := os[0]
 		if holder == maker { // its first successor has the slice

@@ -130,13 +130,13 @@ func (m *Machine) noteSelf() {
 	p := m.peers.me()
 	p.cap, p.heard, p.head = m.cap, m.now, m.job.head
 	p.ready, p.round, p.commit, p.hash, p.leaving = m.me.ready, m.me.round, m.me.commit, m.me.hash, m.leaving
-	p.apart = m.me.apart
+	m.heardApart(p, m.me.apart)
 }
 
 func (m *Machine) takeBeat(o *opened, b *beat) {
 	p := m.peers.find(o.signer)
 	p.known, p.cap, p.head, p.leaving = true, b.Capability, b.Head, b.Leaving
-	p.apart = b.Apart
+	m.heardApart(p, b.Apart)
 	p.ready, p.round, p.commit, p.hash = b.Ready, b.Round, b.Commit, b.Hash
 	m.hint(o.signer, b)
 	if m.lead != nil {

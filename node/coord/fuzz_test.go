@@ -12,7 +12,10 @@ func recorded(t testing.TB) (entries, messages []*record.Signed) {
 	s := newSwarm(t, 3, options{nodes: 4, steps: 6, batch: 5, min: 3, every: 2})
 	s.tap = func(m *record.Signed) { messages = append(messages, m) }
 	s.tapLog = func(e *record.Signed) { entries = append(entries, e) }
+	s.nodes[0].uplink, s.nodes[1].uplink = 1e7, 1e6 // plans with shares
 	s.startAll()
+	s.until("round 1", time.Minute, func() bool { return s.round() == 1 })
+	s.net.Cut(s.nodes[2].id, s.nodes[3].id) // and with members that stand aside
 	s.until("round 3", time.Minute, func() bool { return s.round() == 3 })
 	for _, n := range s.nodes[:3] {
 		s.net.Kill(n.id)

@@ -30,6 +30,7 @@ type lead struct {
 	order    *record.Signed
 	waits    string        // what the leader last said it waits for
 	barren   time.Duration // since when nobody has had the state of the newest commit
+	apartAt  time.Duration // when what members cannot reach changed last
 	news     bool          // a Have came since the last look at them
 	looked   time.Duration // when that was
 	hailed   int           // index of the link looked at last

@@ -10,6 +10,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/p2p/collective"
 	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
+	"github.com/seed-7b27c88a/shoal/shard"
 	"github.com/seed-7b27c88a/shoal/trainer"
 	"github.com/seed-7b27c88a/shoal/trainer/job"
 )
@@ -76,6 +77,9 @@ func (j *Job) config(m *materials) trainer.Config {
 func (j *Job) startFailed(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil // asked to leave before it began; it begins again at the next start
+	}
+	if errors.Is(err, shard.ErrFull) {
+		return err // it begins again when there is room
 	}
 	j.report(task.Ended{State: "failed", Why: err.Error()})
 	return err
@@ -267,7 +271,11 @@ func (j *Job) checkpointDue(r trainer.StepReport) bool {
 
 // capability is what this node says of itself; rowsPerSec 0 means not measured yet.
 func (j *Job) capability(rowsPerSec float64) coord.Capability {
-	return coord.Capability{RowsPerSec: rowsPerSec, MemBytes: j.Device.Info().MemBytes, Versions: []int{record.Version}}
+	up, relayed := j.link.announced()
+	return coord.Capability{
+		RowsPerSec: rowsPerSec, BytesPerSec: up, Relayed: relayed,
+		MemBytes: j.Device.Info().MemBytes, Versions: []int{record.Version},
+	}
 }
 
 // reportSteps tells people of committed steps, each once and in order, whoever learns of them first: the trainer that

@@ -37,7 +37,9 @@ func (j *Job) loop(m *coord.Machine) {
 			j.log.Debug("event", "event", brief{e})
 			j.perform(m.Step(e))
 		case <-tick.C:
-			j.perform(m.Step(coord.Tick{Now: time.Since(started)}))
+			now := time.Since(started)
+			j.perform(m.Step(coord.Tick{Now: now}))
+			j.watchLink(m, now)
 		case <-j.ctx.Done():
 			return
 		}

@@ -69,3 +69,10 @@ func (j *Job) tellPace(rate float64, news bool) {
 		j.post(coord.Measured{Capability: j.capability(rate)})
 	}
 }
+
+// announced is the rate that the others know.
+func (p *pace) announced() float64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.told
+}

@@ -94,6 +94,7 @@ type Job struct {
 	state   *stateKeeper
 	telling sync.Mutex // held while steps are reported, so that they come in order
 	pace    pace
+	link    link
 	asks    asks[stateAnswer]
 	parts   parts
 	moments *moments      // where owners step

@@ -22,8 +22,8 @@
 // not begun to send (plan.go). A donor that sends wrong bytes is not asked again by the same fetch.
 //
 // A block is verified in one place, by the store that it is put in. What is there is durable when a fetch returns; before, a
-// machine that loses power, or a process that is killed, may have to fetch those of the last 50 ms again; of the block that was on
-// the wire the beginning stays (Resume).
+// machine that loses power, or a process that is killed, may have to fetch some of the last 50 ms again if they came faster than
+// 60 MB/s; of the block that was on the wire the beginning stays (Resume).
 //
 // An Exchange is safe for concurrent use. Donors are served without a lock: the store's own reads are all there is.
 package blocks
@@ -33,7 +33,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 
 	"github.com/ipfs/go-cid"
 
@@ -78,14 +77,14 @@ type Dropper interface {
 
 // Exchange serves this node's blocks and fetches others.
 type Exchange struct {
-	h      *p2p.Host
-	store  Store
-	allow  func(peer record.PeerID, c cid.Cid) bool
-	log    *slog.Logger
-	parts  partials
-	bufs   sync.Pool    // of *[]byte with room for a block and its header
-	synced atomic.Int64 // unix nanoseconds of the latest Put that waited for the disk
-	heal   sync.Mutex   // held by Heal: two readers of one bad block heal it once
+	h     *p2p.Host
+	store Store
+	allow func(peer record.PeerID, c cid.Cid) bool
+	log   *slog.Logger
+	parts partials
+	bufs  sync.Pool // of *[]byte with room for a block and its header
+	syncs syncs
+	heal  sync.Mutex // held by Heal: two readers of one bad block heal it once
 
 	mu      sync.Mutex // guards serving
 	serving map[record.PeerID]int

@@ -64,6 +64,28 @@ func TestPairsFullStore(t *testing.T) {
 	}
 }
 
+// TestSyncs lets each block of a slow link be durable at once, and of a fast one a few.
+func TestSyncs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s syncs
+		count := func(every time.Duration) (n int) {
+			for range 100 {
+				if s.due() {
+					n++
+				}
+				<-time.After(every)
+			}
+			return n
+		}
+		if n := count(syncWithin / maxSyncs * 11 / 10); n != 100 {
+			t.Errorf("slow: %d of 100", n)
+		}
+		if n := count(syncWithin / 50); n != 2*maxSyncs {
+			t.Errorf("fast: %d in two intervals", n)
+		}
+	})
+}
+
 // TestMeet says who waits for whom.
 func TestMeet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -140,6 +140,7 @@ type Effect struct {
 type Send struct {
 	To    record.PeerID
 	Frame *Frame
+	Later bool // nothing waits for it: a copy against a second death in one round
 }
 
 // Receipt says what became of a frame: every frame given to Machine.Frame gets exactly one, at once or (from the mailbox)

@@ -69,6 +69,7 @@ const (
 type retry struct {
 	pause time.Duration // before the next one
 	at    time.Time     // zero: nothing failed since the last one
+	since time.Time     // of the first failure after something got through; zero: none, see Unreached
 }
 
 // partialCost delays a Have of less than everything by what its sums may cost: adding up an owned element takes about a

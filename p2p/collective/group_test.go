@@ -417,6 +417,8 @@ func FuzzOffer(f *testing.F) {
 	add(Frame{Kind: FrameContribution, Key: p.Key, Mark: mark, Chunk: 1}, 16)
 	add(Frame{Kind: FrameResult, Key: p.Key, Chunk: 1}, 16)
 	add(Frame{Kind: FrameResult, Key: p.Key, Chunk: 1 << 40}, 1<<20)
+	add(Frame{Kind: FrameHeld, Key: p.Key, Chunk: 1, Hash: &Hash{1}}, 0)
+	add(Frame{Kind: FrameHeld, Key: p.Key, Chunk: 1}, 16)
 	add(Frame{Kind: 9, Key: p.Key, Mark: mark, Chunk: -1}, 3)
 	late := p.Key
 	late.Round++

@@ -105,7 +105,7 @@ func (g *Group) send(t task) {
 	}
 	_, unit := f.Codec.Unit()
 	g.e.x.Send(to, &xfer.Transfer{
-		Service: Service, Meta: meta, Size: f.Codec.Size(len(f.Data)), Unit: unit,
+		Service: Service, Meta: meta, Size: f.Codec.Size(len(f.Data)), Unit: unit, Later: t.Later,
 		Lend: func(lo, hi int, use func([]byte)) bool { return lease.lend(f, lo, hi, &g.scratch, use) },
 		Done: func(err error) { g.sent(to, f, err) },
 	})
@@ -119,6 +119,7 @@ func (g *Group) sent(to record.PeerID, f *Frame, err error) {
 	}
 	g.step(func() []Effect {
 		out := g.m.Sent(to, f, err)
+		g.noteReach(to, err)
 		switch {
 		case err == nil:
 			if r := g.retries[to]; r != nil {
@@ -142,14 +143,19 @@ func again(err error) bool {
 
 // retryLater plans a retry. Called with mu held.
 func (g *Group) retryLater(to record.PeerID) {
+	r := g.retryOf(to)
+	if r.at.IsZero() {
+		r.at = time.Now().Add(r.pause)
+	}
+}
+
+func (g *Group) retryOf(to record.PeerID) *retry {
 	r := g.retries[to]
 	if r == nil {
 		r = &retry{pause: firstPause}
 		g.retries[to] = r
 	}
-	if r.at.IsZero() {
-		r.at = time.Now().Add(r.pause)
-	}
+	return r
 }
 
 // owned is the number of elements that this member adds up.

@@ -1,6 +1,7 @@
 package xfer
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/seed-7b27c88a/shoal/p2p/record"
@@ -22,6 +23,40 @@ func classOf(t *Transfer) int {
 	return bulk
 }
 
+// queue holds what waits for a lane, in order; what is Later behind everything else.
+type queue struct{ now, later []*Transfer }
+
+func (q *queue) push(t *Transfer) {
+	if t.Later {
+		q.later = append(q.later, t)
+	} else {
+		q.now = append(q.now, t)
+	}
+}
+
+func (q *queue) pop() *Transfer {
+	at := &q.now
+	if len(*at) == 0 {
+		at = &q.later
+	}
+	if len(*at) == 0 {
+		return nil
+	}
+	t := (*at)[0]
+	(*at)[0] = nil
+	*at = (*at)[1:]
+	return t
+}
+
+func (q *queue) len() int { return len(q.now) + len(q.later) }
+
+// clear empties it.
+func (q *queue) clear() []*Transfer {
+	all := slices.Concat(q.now, q.later)
+	*q = queue{}
+	return all
+}
+
 // peer is what is on its way to one peer: a queue and some lanes per class.
 type peer struct {
 	x    *Xfer
@@ -29,7 +64,7 @@ type peer struct {
 	wake [classes]chan struct{} // a token for each lane that should look at its queue
 
 	mu    sync.Mutex // guards the rest
-	queue [classes][]*Transfer
+	queue [classes]queue
 	lanes [classes]int // running
 	up    [classes]int // of those, with a stream
 	idle  [classes]int // of those, waiting for something to send
@@ -55,7 +90,7 @@ func (x *Xfer) lanes(class int) int {
 func (p *peer) push(t *Transfer) {
 	c := classOf(t)
 	p.mu.Lock()
-	p.queue[c] = append(p.queue[c], t)
+	p.queue[c].push(t)
 	p.mu.Unlock()
 	p.start(c)
 	p.signal(c)
@@ -75,7 +110,7 @@ func (p *peer) signal(c int) {
 func (p *peer) start(c int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.lanes[c] >= p.x.lanes(c) || len(p.queue[c]) <= p.idle[c] {
+	if p.lanes[c] >= p.x.lanes(c) || p.queue[c].len() <= p.idle[c] {
 		return
 	}
 	l := &lane{peer: p, class: c, wake: make(chan struct{}, 1), open: map[uint32]*sending{}, window: firstWindow}
@@ -91,13 +126,7 @@ func (p *peer) start(c int) {
 func (p *peer) pop(c int) *Transfer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.queue[c]) == 0 {
-		return nil
-	}
-	t := p.queue[c][0]
-	p.queue[c][0] = nil
-	p.queue[c] = p.queue[c][1:]
-	return t
+	return p.queue[c].pop()
 }
 
 // count notes that a lane got or lost its stream, or begins or ends waiting.
@@ -116,7 +145,7 @@ func (p *peer) leave(c int, openErr error) {
 	if openErr == nil {
 		p.up[c]--
 	} else if p.up[c] == 0 {
-		failed, p.queue[c] = p.queue[c], nil
+		failed = p.queue[c].clear()
 	}
 	p.mu.Unlock()
 	for _, t := range failed {
@@ -147,8 +176,7 @@ func (p *peer) failAll(err error) {
 	p.mu.Lock()
 	var failed []*Transfer
 	for c := range p.queue {
-		failed = append(failed, p.queue[c]...)
-		p.queue[c] = nil
+		failed = append(failed, p.queue[c].clear()...)
 	}
 	p.mu.Unlock()
 	for _, t := range failed {

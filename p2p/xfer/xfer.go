@@ -88,7 +88,8 @@ type Transfer struct {
 	Service uint8
 	Meta    []byte
 	Size    int
-	Unit    int // bytes; parts are cut at multiples of it; default 8
+	Unit    int  // bytes; parts are cut at multiples of it; default 8
+	Later   bool // whatever else waits for this peer goes first
 	// Read copies the part of the payload from off on into dst; false cancels the transfer.
 	Read func(dst []byte, off int) bool
 	// Lend, where it is not nil, is called instead of Read: it calls use with the part [lo, hi) of the payload, which must not

@@ -386,3 +386,19 @@ func TestMemoryBudget(t *testing.T) {
 		}
 	})
 }
+
+// What nothing waits for is behind everything else, however long it has been there.
+func TestLater(t *testing.T) {
+	var q queue
+	for _, size := range []int{1, 2, 3, 4, 5} {
+		q.push(&Transfer{Size: size, Later: size%2 == 1})
+	}
+	for _, want := range []int{2, 4, 1, 3} {
+		if got := q.pop(); got.Size != want {
+			t.Fatalf("got %d, want %d", got.Size, want)
+		}
+	}
+	if rest := q.clear(); len(rest) != 1 || rest[0].Size != 5 || q.len() != 0 || q.pop() != nil {
+		t.Fatalf("%d are left", len(rest))
+	}
+}

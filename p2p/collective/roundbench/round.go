@@ -20,6 +20,7 @@ type running struct {
 
 	plan   *collective.Plan
 	haves  map[record.PeerID]collective.Have
+	short  map[record.PeerID]bool // who holds all but the dead's piece
 	dones  map[record.PeerID][]collective.Hash
 	worst  float64 // error
 	killed <-chan time.Time
@@ -93,7 +94,7 @@ func (r *running) propose(attempt uint32, keep []collective.PieceID) {
 		p.Chunks = append(p.Chunks, collective.Chunk{Lo: lo, Hi: min(lo+collective.MaxChunkLen, *elements)})
 		p.Owners = append(p.Owners, owners)
 	}
-	r.plan, r.haves, r.dones = p, map[record.PeerID]collective.Have{}, map[record.PeerID][]collective.Hash{}
+	r.plan, r.haves, r.short, r.dones = p, map[record.PeerID]collective.Have{}, map[record.PeerID]bool{}, map[record.PeerID][]collective.Hash{}
 	r.tell(order{Plan: p})
 }
 
@@ -101,11 +102,9 @@ func (r *running) hear(n news) error {
 	switch {
 	case n.ended && n.from == r.victim:
 		r.dead = n.from
-		var keep []collective.PieceID
-		for _, id := range r.plan.Pieces {
-			if id.Member != n.from.member.ID || r.certain(n.from) {
-				keep = append(keep, id)
-			}
+		keep := r.living()
+		if r.certain(n.from) {
+			keep = r.plan.Pieces
 		}
 		delete(r.dones, n.from.member.ID)
 		if !r.over() {
@@ -115,9 +114,11 @@ func (r *running) hear(n news) error {
 		return fmt.Errorf("peer %d ended", n.from.number)
 	case n.Have != nil && n.Have.Key == r.plan.Key && len(n.Have.Pieces) == len(r.plan.Pieces):
 		r.haves[n.ID] = *n.Have
-		if len(r.haves) == len(r.plan.Members) {
-			r.cut()
-		}
+		delete(r.short, n.ID)
+		r.goOn()
+	case n.Have != nil && n.Have.Key == r.plan.Key && r.dead != nil && slices.Equal(ids(n.Have.Pieces), r.living()):
+		r.short[n.ID] = true
+		r.goOn()
 	case n.Done != nil:
 		n.from.cpu = n.Done.CPU
 		if n.Done.Key == r.plan.Key {
@@ -126,6 +127,31 @@ func (r *running) hear(n news) error {
 		}
 	}
 	return nil
+}
+
+// living are the pieces of members that are alive.
+func (r *running) living() []collective.PieceID {
+	return slices.DeleteFunc(slices.Clone(r.plan.Pieces), func(id collective.PieceID) bool {
+		return r.dead != nil && id.Member == r.dead.member.ID
+	})
+}
+
+func ids(marks []collective.Mark) (out []collective.PieceID) {
+	for _, k := range marks {
+		out = append(out, k.PieceID)
+	}
+	return out
+}
+
+// goOn cuts when everybody has everything. A dead owner's own slices may have died with it, on their way to its successor:
+// the round then goes on without its piece.
+func (r *running) goOn() {
+	switch {
+	case len(r.haves) == len(r.plan.Members):
+		r.cut()
+	case len(r.haves)+len(r.short) == len(r.plan.Members):
+		r.propose(r.plan.Attempt+1, r.living())
+	}
 }
 
 // certain says whether the dead's piece still counts, by the rule of a job's leader: all other owners have told that they hold

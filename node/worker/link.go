@@ -1,0 +1,124 @@
+package worker
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/seed-7b27c88a/shoal/node/coord"
+	"github.com/seed-7b27c88a/shoal/p2p"
+	"github.com/seed-7b27c88a/shoal/p2p/record"
+)
+
+// link is what this node's connection to the others is like: how fast it sends, whether it is reached through relays
+// alone, and whom it does not reach.
+//
+// The rate is that of bursts: of bytes that leave one look after the other, without a pause. What is sent in a round says
+// nothing of the link when it is over at once.
+type link struct {
+	mu      sync.Mutex // guards told and relayed; the rest belongs to the loop
+	told    float64    // bytes per second that the others know; 0: nothing measured yet
+	relayed bool
+
+	rate      float64 // smoothed
+	total     uint64  // sent so far, at the last look
+	first     time.Duration
+	last      time.Duration // of the looks that saw bytes
+	head      uint64        // what the first saw; when that left nobody knows
+	sent      uint64        // between first and last
+	looked    time.Duration // at connections
+	unreached []record.PeerID
+}
+
+// Constants of the measurement, guesses: a burst has no pause longer than burstGap. One that took exactTime tells the
+// rate; a shorter one of hastyBytes tells that the link is fast. Rates above fastEnough are told as that: such links are
+// not what a round waits for, and differences between processes on one machine must not move chunks.
+const (
+	burstGap    = 3 * coord.TickEvery
+	exactTime   = 4 * coord.TickEvery
+	burstBytes  = 1 << 20
+	hastyBytes  = 8 << 20
+	leastBytes  = 2 << 10 // per look: less is talk
+	fastEnough  = 16 << 20
+	connections = 5 * time.Second // between looks at them
+	outOfReach  = time.Second     // for so long nothing got through
+)
+
+// sending looks at how much the node has sent since its start, and tells whether the others should hear of the rate.
+func (l *link) sending(now time.Duration, total uint64) (news bool) {
+	d := total - l.total
+	l.total = total
+	switch {
+	case d < leastBytes && l.first > 0 && now > l.last+burstGap:
+		news = l.burst(l.last-l.first, l.head, l.sent)
+		l.first = 0
+	case d < leastBytes:
+	case l.first == 0:
+		l.first, l.last, l.head, l.sent = now, now, d, 0
+	default:
+		l.last, l.sent = now, l.sent+d
+	}
+	return news
+}
+
+// burst takes a measurement.
+func (l *link) burst(took time.Duration, head, sent uint64) (news bool) {
+	rate := min(float64(sent)/max(took, coord.TickEvery).Seconds(), fastEnough)
+	least := min(float64(head+sent)/(took+coord.TickEvery).Seconds(), fastEnough)
+	switch {
+	case took >= exactTime && sent >= burstBytes && l.rate > 0:
+		l.rate += paceWeight * (rate - l.rate)
+	case took >= exactTime && sent >= burstBytes:
+		l.rate = rate
+	case head+sent >= hastyBytes:
+		l.rate = max(l.rate, least)
+	default:
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if d := l.rate/l.told - 1; l.told != 0 && d < paceMove && d > -paceMove {
+		return false
+	}
+	l.told = l.rate
+	return true
+}
+
+// meets looks at how others are reached. Who is private, and has most of its connections through relays, is relayed.
+func (l *link) meets(now time.Duration, h *p2p.Host) (news bool) {
+	if now < l.looked+connections {
+		return false
+	}
+	l.looked = now
+	through, peers := 0, h.Peers()
+	for _, p := range peers {
+		if p.Relayed {
+			through++
+		}
+	}
+	r, _ := h.Reachability()
+	relayed := r.Reach != p2p.ReachPublic && 2*through > len(peers)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	news, l.relayed = relayed != l.relayed, relayed
+	return news
+}
+
+func (l *link) announced() (bytesPerSec float64, relayed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.told, l.relayed
+}
+
+// watchLink gives the coordination what changed about this node's connections. The loop calls it at each tick.
+func (j *Job) watchLink(m *coord.Machine, now time.Duration) {
+	up, _ := j.Host.Wire()
+	fast := j.link.sending(now, up)
+	if j.link.meets(now, j.Host) || fast {
+		j.perform(m.Step(coord.Measured{Capability: j.capability(j.pace.announced())}))
+	}
+	if ids := j.group.Unreached(outOfReach); !slices.Equal(ids, j.link.unreached) {
+		j.link.unreached = ids
+		j.perform(m.Step(coord.Unreached{IDs: ids}))
+	}
+}
