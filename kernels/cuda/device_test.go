@@ -172,7 +172,7 @@ func TestSmallGPU(t *testing.T) {
 	d := open(t, Options{})
 	had := d.gpu.SharedBytes
 	defer func() { d.gpu.SharedBytes = had }()
-	d.gpu.SharedBytes = 99 << 10
+	d.gpu.SharedBytes = 96 << 10
 	a, s := kernels.NewArena(d, 1<<16), kernels.NewStream(d)
 	defer a.Free()
 	q, lse := a.F32(1, 256), a.F32(1, 1)
