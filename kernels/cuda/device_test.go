@@ -166,3 +166,31 @@ func chain(t testing.TB, d *Device, n int) (cmds []kernels.Cmd) {
 	}
 	return cmds
 }
+
+// TestSmallGPU: a GPU with less shared memory than a kernel wants opens, and refuses what it cannot do.
+func TestSmallGPU(t *testing.T) {
+	d := open(t, Options{})
+	had := d.gpu.SharedBytes
+	defer func() { d.gpu.SharedBytes = had }()
+	d.gpu.SharedBytes = 96 << 10
+	a, s := kernels.NewArena(d, 1<<16), kernels.NewStream(d)
+	defer a.Free()
+	q, lse := a.F32(1, 256), a.F32(1, 1)
+	table := func(v ...int32) kernels.Tensor {
+		x := a.I32(len(v), 1)
+		s.UploadI32(x, v)
+		return x
+	}
+	spec := kernels.AttnSpec{Heads: 1, KVHeads: 1, HeadDim: 256, Scale: 1,
+		Seqs: &kernels.Seqs{N: 1, Count: 1, MaxQ: 1, MaxK: 1, QStart: table(0, 1), KStart: table(0), KLen: table(1)}}
+	s.Attention(a.F32(1, 256), lse, q, q, q, spec)
+	if err := s.Sync(context.Background()); err != nil {
+		t.Errorf("attention of heads of 256: %v", err)
+	}
+	s.AttentionBack(a.F32(1, 256), a.F32(1, 256), a.F32(1, 256), q, q, q, q, q, lse, spec, kernels.Set)
+	if err := s.Sync(context.Background()); err == nil {
+		t.Error("a kernel was launched that does not fit")
+	} else {
+		t.Log(err)
+	}
+}

@@ -42,7 +42,7 @@ func newLauncher(d *Device, m *driver.Module, s driver.Stream) (*launcher, error
 		if err != nil {
 			return nil, err
 		}
-		if n := dynamicShared[k]; n > 48<<10 {
+		if n := dynamicShared[k]; n > 48<<10 && n <= d.gpu.SharedBytes { // else its launches are refused
 			if err := f.Dynamic(n); err != nil {
 				return nil, fmt.Errorf("%s: %w", kernelNames[k], err)
 			}
@@ -95,6 +95,12 @@ func (l *launcher) one(c *kernels.Cmd) error {
 // add appends a launch and returns the place of its arguments. An empty grid is no launch.
 func (l *launcher) add(k kernel, grid [3]uint32, threads, dynamic, bytes int) []byte {
 	if grid[0] == 0 || grid[1] == 0 || grid[2] == 0 {
+		return l.lost[:bytes]
+	}
+	if dynamic > l.dev.gpu.SharedBytes {
+		if l.err == nil {
+			l.err = fmt.Errorf("%v needs %d bytes of shared memory, this GPU has %d; use smaller heads, or the processor", k, dynamic, l.dev.gpu.SharedBytes)
+		}
 		return l.lost[:bytes]
 	}
 	place := l.list.Add(l.funcs[k], grid, threads, dynamic, bytes)
