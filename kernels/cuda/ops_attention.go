@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/seed-7b27c88a/shoal/kernels"
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
 )
 
 // attentionArgs is AttentionArgs of src/attention.cu.
@@ -35,14 +36,34 @@ const (
 	mostHeadDim   = 256
 )
 
-// size is the index of the kernels for a head: up to 32, 64, 128 or 256 wide.
-func size(dim int32) (int, error) {
+// attender is the kernels for a width of heads and a type of products.
+type attender struct {
+	forward, backQ, backK          kernel
+	queries, keys                  int // rows of a block, of the kernels over queries and of that over keys
+	forwardBytes, qBytes, keyBytes int // of shared memory
+}
+
+// attenderFor chooses. In float32 kernels are for heads up to 32, 64, 128 or 256 wide; the tensor cores take up to 64 or 128.
+func attenderFor(dim int32, compute dtype.Type) (attender, error) {
+	if compute != dtype.F32 && dim <= 128 {
+		i, wide := kernel(0), 64
+		if dim > 64 {
+			i, wide = 1, 128
+		}
+		if compute == dtype.F16 {
+			i += 2
+		}
+		row := 2 * (wide + 8)
+		return attender{kAttendBF64 + i, kAttendBackQBF64 + i, kAttendBackKBF64 + i, 64, 64, row * (64 + 4*64), row * 2 * (64 + 32), row * 2 * (64 + 32)}, nil
+	}
 	for i, most := range []int32{32, 64, 128, mostHeadDim} {
 		if dim <= most {
-			return i, nil
+			k, d := kernel(i), int(dim)
+			keys := tileOfKeys[i]
+			return attender{kAttend32 + k, kAttendBackQ32 + k, kAttendBackK32 + k, queriesOfTile, keys.rows, forwardShared(d), backwardShared(d), keys.shared(d)}, nil
 		}
 	}
-	return 0, fmt.Errorf("heads of %d; the GPU's kernels take %d at most", dim, mostHeadDim)
+	return attender{}, fmt.Errorf("heads of %d; the GPU's kernels take %d at most", dim, mostHeadDim)
 }
 
 // sequences fills in the tables, from operand number first on, and launches their check.
@@ -60,12 +81,12 @@ func (a *attentionArgs) sequences(l *launcher, c *kernels.Cmd, first int) {
 
 // queryGrid has a block for each tile of queries and head: at most as many tiles as there would be if each sequence
 // began a new one.
-func (a *attentionArgs) queryGrid() [3]uint32 {
-	return [3]uint32{uint32(blocks(int(a.q.rows), queriesOfTile)) + uint32(a.count), uint32(a.heads), 1}
+func (a *attentionArgs) queryGrid(queries int) [3]uint32 {
+	return [3]uint32{uint32(blocks(int(a.q.rows), queries)) + uint32(a.count), uint32(a.heads), 1}
 }
 
 func attention(l *launcher, c *kernels.Cmd) error {
-	i, err := size(c.I[2])
+	k, err := attenderFor(c.I[2], dtype.Type(c.I[7]))
 	if err != nil {
 		return err
 	}
@@ -76,12 +97,12 @@ func attention(l *launcher, c *kernels.Cmd) error {
 	t := &c.T
 	a := attentionArgs{o: matOf(&t[0]), lse: matOf(&t[1]), q: matOf(&t[2]), k: matOf(&t[3]), v: matOf(&t[4]), gate: gate}
 	a.sequences(l, c, 5)
-	*launchGrid[attentionArgs](l, kAttend32+kernel(i), a.queryGrid(), 128, forwardShared(int(a.dim))) = a
+	*launchGrid[attentionArgs](l, k.forward, a.queryGrid(k.queries), 128, k.forwardBytes) = a
 	return nil
 }
 
 func attentionBack(l *launcher, c *kernels.Cmd) error {
-	i, err := size(c.I[2])
+	k, err := attenderFor(c.I[2], dtype.Type(c.I[7]))
 	if err != nil {
 		return err
 	}
@@ -95,12 +116,11 @@ func attentionBack(l *launcher, c *kernels.Cmd) error {
 		o: matOf(&t[7]), lse: matOf(&t[8]), dpk: matOf(&t[14]), dpv: matOf(&t[15]), gate: gate, delta: gate + unit, add: c.I[6]}
 	a.sequences(l, c, 9)
 	*launch[attentionArgs](l, kAttendDelta, blocks(int(q.rows)*int(a.heads), 4), 128, 0) = a
-	*launchGrid[attentionArgs](l, kAttendBackQ32+kernel(i), a.queryGrid(), 128, backwardShared(int(a.dim))) = a
-	keys := tileOfKeys[i]
-	*launchGrid[attentionArgs](l, kAttendBackK32+kernel(i), [3]uint32{uint32(blocks(int(a.k.rows), keys.rows)), uint32(a.kvHeads), 1}, 128, keys.shared(int(a.dim))) = a
+	*launchGrid[attentionArgs](l, k.backQ, a.queryGrid(k.queries), 128, k.qBytes) = a
+	*launchGrid[attentionArgs](l, k.backK, [3]uint32{uint32(blocks(int(a.k.rows), k.keys)), uint32(a.kvHeads), 1}, 128, k.keyBytes) = a
 	if a.dpk.p != 0 {
 		a.onPrefix = 1
-		*launchGrid[attentionArgs](l, kAttendBackK32+kernel(i), [3]uint32{uint32(blocks(int(a.pk.rows), keys.rows)), uint32(a.kvHeads), 1}, 128, keys.shared(int(a.dim))) = a
+		*launchGrid[attentionArgs](l, k.backK, [3]uint32{uint32(blocks(int(a.pk.rows), k.keys)), uint32(a.kvHeads), 1}, 128, k.keyBytes) = a
 	}
 	return nil
 }

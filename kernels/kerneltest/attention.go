@@ -2,8 +2,11 @@ package kerneltest
 
 import (
 	"math"
+	"math/rand/v2"
+	"slices"
 
 	"github.com/seed-7b27c88a/shoal/kernels"
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
 )
 
 // attnCase is a small attention problem in float64.
@@ -13,6 +16,7 @@ type attnCase struct {
 	heads, kv, dim      int
 	window, prefix, pad int
 	softcap             float64
+	spare               int // rows of keys that no sequence reads, behind the others
 }
 
 var attnCases = []attnCase{
@@ -157,4 +161,55 @@ func testAttentionCache(b *bench) {
 		b.close("token", b.get(one), mat{1, heads * dim, want.row(i)}, 1e-6)
 	}
 	b.done()
+}
+
+// testAttentionHalf: all forms of attention with products in BF16 and F16, beside products in F32. Factors are off by 2⁻⁹
+// or 2⁻¹² each, also the probabilities and gradients in between.
+func testAttentionHalf(b *bench) {
+	long := attnCase{name: "long", qlen: []int{150, 3}, heads: 2, kv: 1, dim: 16, spare: 70} // several tiles, and one that nobody reads
+	for _, c := range append(slices.Clone(attnCases), long) {
+		for _, mode := range modes {
+			want := c.compute(b, dtype.F32, mode)
+			for typ, tol := range map[dtype.Type]float64{dtype.BF16: 0x1p-5, dtype.F16: 0x1p-8} {
+				if c.spare > 0 && typ == dtype.F16 {
+					continue
+				}
+				for i, got := range c.compute(b, typ, mode) {
+					b.close(label(c.name, " ", typ, " ", modeName(mode), " result ", i), got, want[i], tol)
+				}
+			}
+		}
+	}
+}
+
+// compute gives o, lse, dq, dk, dv and the gradients of the prefix, of the same numbers each time.
+func (c attnCase) compute(b *bench, typ dtype.Type, mode kernels.Mode) (out []mat) {
+	b.rng = rand.New(rand.NewPCG(7, 7))
+	s, _, _, _, krows := c.seqs(b)
+	krows += c.spare
+	hd, kd := c.heads*c.dim, c.kv*c.dim
+	spec := kernels.AttnSpec{Seqs: s, Heads: c.heads, KVHeads: c.kv, HeadDim: c.dim, Window: c.window, Compute: typ,
+		Scale: float32(1 / math.Sqrt(float64(c.dim))), Softcap: float32(c.softcap)}
+	operand := func(rows, cols int) kernels.Tensor {
+		m := rounded(b.rand(rows, cols))
+		if c.spare > 0 { // stored as what is multiplied, which devices may copy as it is
+			return b.putAs(dtype.BF16, m, 0)
+		}
+		return b.put(m, c.pad)
+	}
+	q, k, v, do := operand(s.N, hd), operand(krows, kd), operand(krows, kd), operand(s.N, hd)
+	o, lse := b.put(b.base(s.N, hd), c.pad), b.put(b.base(s.N, c.heads), 0)
+	results := []kernels.Tensor{o, lse, b.put(b.base(s.N, hd), c.pad), b.put(b.base(krows, kd), c.pad), b.put(b.base(krows, kd), c.pad)}
+	if c.prefix > 0 {
+		spec.PrefixK, spec.PrefixV = b.put(b.rand(c.prefix, kd), 0), b.put(b.rand(c.prefix, kd), 0)
+		spec.DPrefixK, spec.DPrefixV = b.put(b.base(c.prefix, kd), 0), b.put(b.base(c.prefix, kd), 0)
+		results = append(results, spec.DPrefixK, spec.DPrefixV)
+	}
+	b.s.Attention(o, lse, q, k, v, spec)
+	b.s.AttentionBack(results[2], results[3], results[4], do, q, k, v, o, lse, spec, mode)
+	for _, r := range results {
+		out = append(out, b.get(r))
+	}
+	b.done()
+	return out
 }

@@ -60,7 +60,7 @@ var cases = []struct {
 	{"MatMulQuantized", testMatMulQuantized}, {"Frozen", testFrozen}, {"HalfOps", testHalfOps}, {"HalfProducts", testHalfProducts},
 	{"Elementwise", testElementwise}, {"Gated", testGated}, {"Activations", testActivations}, {"Special", testSpecial}, {"Convert", testConvert},
 	{"SumRows", testSumRows}, {"RMSNorm", testRMSNorm}, {"LayerNorm", testLayerNorm}, {"Rope", testRope},
-	{"Attention", testAttention}, {"AttentionCache", testAttentionCache}, {"Rows", testRows}, {"ArgMax", testArgMax},
+	{"Attention", testAttention}, {"AttentionCache", testAttentionCache}, {"AttentionHalf", testAttentionHalf}, {"Rows", testRows}, {"ArgMax", testArgMax},
 	{"Head", testHead}, {"HeadChunks", testHeadChunks}, {"Drop", testDrop}, {"SumSq", testSumSq}, {"WeightedSum", testWeightedSum},
 	{"Quotient", testQuotient}, {"AdamW", testAdamW},
 	{"Updates", testUpdates}, {"Adafactor", testAdafactor}, {"Dynamic8", testDynamic8}, {"AdamW8", testAdamW8},

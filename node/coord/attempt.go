@@ -60,6 +60,10 @@ func (m *Machine) watchGather(phase string) {
 	if !f.timed && !slices.ContainsFunc(f.dead, func(i int) bool { return slices.Contains(owners, i) }) {
 		return
 	}
+	if f.timed && m.onTheWay() {
+		m.extend(f)
+		return
+	}
 	if f.timed {
 		f.mute = m.silentOwners(owners)
 		if len(f.mute) == 0 {
@@ -68,6 +72,15 @@ func (m *Machine) watchGather(phase string) {
 	}
 	m.nextAttempt(f)
 }
+
+// onTheWay tells whether a large group should be given more time to hand its result round. Who has not acknowledged there
+// waits for an owner with a busy line more often than it is to blame, and an owner that is left out for nothing leaves its
+// chunks, and all that was sent of them, to others that are busy too. One that is dead or frozen misses its beats.
+func (m *Machine) onTheWay() bool {
+	return len(m.job.plan.Members) > manyMembers && m.lead.tries < patientTries
+}
+
+const patientTries = 2
 
 // overdue tells whether the present phase has lasted longer than allowed: doubled for each extension.
 func (m *Machine) overdue(d time.Duration) bool { return m.now >= m.lead.from+doubled(d, m.lead.tries) }

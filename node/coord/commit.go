@@ -146,7 +146,7 @@ func (m *Machine) planNext(round uint64, ready []record.PeerID, left cursor) *Pl
 		for i, r := range m.job.plan.Members {
 			if slices.Contains(ready, r.ID) {
 				d.rows = append(d.rows, m.job.plan.Members[i])
-				d.rows[len(d.rows)-1].Syncing = false
+				d.rows[len(d.rows)-1].Syncing, d.rows[len(d.rows)-1].Aside = false, false
 			}
 		}
 	}

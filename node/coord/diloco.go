@@ -252,6 +252,9 @@ func (m *Machine) sound(held []CutMark, owners []int) []CutMark {
 
 // nextOwn goes on with an attempt that has other owners. Where no piece may count any more the round starts from nothing.
 func (m *Machine) nextOwn(d draft, f fault) {
+	if m.thin(d) {
+		d.base = m.bestOwners(d.rows)
+	}
 	if d.kept = m.keepOwn(f, d.rows); len(d.kept) == 0 {
 		d.base = nil
 		m.wholeBatch(&d)
@@ -260,6 +263,17 @@ func (m *Machine) nextOwn(d draft, f fault) {
 		return
 	}
 	m.goOn(d, f)
+}
+
+// thin tells whether so few of those that may own are left that others have to help them.
+func (m *Machine) thin(d draft) bool {
+	left := 0
+	for _, i := range working(d.rows) {
+		if slices.Contains(d.base, d.rows[i].ID) {
+			left++
+		}
+	}
+	return 2*left < len(d.base)
 }
 
 // keepOwn lists the pieces that may still count in the next attempt at a diloco round: those whose makers still work, and

@@ -52,7 +52,7 @@ func (d *script) answer(ctx context.Context, s *p2p.Stream, r *bufio.Reader) err
 			return errors.Join(s.CloseWrite(), errors.New("broken off"))
 		}
 	}
-	return writeAll(s, frame)
+	return writeAll(s, frame, writeSize)
 }
 
 // A block that broke off goes on where it was, from another donor and after a restart; but a wrong beginning is forgotten.

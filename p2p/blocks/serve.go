@@ -20,6 +20,7 @@ const (
 	maxServedPeer = 8   // of them for one peer; each holds at most one block in memory
 	idleLimit     = time.Minute
 	writeSize     = 2 * (128<<10 - 12) // bytes that must leave within pieceTime: two of the muxer's frames, filled
+	slowSize      = 32 << 10           // the same on a slow link: of a frame that breaks off the other end has nothing
 	pieceTime     = 30 * time.Second   // so the slowest useful link carries 9 KB/s
 )
 
@@ -142,6 +143,7 @@ func (d *donation) next() (queued, bool) {
 
 // answer writes the answers in order.
 func (d *donation) answer(ctx context.Context) {
+	size := slowSize // until the link is known
 	for {
 		q, ok := d.next()
 		if !ok {
@@ -153,8 +155,12 @@ func (d *donation) answer(ctx context.Context) {
 			}
 		}
 		frame, done := d.reply(ctx, q)
-		err := writeAll(d.s, frame)
+		began := time.Now()
+		err := writeAll(d.s, frame, size)
 		done()
+		if size = writeSize; time.Since(began) > saveAfter {
+			size = slowSize
+		}
 		if err != nil {
 			return
 		}
@@ -223,10 +229,10 @@ func (d *donation) which(ctx context.Context, cids []cid.Cid) []byte {
 	return bits
 }
 
-// writeAll writes a frame in pieces, each with a deadline of its own.
-func writeAll(s *p2p.Stream, frame []byte) error {
+// writeAll writes a frame in pieces of some size, each with a deadline of its own.
+func writeAll(s *p2p.Stream, frame []byte, size int) error {
 	for len(frame) > 0 {
-		n := min(len(frame), writeSize)
+		n := min(len(frame), size)
 		s.SetWriteDeadline(time.Now().Add(pieceTime))
 		if _, err := s.Write(frame[:n]); err != nil {
 			return err

@@ -174,3 +174,17 @@ __device__ __forceinline__ unsigned short toF16(float f) {
     }
     return (unsigned short)(sign | ((a + 0xfffu + (a >> 13 & 1)) - 0x38000000u) >> 13);
 }
+
+// pack is two numbers rounded to bfloat16 or binary16, the first in the lower half.
+template <bool half> __device__ __forceinline__ unsigned pack(float first, float second) {
+#ifdef SHOAL_EMULATOR
+    return half ? toF16(first) | (unsigned)toF16(second) << 16 : toBF16(first) | (unsigned)toBF16(second) << 16;
+#else
+    unsigned r;
+    if (half)
+        asm("cvt.rn.f16x2.f32 %0, %1, %2;\n" : "=r"(r) : "f"(second), "f"(first));
+    else
+        asm("cvt.rn.bf16x2.f32 %0, %1, %2;\n" : "=r"(r) : "f"(second), "f"(first));
+    return r;
+#endif
+}

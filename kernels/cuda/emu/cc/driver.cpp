@@ -67,6 +67,7 @@ static bool step() {
 
 template <class Done> static CUresult until(Done done) {
     while (!done()) {
+        if (sticky) return sticky;
         if (!step()) {
             setError("streams wait for each other");
             return sticky = launchFailed;
