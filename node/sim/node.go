@@ -158,7 +158,11 @@ func (n *node) collect(es []collective.Effect) {
 	for _, e := range es {
 		switch {
 		case e.Send != nil:
-			n.send(e.Send.To, e.Send.Frame, n.cfg.Bytes/n.cfg.Chunks, &n.res.Bulk)
+			size := n.cfg.Bytes / n.cfg.Chunks
+			if e.Send.Frame.Kind == collective.FrameHeld {
+				size = 300 // no numbers
+			}
+			n.send(e.Send.To, e.Send.Frame, size, &n.res.Bulk)
 		case e.Receipt != nil:
 			n.send(e.Receipt.To, e.Receipt, 64, &n.res.Bulk)
 		case e.Have != nil:
