@@ -218,6 +218,20 @@ func TestLeave(t *testing.T) {
 	s.until("the job ends", 2*time.Minute, s.allEnded)
 }
 
+// TestAllLeave: where nobody stays, nobody waits for a successor, and no round is worked at meanwhile.
+func TestAllLeave(t *testing.T) {
+	s := newSwarm(t, 11, options{nodes: 3, steps: 1000, batch: 6, min: 3, every: 4})
+	s.startAll()
+	s.until("round 10", time.Minute, func() bool { return s.round() == 10 })
+	for _, n := range s.nodes {
+		n.run.do(Leave{})
+	}
+	s.until("all have left", leaveWait+time.Second, s.allEnded)
+	if s.round() > 13 {
+		t.Errorf("trained on to round %d", s.round())
+	}
+}
+
 // TestSubmitterGone: the submitter is killed, the job goes on without it, and after its restart it learns the end and
 // has the last checkpoint.
 func TestSubmitterGone(t *testing.T) {

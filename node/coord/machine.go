@@ -262,7 +262,7 @@ func (m *Machine) tickLeave() {
 	}
 	keeps := m.seat != nil && isKeeper(m.job.keepers, m.self.ID)
 	works := m.job.plan.row(m.self.ID, m.self.Boot) >= 0 && m.led()
-	alone := len(m.peers.alive(m.now)) == 1
+	alone := len(m.peers.alive(m.now)) == 1 || m.lead != nil && len(m.fit()) == 0 // nobody stays to go on
 	if alone || !keeps && !works || m.now >= m.me.leaveBy {
 		m.end("left", "")
 	}
