@@ -96,7 +96,7 @@ func TestSlowHandlerStallsOnlyItsTopic(t *testing.T) {
 		t.Errorf("%d messages wait", n)
 	}
 	b.Control().mu.Unlock()
-	if n := b.Control().Dropped(); n < topicLimits.peerCount {
+	if n := a.Control().Dropped() + b.Control().Dropped(); n < topicLimits.peerCount { // the sender's queue may be full too
 		t.Errorf("%d dropped messages were counted", n)
 	}
 	close(block)

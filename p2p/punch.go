@@ -136,23 +136,36 @@ func (h *Host) relayedOnly() []peer.ID {
 	return out
 }
 
-// settle closes the relayed connections to a peer some time after a direct one was made, if that one still stands.
-func (h *Host) settle(c network.Conn) {
-	isRelayed := func(c network.Conn) bool { return relayed(c.RemoteMultiaddr()) }
-	if isRelayed(c) || !slices.ContainsFunc(h.host.Network().ConnsToPeer(c.RemotePeer()), isRelayed) || !h.begin() {
+// settle closes the relayed connections to a peer some time after it has a direct one too, if that one still stands. The
+// direct one may be there first: who is called through a relay calls back at once.
+func (h *Host) settle(id peer.ID) {
+	if way, relays := h.ways(id); way == nil || len(relays) == 0 || !h.begin() {
 		return
 	}
 	go func() {
 		defer h.wg.Done()
 		pause(h.ctx, settleAfter)
-		if c.IsClosed() {
+		way, relays := h.ways(id)
+		if way == nil {
 			return
 		}
-		for _, other := range h.host.Network().ConnsToPeer(c.RemotePeer()) {
-			if isRelayed(other) {
-				h.cfg.Log.Debug("direct way to peer found, leaving the relay", "peer", c.RemotePeer(), "over", c.RemoteMultiaddr())
-				other.Close()
-			}
+		for _, c := range relays {
+			h.cfg.Log.Debug("direct way to peer found, leaving the relay", "peer", id, "over", way.RemoteMultiaddr())
+			c.Close()
 		}
 	}()
+}
+
+// ways are a direct connection to a peer, if there is one, and the relayed ones.
+func (h *Host) ways(id peer.ID) (direct network.Conn, relays []network.Conn) {
+	for _, c := range h.host.Network().ConnsToPeer(id) {
+		switch {
+		case c.IsClosed():
+		case relayed(c.RemoteMultiaddr()):
+			relays = append(relays, c)
+		default:
+			direct = c
+		}
+	}
+	return direct, relays
 }

@@ -175,7 +175,7 @@ func (h *Host) connected(_ network.Network, c network.Conn) {
 	h.gone.back(id)
 	h.mu.Unlock()
 	h.control.wanted(id)
-	h.settle(c)
+	h.settle(c.RemotePeer())
 }
 
 func (h *Host) disconnected(_ network.Network, c network.Conn) {
