@@ -39,6 +39,9 @@ const (
 // leadFlow opens the book of the plan in force, or goes on in it.
 func (m *Machine) leadFlow() {
 	l, p := m.lead, m.job.plan
+	if l == nil {
+		return
+	}
 	if p == nil || !p.flows() {
 		l.flow = nil
 		return
@@ -58,7 +61,7 @@ func (m *Machine) leadFlow() {
 // takeFlow notes how far a member is.
 func (m *Machine) takeFlow(o *opened, f *flowMsg) {
 	l, p := m.lead, m.job.plan
-	if l == nil || l.flow == nil || f.Plan != l.flow.pipe || slices.Contains(l.flow.lost, o.signer) {
+	if l == nil || l.flow == nil || p == nil || f.Plan != l.flow.pipe || slices.Contains(l.flow.lost, o.signer) {
 		return
 	}
 	seat := findRow(p.seats(), Row{ID: o.signer, Boot: o.header.Boot})
