@@ -26,7 +26,8 @@ type EvalReport struct {
 type evaluation struct {
 	*stage.Still
 	step uint64
-	lost error // the weights changed, and why they could not be kept
+	lost error     // the weights changed, and why they could not be kept
+	kept []float32 // the weights, where they are away and have changed
 }
 
 // Eval measures the weights of the moment it is called on all rows, a micro-batch at a time. Training may go on
@@ -98,6 +99,7 @@ func (t *Trainer) endEval() {
 	defer t.mu.Unlock()
 	if t.eval != nil {
 		t.eval.Release()
+		t.scratch.Free(t.eval.kept)
 		t.eval = nil
 	}
 }
@@ -111,12 +113,19 @@ func (t *Trainer) measure(ctx context.Context, e *evaluation, f feeder) (objecti
 	if e.lost != nil {
 		return objective.Sums{}, e.lost
 	}
+	defer t.show(e)()
 	return t.stage.Eval(ctx, e.Still, f.seqs)
 }
 
 // changing comes before every change of the weights. An evaluation that cannot keep its own fails; training does not.
 func (t *Trainer) changing() {
 	t.stage.Changed()
+	if t.away != nil {
+		if err := t.changeAway(); err != nil && t.eval.lost == nil {
+			t.eval.lost = err
+		}
+		return
+	}
 	if t.eval != nil && t.eval.lost == nil {
 		t.eval.lost = t.eval.Keep()
 	}

@@ -52,6 +52,9 @@ func (t *Trainer) value(p *autograd.Param) ([]float32, error) {
 	if slices.Contains(t.model.Params, p) && !own && !slices.Contains(t.trained, p) {
 		return reader(t.model.Read)(p)
 	}
+	if v, ok := t.away.value(p); ok {
+		return v, nil
+	}
 	return t.stage.Value(p)
 }
 
