@@ -177,7 +177,11 @@ func (p *parts) layOut(spec *job.Spec) (err error) {
 	if curves {
 		ps = append(ps, curvature(p.trained)...)
 	}
-	if p.layout, err = layout.New(ps); err != nil {
+	most := layout.MaxChunk
+	if n := spec.Parallel.Chunks; n > 0 && p.zero > 0 {
+		most = layout.Most(elements(p.trained), n)
+	}
+	if p.layout, err = layout.NewCut(ps, most); err != nil {
 		return err
 	}
 	for i, q := range p.trained {
