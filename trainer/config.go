@@ -44,8 +44,9 @@ type Config struct {
 	Owners  bool           // a swarm whose job says so: owners step chunks (parallel.zero from 1 on)
 	Idle    bool           // it only keeps state and exports: frozen weights are not loaded, Run and Eval are errors
 
-	Part model.Part // units that this member holds; the zero Part: all of them
-	Line Line       // the other stages, where the Part is not all
+	Part  model.Part // units that this member holds; the zero Part: all of them
+	Line  Line       // the other stages, where the Part is not all
+	Whole bool       // the member computes its Part alone and keeps the state of all, as Owners; the zero Part is then none at all
 }
 
 // errIdle answers who wants an idle trainer to compute.
@@ -67,12 +68,14 @@ type Trainer struct {
 
 	parts
 	rule optim.Rule
-	part model.Part // the zero Part: the whole model
+	part model.Part // the zero Part: the whole model; beside whole: nothing of it
 	line Line
+	dev  kernels.Device
 
 	mu      sync.Mutex // guards what follows and all device work
 	closed  bool
-	stage   *stage.Stage
+	stage   *stage.Stage    // nil: nothing is computed, see whole
+	whole   *whole          // the state of the job, where the stage is a part of it
 	opt     optim.Optimizer // of the whole; none where owners step
 	owned   *owned          // chunks that this member steps, where owners step; nil: nobody owns
 	curved  curved
@@ -108,11 +111,17 @@ func New(c Config) (*Trainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Trainer{spec: c.Spec, rows: c.Rows, files: c.Model, idle: c.Idle, parts: *p, started: time.Now(), rule: rule(c.Spec), part: c.Part, line: c.Line,
+	t := &Trainer{spec: c.Spec, rows: c.Rows, files: c.Model, idle: c.Idle, parts: *p, started: time.Now(), rule: rule(c.Spec), part: c.Part, line: c.Line, dev: c.Device,
 		evals: make(chan struct{}, 1), steps: c.Spec.Steps(uint64(c.Rows.Rows())),
 		sampler: &data.Sampler{Rows: uint64(c.Rows.Rows()), Seed: c.Spec.Seed, Shuffle: c.Spec.Shuffle == nil || *c.Spec.Shuffle}}
 	t.feed = feeder{model: t.model, over: t.parts.over(), rows: t.rows}
 	t.owners = c.Owners && t.zero > 0
+	switch {
+	case c.Whole && c.Idle: // like any that computes nothing
+		t.part = model.Part{}
+	case c.Whole:
+		t.whole = &whole{}
+	}
 	if err := t.checkPart(); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
@@ -150,7 +159,7 @@ func open(spec *job.Spec, files, adapter model.Files) (*parts, error) {
 func (p *parts) layOut(spec *job.Spec) (err error) {
 	rule := rule(spec)
 	curves := curves(rule)
-	p.zero = spec.ZeroLevel(int64(elements(p.trained)) * 4)
+	p.zero = zeroLevel(spec, p.trained)
 	slices.SortStableFunc(p.trained, func(a, b *autograd.Param) int { return cmp.Compare(a.Unit, b.Unit) })
 	ps := make([]layout.Param, len(p.trained))
 	for i, q := range p.trained {
@@ -208,11 +217,13 @@ func (t *Trainer) load(dev kernels.Device) (err error) {
 	if t.adapter != nil {
 		a = t.adapter
 	}
+	if t.whole != nil {
+		return t.loadWhole(dev)
+	}
 	if err = t.loadStage(dev, a); err != nil {
 		return err
 	}
-	t.stage.Checkpoint = t.spec.GradientCheckpointing
-	t.stage.Noise = model.Noise{Alpha: t.spec.NEFTuneAlpha, Seed: t.spec.Seed}
+	t.dress()
 	if t.norm, err = kernels.Alloc(dev, dtype.F64, 1, 1); err != nil {
 		return err
 	}
@@ -228,6 +239,12 @@ func (t *Trainer) load(dev kernels.Device) (err error) {
 		return err
 	}
 	return t.openCurved(dev)
+}
+
+// dress tells a new stage how the job computes.
+func (t *Trainer) dress() {
+	t.stage.Checkpoint = t.spec.GradientCheckpointing
+	t.stage.Noise = model.Noise{Alpha: t.spec.NEFTuneAlpha, Seed: t.spec.Seed}
 }
 
 func (t *Trainer) loadStage(dev kernels.Device, a stage.Adapter) (err error) {
@@ -254,21 +271,21 @@ func (t *Trainer) Close() error {
 		return nil
 	}
 	t.closed = true
-	if t.stage != nil { // else New came not that far
-		if t.eval != nil {
-			t.eval.Release()
-			t.eval = nil
-		}
-		t.stage.Close() // waits for the device: nothing uses the rest any more
-		if t.opt != nil {
-			t.opt.Close()
-		}
-		if t.owned != nil {
-			_ = t.owned.close() // nobody wants what is left of its steps
-		}
-		t.coded.close(t.stage.Stream.Device())
-		kernels.Free(t.stage.Stream.Device(), t.norm.Buf, t.curved.drawn.Buf)
+	if t.eval != nil {
+		t.eval.release(t.stage)
+		t.eval = nil
 	}
+	if t.stage != nil { // else New came not that far, or there is no part to compute
+		t.stage.Close() // waits for the device: nothing uses the rest any more
+	}
+	if t.opt != nil {
+		t.opt.Close()
+	}
+	if t.owned != nil {
+		_ = t.owned.close() // nobody wants what is left of its steps
+	}
+	t.coded.close(t.dev)
+	kernels.Free(t.dev, t.norm.Buf, t.curved.drawn.Buf)
 	t.host = buffers{n: t.layout.Size}
 	return t.parts.Close()
 }
@@ -303,7 +320,7 @@ func (t *Trainer) Step() uint64 {
 }
 
 // Device is where the trainer computes.
-func (t *Trainer) Device() kernels.Device { return t.stage.Stream.Device() }
+func (t *Trainer) Device() kernels.Device { return t.dev }
 
 // Layout is the job's index space, the order of everything in State. The error is always nil.
 func (t *Trainer) Layout() (*layout.Layout, error) { return t.layout, nil }

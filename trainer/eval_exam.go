@@ -211,7 +211,8 @@ func (x *examination) next(ctx context.Context, q model.Sequence) (int32, error)
 	if x.e.lost != nil {
 		return 0, x.e.lost
 	}
-	return x.t.stage.Best(ctx, x.e.Still, q)
+	id, err := x.e.on.Best(ctx, x.e.Still, q)
+	return id, x.t.measured(err)
 }
 
 // single is one position.

@@ -35,10 +35,15 @@ func (t *Trainer) readRounded(p *autograd.Param, dst []float32) error {
 	if err := t.model.Read(p, dst); err != nil {
 		return err
 	}
+	t.round32(p, dst)
+	return nil
+}
+
+// round32 gives a matrix the values that it has in the type of products.
+func (t *Trainer) round32(p *autograd.Param, dst []float32) {
 	if autograd.Stored(computed(t.spec)) == dtype.BF16 && len(p.Shape) == 2 {
 		for i, x := range dst {
 			dst[i] = dtype.FromBF16(dtype.ToBF16(x))
 		}
 	}
-	return nil
 }

@@ -218,7 +218,9 @@ func (o *owned) try(c int, step uint64, n optim.Now, w, g, drawn kernels.Tensor,
 	if !drawn.None() { // lies where the weights go afterwards
 		x.next.opt.(optim.Curved).Curve(drawn, tokens)
 	}
-	s.Copy(after, before)
+	if after != before {
+		s.Copy(after, before)
+	}
 	n.Step = x.next.count
 	x.next.opt.Step(n, after, g, 0, w.Cols)
 	x.tried = true

@@ -44,7 +44,7 @@ func (t *Trainer) round(ctx context.Context, work Work, col Collective) (r StepR
 	if err != nil {
 		return r, err
 	}
-	if _, ok := col.(*Solo); ok && t.owned == nil && t.apart == nil && !t.isPart() {
+	if _, ok := col.(*Solo); ok && t.owned == nil && t.apart == nil && !t.flows() {
 		return t.alone(ctx, work.Round, samples)
 	}
 	piece := Piece{Round: work.Round, Attempt: work.Attempt, Positions: work.Positions}
@@ -98,7 +98,7 @@ func (t *Trainer) samples(positions []shard.Range) ([]uint64, error) {
 // contribute computes the summed gradient of the samples alone, and completes p with what they add up to.
 func (t *Trainer) contribute(ctx context.Context, w Work, samples []uint64, p *Piece, col Collective) ([]float32, error) {
 	switch {
-	case t.isPart():
+	case t.flows():
 		return t.flow(ctx, w, p)
 	case t.apart != nil && len(samples) > 0:
 		return t.explore(ctx, w, samples, p, col)

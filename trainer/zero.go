@@ -99,7 +99,7 @@ func (t *Trainer) tryChunk(ch Chunk, step uint64, n optim.Now, drawn []float32, 
 		d = o.scratch[1].SliceCols(0, len(drawn))
 		o.stream.Upload(d, drawn)
 	}
-	after, err := o.try(c, step, n, t.stage.W.SliceCols(ch.Lo, ch.Hi), g, d, tokens)
+	after, err := o.try(c, step, n, t.sharedWeights(ch.Lo, ch.Hi), g, d, tokens)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func (t *Trainer) tryChunk(ch Chunk, step uint64, n optim.Now, drawn []float32, 
 		return v, err
 	}
 	shared := make([]float32, len(v))
-	err = o.stream.Download(shared, t.stage.W.SliceCols(ch.Lo, ch.Hi))
+	err = t.readShared(ch.Lo, shared)
 	for i := range v {
 		v[i] -= shared[i] // rounded once; what that and the codec drop stays in the weights that are stepped
 	}
@@ -131,15 +131,8 @@ func (t *Trainer) adopt(shared []float32, tot Totals) (StepReport, error) {
 	}
 	defer t.mu.Unlock()
 	r, err := t.take(tot, func(*StepReport) error {
-		s := t.stage
 		t.changing()
-		if t.owned.lossy {
-			s.Stream.Upload(s.G, shared[:t.elems])
-			s.Stream.Add(s.W, s.W, s.G)
-		} else {
-			s.Stream.Upload(s.W, shared[:t.elems])
-		}
-		return s.Stream.Sync(context.Background())
+		return t.putShared(shared[:t.elems])
 	})
 	if err == nil {
 		t.owned.lockedConfirm(r.Step, r.Skipped)

@@ -54,6 +54,8 @@ type PlanEntry struct {
 	// Shares says in which proportion those who may own do: one byte, see layout.Shared, for each of Base or else of
 	// ableOwners. Empty: all the same.
 	Shares []byte `cbor:"8,keyasint,omitempty"`
+	// Cuts, in a pipeline: stage s, from 1, holds the model's units [Cuts[s-1], Cuts[s]).
+	Cuts []int `cbor:"9,keyasint,omitempty"`
 
 	made *collective.Plan // what parts made of it last
 }
@@ -64,6 +66,7 @@ type Row struct {
 	Boot    uint64        `cbor:"2,keyasint"`
 	Syncing bool          `cbor:"3,keyasint,omitempty"` // receives results, owns and computes nothing
 	Aside   bool          `cbor:"4,keyasint,omitempty"` // computes and receives, and owns nothing (shares.go)
+	Stage   int           `cbor:"5,keyasint,omitempty"` // of a pipeline, from 1; 0: none
 }
 
 // Piece is a contribution that a plan lists. In a record the place of its maker among Members (from 1) stands for ID and
