@@ -83,6 +83,7 @@ type Trainer struct {
 	away    *away           // weights that come as they are used; nil: what learns stays on the device
 	owned   *owned          // chunks that this member steps, where owners step; nil: nobody owns
 	curved  curved
+	coded   *coded         // of gradients on their way to the host; nil: they come as they are
 	apart   *apart         // diloco
 	norm    kernels.Tensor // F64 (1, 1) squared norm of a gradient that stays on the device
 	squares [1]float64     // and its value on the host
@@ -249,6 +250,9 @@ func (t *Trainer) load(c Config) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := t.openCoded(dev); err != nil {
+		return err
+	}
 	return t.openCurved(dev)
 }
 
@@ -297,6 +301,7 @@ func (t *Trainer) Close() error {
 	if t.owned != nil {
 		_ = t.owned.close() // nobody wants what is left of its steps
 	}
+	t.coded.close(t.dev)
 	kernels.Free(t.dev, t.norm.Buf, t.curved.drawn.Buf)
 	t.host = buffers{n: t.layout.Size}
 	return t.parts.Close()
