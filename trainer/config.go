@@ -12,6 +12,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/kernels"
 	"github.com/seed-7b27c88a/shoal/kernels/dtype"
 	"github.com/seed-7b27c88a/shoal/shard/layout"
+	"github.com/seed-7b27c88a/shoal/shard/scratch"
 	"github.com/seed-7b27c88a/shoal/trainer/autograd"
 	"github.com/seed-7b27c88a/shoal/trainer/data"
 	"github.com/seed-7b27c88a/shoal/trainer/job"
@@ -42,6 +43,7 @@ type Config struct {
 	Rows    Rows           // what is trained on
 	Device  kernels.Device // stays the caller's, who closes it after the trainer
 	Owners  bool           // a swarm whose job says so: owners step chunks (parallel.zero from 1 on)
+	Scratch *scratch.Dir   // where vectors lie that parallel.zero: 3 keeps out of memory; closed after the trainer. nil: in memory
 	Idle    bool           // it only keeps state and exports: frozen weights are not loaded, Run and Eval are errors
 
 	Part  model.Part // units that this member holds; the zero Part: all of them
@@ -62,7 +64,8 @@ type Trainer struct {
 	sampler *data.Sampler
 	files   model.Files
 	idle    bool
-	owners  bool   // step
+	owners  bool // step
+	scratch *scratch.Dir
 	steps   uint64 // of the whole job
 	started time.Time
 
@@ -77,8 +80,10 @@ type Trainer struct {
 	stage   *stage.Stage    // nil: nothing is computed, see whole
 	whole   *whole          // the state of the job, where the stage is a part of it
 	opt     optim.Optimizer // of the whole; none where owners step
+	away    *away           // weights that come as they are used; nil: what learns stays on the device
 	owned   *owned          // chunks that this member steps, where owners step; nil: nobody owns
 	curved  curved
+	coded   *coded         // of gradients on their way to the host; nil: they come as they are
 	apart   *apart         // diloco
 	norm    kernels.Tensor // F64 (1, 1) squared norm of a gradient that stays on the device
 	squares [1]float64     // and its value on the host
@@ -114,20 +119,23 @@ func New(c Config) (*Trainer, error) {
 		evals: make(chan struct{}, 1), steps: c.Spec.Steps(uint64(c.Rows.Rows())),
 		sampler: &data.Sampler{Rows: uint64(c.Rows.Rows()), Seed: c.Spec.Seed, Shuffle: c.Spec.Shuffle == nil || *c.Spec.Shuffle}}
 	t.feed = feeder{model: t.model, over: t.parts.over(), rows: t.rows}
-	t.owners = c.Owners && t.zero > 0
+	t.owners = c.Owners && t.zero > 0 || t.streams()
 	switch {
 	case c.Whole && c.Idle: // like any that computes nothing
 		t.part = model.Part{}
 	case c.Whole:
 		t.whole = &whole{}
 	}
+	if t.zero == 3 && c.Spec.Parallel.Offload != job.OffloadCPU {
+		t.scratch = c.Scratch
+	}
 	if err := t.checkPart(); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
-	if err := t.load(c.Device); err != nil {
+	if err := t.load(c); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
-	t.host = buffers{n: t.layout.Size}
+	t.host = buffers{n: t.layout.Size, room: t.scratch}
 	if err := t.openApart(); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
@@ -170,7 +178,11 @@ func (p *parts) layOut(spec *job.Spec) (err error) {
 	if curves {
 		ps = append(ps, curvature(p.trained)...)
 	}
-	if p.layout, err = layout.New(ps); err != nil {
+	most := layout.MaxChunk
+	if n := spec.Parallel.Chunks; n > 0 && p.zero > 0 {
+		most = layout.Most(elements(p.trained), n)
+	}
+	if p.layout, err = layout.NewCut(ps, most); err != nil {
 		return err
 	}
 	for i, q := range p.trained {
@@ -211,7 +223,8 @@ func computed(spec *job.Spec) dtype.Type {
 }
 
 // load puts everything on the device.
-func (t *Trainer) load(dev kernels.Device) (err error) {
+func (t *Trainer) load(c Config) (err error) {
+	dev := c.Device
 	var a stage.Adapter
 	if t.adapter != nil {
 		a = t.adapter
@@ -227,11 +240,17 @@ func (t *Trainer) load(dev kernels.Device) (err error) {
 		return err
 	}
 	if t.owners {
-		t.owned, err = newOwned(dev, &t.parts, t.rule, t.spec.Wire.Gradients != "fp32")
+		t.owned, err = newOwned(dev, &t.parts, t.rule, c.Owners && t.spec.Wire.Gradients != "fp32")
+		if err == nil && t.zero == 3 && t.offloaded() {
+			t.owned.rests, t.owned.room = true, t.scratch
+		}
 	} else {
 		t.opt, err = t.rule.Open(t.stage.Stream, t.stage.Local(), t.elems)
 	}
 	if err != nil {
+		return err
+	}
+	if err := t.openCoded(dev); err != nil {
 		return err
 	}
 	return t.openCurved(dev)
@@ -249,6 +268,8 @@ func (t *Trainer) loadStage(dev kernels.Device, a stage.Adapter) (err error) {
 	}
 	begin := stage.NewIn
 	switch {
+	case t.streams():
+		return t.loadAway(dev)
 	case t.idle:
 		begin = stage.NewIdle
 	case t.offloads():
@@ -280,6 +301,7 @@ func (t *Trainer) Close() error {
 	if t.owned != nil {
 		_ = t.owned.close() // nobody wants what is left of its steps
 	}
+	t.coded.close(t.dev)
 	kernels.Free(t.dev, t.norm.Buf, t.curved.drawn.Buf)
 	t.host = buffers{n: t.layout.Size}
 	return t.parts.Close()

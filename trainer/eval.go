@@ -27,7 +27,8 @@ type evaluation struct {
 	*stage.Still
 	on   *stage.Stage // that it runs on
 	step uint64
-	lost error // the weights changed, and why they could not be kept
+	lost error     // the weights changed, and why they could not be kept
+	kept []float32 // the weights, where they are away and have changed
 }
 
 // release gives back what the evaluation took; all is the trainer's own stage.
@@ -110,6 +111,7 @@ func (t *Trainer) endEval() {
 	defer t.mu.Unlock()
 	if t.eval != nil {
 		t.eval.release(t.stage)
+		t.scratch.Free(t.eval.kept)
 		t.eval = nil
 		if t.whole != nil {
 			t.whole.lent = false
@@ -126,6 +128,7 @@ func (t *Trainer) measure(ctx context.Context, e *evaluation, f feeder) (objecti
 	if e.lost != nil {
 		return objective.Sums{}, e.lost
 	}
+	defer t.show(e)()
 	sums, err := e.on.Eval(ctx, e.Still, f.seqs)
 	return sums, t.measured(err)
 }
@@ -137,6 +140,12 @@ func (t *Trainer) changing() {
 		return
 	}
 	t.stage.Changed()
+	if t.away != nil {
+		if err := t.changeAway(); err != nil && t.eval.lost == nil {
+			t.eval.lost = err
+		}
+		return
+	}
 	if t.eval != nil && t.eval.lost == nil {
 		t.eval.lost = t.eval.Keep()
 	}

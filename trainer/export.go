@@ -55,6 +55,9 @@ func (t *Trainer) value(p *autograd.Param) ([]float32, error) {
 	if t.whole != nil {
 		return slices.Clone(t.whole.w[p.Off:][:p.Len()]), nil
 	}
+	if v, ok := t.away.value(p); ok {
+		return v, nil
+	}
 	return t.stage.Value(p)
 }
 

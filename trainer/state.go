@@ -114,6 +114,9 @@ func (t *Trainer) state(s *State) []stateVector {
 	if t.elems == 0 { // a stage in which nothing learns
 		return nil
 	}
+	if t.away != nil { // owners have the rest, see Moments
+		return []stateVector{onHost(&s.W, t.away.w)}
+	}
 	w, stream := t.stage.W, t.stage.Stream
 	all := []stateVector{{&s.W,
 		func(lo int, dst []float32) error { return stream.Download(dst, w.SliceCols(lo, lo+len(dst))) },

@@ -38,8 +38,8 @@ func (t *Trainer) checkWhole() error {
 		return errors.New("a member keeps the whole state and computes a part of it where owners step alone; set parallel.pipeline, or parallel.zero: 2")
 	case t.line == nil:
 		return errors.New("a part of a model needs a line to the others")
-	case t.spec.Parallel.Sync == job.DiLoCo || t.offloads():
-		return errors.New("parallel.sync: diloco and parallel.offload go with the whole model on each member; leave them out, or pipeline: 1")
+	case t.spec.Parallel.Sync == job.DiLoCo || t.offloads() || t.zero > 2:
+		return errors.New("parallel.sync: diloco, parallel.offload and zero: 3 go with the whole model on each member; leave them out, or pipeline: 1")
 	case curves(t.rule):
 		return errors.New("optimizer sophia needs the whole model on each member; choose another optimizer, or pipeline: 1")
 	}
@@ -164,38 +164,22 @@ func (t *Trainer) wholeState(s *State) []stateVector {
 		func(src []float32) { copy(t.whole.w, src) }}}
 }
 
-// sharedWeights are elements [lo, hi) of the weights that all share, on the device; those of a part's member lie there
-// until the next call.
-func (t *Trainer) sharedWeights(lo, hi int) kernels.Tensor {
-	if t.whole == nil {
-		return t.stage.W.SliceCols(lo, hi)
-	}
+// wholeWeights are elements [lo, hi) of the weights that all share, on the device until something is stepped.
+func (t *Trainer) wholeWeights(lo, hi int) kernels.Tensor {
 	w := t.owned.scratch[1].SliceCols(0, hi-lo)
 	t.owned.stream.Upload(w, t.whole.w[lo:hi])
 	return w
 }
 
-// readShared copies the weights from element lo on that all share.
-func (t *Trainer) readShared(lo int, dst []float32) error {
-	if t.whole != nil {
-		copy(dst, t.whole.w[lo:])
-		return nil
-	}
-	return t.owned.stream.Download(dst, t.stage.W.SliceCols(lo, lo+len(dst)))
-}
-
 // putShared makes what all members share of a step, weights or where that is rounded their change, the weights of now.
 func (t *Trainer) putShared(shared []float32) error {
-	if t.whole != nil {
-		w := t.whole.w
-		if !t.owned.lossy {
-			copy(w, shared)
-			return t.place()
-		}
-		for i, d := range shared {
-			w[i] += d
-		}
+	switch {
+	case t.whole != nil:
+		takeShared(t.whole.w, shared, t.owned.lossy)
 		return t.place()
+	case t.away != nil:
+		takeShared(t.away.w, shared, t.owned.lossy)
+		return nil
 	}
 	s := t.stage
 	if t.owned.lossy {
@@ -205,4 +189,15 @@ func (t *Trainer) putShared(shared []float32) error {
 		s.Stream.Upload(s.W, shared)
 	}
 	return s.Stream.Sync(context.Background())
+}
+
+// takeShared is putShared for weights in host memory.
+func takeShared(w, shared []float32, changes bool) {
+	if !changes {
+		copy(w, shared)
+		return
+	}
+	for i, d := range shared {
+		w[i] += d
+	}
 }

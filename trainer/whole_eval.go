@@ -25,7 +25,7 @@ func (t *Trainer) beginWholeEval() (*evaluation, error) {
 			return t.readRounded(p, dst)
 		}
 		copy(dst, w[p.Off:][:p.Len()])
-		t.round32(p, dst)
+		t.rounded(p, dst)
 		return nil
 	}
 	var a stage.Adapter
