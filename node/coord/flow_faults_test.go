@@ -39,6 +39,12 @@ func (s *swarm) flowPhase() string {
 
 var flowPhases = []string{"forward", "backward", "sealed", "reduce", "gather"}
 
+// flowWithin is how far into a phase faults happen.
+var flowWithin = map[string]time.Duration{
+	"forward": 20 * time.Millisecond, "backward": 150 * time.Millisecond, "sealed": 8 * time.Millisecond,
+	"reduce": 4 * time.Millisecond, "gather": 2 * time.Millisecond,
+}
+
 // TestFlowFaults: three stages of two members each. Whatever happens to a member, or to the leader, in whichever phase,
 // every position counts once in every stage, all have the same weights, and the job ends.
 func TestFlowFaults(t *testing.T) {
@@ -71,7 +77,7 @@ func flowCell(t *testing.T, seed uint64, phase string) {
 	}()
 	s.startAll()
 	s.until("round 3 is "+phase, time.Minute, func() bool { return s.round() == 2 && s.flowPhase() == phase })
-	s.net.Run(s.net.Now() + time.Duration(rng.Int64N(int64(20*time.Millisecond))))
+	s.net.Run(s.net.Now() + time.Duration(rng.Int64N(int64(flowWithin[phase]))))
 	if s.leader() == nil || s.round() != 2 {
 		return // the phase was over by then
 	}

@@ -95,7 +95,10 @@ func (p *PlanEntry) checkFlow() error {
 			return fmt.Errorf("cut %d at unit %d", i+1, c)
 		}
 	}
-	return errors.Join(p.checkSeats(), p.checkFlowPieces())
+	if err := p.checkSeats(); err != nil {
+		return err
+	}
+	return p.checkFlowPieces()
 }
 
 func (p *PlanEntry) checkSeats() error {
