@@ -139,8 +139,8 @@ func (m *Machine) driveFlow(owners []int) {
 	}
 	c := &CutEntry{}
 	for i := range p.Pieces {
-		k, n := m.heldBy(i, owners)
-		if n == len(owners) {
+		k, _, all := m.heldBy(i, owners)
+		if all {
 			c.Set, c.Ranges = append(c.Set, k), append(c.Ranges, positions[i])
 		} else if len(positions[i]) > 0 {
 			m.watchCollect(owners)
