@@ -333,16 +333,14 @@ func times(d time.Duration, f float64) time.Duration {
 	return time.Duration(min(float64(d)*f, float64(mostWait)))
 }
 
-// stages are those of a flow plan, with who works in them.
+// stages are those of a flow plan, with who was there when the pipe began: who comes back finds its place.
 func (p *PlanEntry) stages() []Stage {
 	out := make([]Stage, len(p.Cuts)-1)
 	for s := range out {
 		out[s].Lo, out[s].Hi = p.Cuts[s], p.Cuts[s+1]
 	}
-	for _, i := range working(p.Members) {
-		if r := p.Members[i]; r.Stage > 0 {
-			out[r.Stage-1].Members = append(out[r.Stage-1].Members, r.ID)
-		}
+	for _, r := range p.seats() {
+		out[r.Stage-1].Members = append(out[r.Stage-1].Members, r.ID)
 	}
 	return out
 }
