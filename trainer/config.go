@@ -83,6 +83,7 @@ type Trainer struct {
 	away    *away           // weights that come as they are used; nil: what learns stays on the device
 	owned   *owned          // chunks that this member steps, where owners step; nil: nobody owns
 	curved  curved
+	coded   *coded         // of gradients on their way to the host; nil: they come as they are
 	apart   *apart         // diloco
 	norm    kernels.Tensor // F64 (1, 1) squared norm of a gradient that stays on the device
 	squares [1]float64     // and its value on the host
@@ -177,7 +178,11 @@ func (p *parts) layOut(spec *job.Spec) (err error) {
 	if curves {
 		ps = append(ps, curvature(p.trained)...)
 	}
-	if p.layout, err = layout.New(ps); err != nil {
+	most := layout.MaxChunk
+	if n := spec.Parallel.Chunks; n > 0 && p.zero > 0 {
+		most = layout.Most(elements(p.trained), n)
+	}
+	if p.layout, err = layout.NewCut(ps, most); err != nil {
 		return err
 	}
 	for i, q := range p.trained {
@@ -245,6 +250,9 @@ func (t *Trainer) load(c Config) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := t.openCoded(dev); err != nil {
+		return err
+	}
 	return t.openCurved(dev)
 }
 
@@ -293,6 +301,7 @@ func (t *Trainer) Close() error {
 	if t.owned != nil {
 		_ = t.owned.close() // nobody wants what is left of its steps
 	}
+	t.coded.close(t.dev)
 	kernels.Free(t.dev, t.norm.Buf, t.curved.drawn.Buf)
 	t.host = buffers{n: t.layout.Size}
 	return t.parts.Close()

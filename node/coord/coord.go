@@ -84,6 +84,7 @@ type Genesis struct {
 	Codec           exact.Codec // in which pieces and results travel
 	OwnersStep      bool        // the result is what owners make of the sums (zero.go)
 	Weights         int         // with OwnersStep: chunks that hold weights; 0: all
+	Slack           int         // of layout.Shared, for the chunks' owners; 0: layout.Slack
 	MinPeers        int
 	MaxPeers        int // 0: no limit
 	CheckpointEvery uint64

@@ -14,7 +14,31 @@ func (p *Parallel) checkZero() error {
 	if p.MirrorRounds != 0 && (p.Zero == "" || p.Zero == "0") {
 		return fmt.Errorf("parallel.mirror_rounds belongs to zero: 1 and more; set parallel.zero")
 	}
+	return p.checkChunks()
+}
+
+// Values of Parallel.Chunks.
+const (
+	usualChunks = 64 // eight for each of eight members
+	maxChunks   = 1 << 12
+)
+
+func (p *Parallel) checkChunks() error {
+	switch {
+	case p.Chunks < 0 || p.Chunks > maxChunks:
+		return fmt.Errorf("parallel.chunks is %d; choose 1 to %d, or leave the key out", p.Chunks, maxChunks)
+	case p.Chunks > 0 && (p.Zero == "" || p.Zero == "0"):
+		return fmt.Errorf("parallel.chunks belongs to zero: 1 and more; set parallel.zero")
+	}
 	return nil
+}
+
+// Submitted completes a spec that becomes a job. Validate must not do that: in jobs which are older than a key its absence
+// means what they did then.
+func (s *Spec) Submitted() {
+	if p := &s.Parallel; p.Zero != "" && p.Zero != "0" {
+		or(&p.Chunks, usualChunks)
+	}
 }
 
 // checkOwners refuses what owners cannot step chunk by chunk.

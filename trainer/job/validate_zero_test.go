@@ -28,6 +28,9 @@ func TestZero(t *testing.T) {
 		{p: Parallel{Zero: "two"}, want: "choose 0, 1, 2, 3 or auto"},
 		{p: Parallel{Zero: "2", MirrorRounds: -1}, want: "0 or more rounds"},
 		{p: Parallel{MirrorRounds: 1}, want: "set parallel.zero"},
+		{p: Parallel{Zero: "2", Chunks: 100}, level: 2},
+		{p: Parallel{Zero: "2", Chunks: -1}, want: "parallel.chunks is -1"},
+		{p: Parallel{Chunks: 64}, want: "parallel.chunks belongs to zero: 1 and more"},
 	} {
 		s := &Spec{Parallel: tc.p, Optimizer: Optimizer{Name: tc.optimizer}}
 		switch err := s.checkParallel(); {
@@ -40,6 +43,23 @@ func TestZero(t *testing.T) {
 		}
 		if s.Parallel.Zero == Auto && s.ZeroLevel(1<<20) != 0 {
 			t.Error("auto cuts a small job")
+		}
+	}
+}
+
+// TestSubmitted: what a new job gets is not there in older ones, whose bytes stay as they were.
+func TestSubmitted(t *testing.T) {
+	for _, tc := range []struct {
+		p    Parallel
+		want int
+	}{{Parallel{}, 0}, {Parallel{Zero: "0"}, 0}, {Parallel{Zero: "2"}, usualChunks}, {Parallel{Zero: Auto, Chunks: 7}, 7}} {
+		s := &Spec{Parallel: tc.p}
+		_ = s.Validate() // for the rest is missing
+		if s.Parallel.Chunks != tc.p.Chunks {
+			t.Errorf("%+v: Validate makes it %d chunks", tc.p, s.Parallel.Chunks)
+		}
+		if s.Submitted(); s.Parallel.Chunks != tc.want {
+			t.Errorf("%+v: %d chunks, want %d", tc.p, s.Parallel.Chunks, tc.want)
 		}
 	}
 }
