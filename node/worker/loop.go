@@ -35,6 +35,7 @@ func (j *Job) loop(m *coord.Machine) {
 			f(m)
 		case e := <-j.events:
 			j.log.Debug("event", "event", brief{e})
+			m.At(time.Since(started))
 			j.perform(m.Step(e))
 		case <-tick.C:
 			now := time.Since(started)
