@@ -185,6 +185,7 @@ func (m *Machine) awake(gap time.Duration) {
 	m.guide.heard += gap
 	if m.lead != nil {
 		m.lead.from += gap
+		m.lead.began = min(m.lead.began+gap, m.lead.from)
 	}
 }
 

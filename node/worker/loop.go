@@ -221,7 +221,10 @@ func roundReport(r coord.RoundReport) task.RoundReport {
 		out.Members = append(out.Members, m)
 	}
 	for _, a := range r.Absent {
-		out.Members = append(out.Members, task.RoundMember{Peer: a.Peer, Left: fmt.Sprintf("attempt %d, %s: %s", a.Attempt, a.Phase, a.Why)})
+		n := int(a.Attempt) + 1 // people count from one
+		out.Members = append(out.Members, task.RoundMember{
+			Peer: a.Peer, Left: fmt.Sprintf("attempt %d, %s: %s", n, a.Phase, a.Why), Attempt: n, Phase: a.Phase, Why: a.Why,
+		})
 	}
 	return out
 }
