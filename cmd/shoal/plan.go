@@ -111,7 +111,7 @@ func (f *planFlags) wanted() (spec job.Spec, w plan.Want, note string, err error
 	checked := spec
 	first := checked.Validate()
 	p := &spec.Parallel
-	p.Pipeline, p.Tensor, p.Zero, p.Offload, p.MirrorRounds = "", 0, "", "", 0
+	p.Pipeline, p.Tensor, p.Zero, p.Offload, p.MirrorRounds, p.Chunks = "", 0, "", "", 0, 0
 	if err := spec.Validate(); err != nil {
 		return spec, w, "", usagef("%s: %w", f.file, err)
 	}

@@ -26,6 +26,9 @@ type fault struct {
 	late  []int // rows whose piece has reached no owner: others do their positions
 	apart bool  // a working member and an owner cannot reach each other
 	timed bool  // the deadline has passed
+
+	why    string // of the mute; empty: they did not report
+	broken bool   // the pipe cannot go on
 }
 
 // moves tells whether chunks change hands for it.
@@ -209,6 +212,10 @@ func (m *Machine) suspects(owners []int) (out []int) {
 // the positions that are missing. When nothing can be done better the deadline is extended instead.
 func (m *Machine) nextAttempt(f fault) {
 	p := m.job.plan
+	if p.flows() {
+		m.nextFlow(f)
+		return
+	}
 	d := draft{round: p.key.Round, attempt: p.key.Attempt + 1, slower: m.lead.tries, cursor: m.job.cursor}
 	if f.timed {
 		d.slower++
@@ -373,6 +380,8 @@ func (m *Machine) absentNow(f fault) []Absence {
 		case slices.Contains(f.dead, i):
 		case m.lead.acks[i] != nil:
 			add(i, "members have different bytes of its chunks")
+		case f.why != "":
+			add(i, f.why)
 		default:
 			add(i, fmt.Sprintf("no report after %v", took))
 		}

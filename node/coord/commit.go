@@ -119,7 +119,7 @@ func (m *Machine) proposeCommit(units []collective.Hash) {
 	p, j := m.job.plan, m.job
 	round := p.key.Round
 	c := CommitEntry{
-		Of: p.key.Plan, Prev: j.commit, Units: units, Counted: p.counted(j.cut.Set),
+		Of: p.key.Plan, Prev: j.commit, Units: units, Counted: p.counted(j.cut),
 		Totals: *j.totals, Tokens: j.tokens + j.totals.Weight, State: m.stateHash(), Scale: 1,
 		Collect: m.lead.cutAt, Gather: m.now - m.lead.from, Bad: m.badAfter(j.totals),
 	}
@@ -149,6 +149,12 @@ func (m *Machine) planNext(round uint64, ready []record.PeerID, left cursor) *Pl
 				d.rows[len(d.rows)-1].Syncing, d.rows[len(d.rows)-1].Aside = false, false
 			}
 		}
+	}
+	if m.g.Pipeline != nil {
+		if err := m.place(&d, rowsBut(d.rows, nil)); err != nil {
+			return nil // driveFirst waits for who is missing
+		}
+		return m.plan(d)
 	}
 	m.wholeBatch(&d)
 	return m.plan(d)

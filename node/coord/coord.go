@@ -84,12 +84,14 @@ type Genesis struct {
 	Codec           exact.Codec // in which pieces and results travel
 	OwnersStep      bool        // the result is what owners make of the sums (zero.go)
 	Weights         int         // with OwnersStep: chunks that hold weights; 0: all
+	Slack           int         // of layout.Shared, for the chunks' owners; 0: layout.Slack
 	MinPeers        int
 	MaxPeers        int // 0: no limit
 	CheckpointEvery uint64
-	BadRounds       uint64 // so many rounds in a row whose sum is not finite make the job go back; 0: it never does
-	Again           bool   // a piece that is not finite is computed once more by another member
-	Ordered         uint64 // the newest order to go on that this node knows of: a log without it is not the job's any more
+	BadRounds       uint64    // so many rounds in a row whose sum is not finite make the job go back; 0: it never does
+	Again           bool      // a piece that is not finite is computed once more by another member
+	Pipeline        *Pipeline // nil: every member computes the whole model
+	Ordered         uint64    // the newest order to go on that this node knows of: a log without it is not the job's any more
 }
 
 // Self is this node in this run.

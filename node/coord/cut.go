@@ -66,6 +66,10 @@ func (m *Machine) driveCut() {
 		m.driveCutOwn(owners)
 		return
 	}
+	if p.flows() {
+		m.driveFlow(owners)
+		return
+	}
 	var held []CutMark
 	for i := range p.Pieces {
 		if k, n := m.heldBy(i, owners); n == len(owners) {
@@ -167,8 +171,11 @@ func (p *planned) marks(set []CutMark) []collective.Mark {
 }
 
 // counted lists per member the positions of a cut, in plan order.
-func (p *planned) counted(set []CutMark) (out []Contribution) {
-	for _, k := range set {
+func (p *planned) counted(c *CutEntry) (out []Contribution) {
+	if p.flows() {
+		return p.flowCounted(c)
+	}
+	for _, k := range c.Set {
 		pc := p.Pieces[k.Piece]
 		if n := len(out); n > 0 && out[n-1].Peer == pc.ID {
 			out[n-1].Ranges = append(slices.Clone(out[n-1].Ranges), pc.Ranges...)

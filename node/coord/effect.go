@@ -31,6 +31,9 @@ type (
 		Plan  *collective.Plan
 		Work  []shard.Range // this member's new positions (stream indexes)
 		Peers int           // planned members
+		// Flow is this member's part of a pipeline; nil in any other job, and for a member that has none in this attempt: a
+		// pipe that it had is over.
+		Flow *Flow
 		// Diloco: how many positions of the stream counted before this round, and how many its members have in all.
 		Done, Planned uint64
 	}
@@ -134,6 +137,7 @@ type Absence struct {
 type Contribution struct {
 	Peer   record.PeerID `cbor:"1,keyasint"`
 	Ranges []shard.Range `cbor:"2,keyasint"`
+	Stage  int           `cbor:"3,keyasint,omitempty"` // of a pipeline, from 1; positions count once in each
 }
 
 func (Send) effect()            {}

@@ -29,6 +29,7 @@ type job struct {
 	moves   []Move
 
 	plan   *planned
+	stages []Stage // of a pipeline, as they were last planned
 	cut    *CutEntry
 	totals *Totals
 

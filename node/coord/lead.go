@@ -21,20 +21,22 @@ type lead struct {
 	tries   int           // extensions of the present phase's deadline
 	missed  []Absence     // diloco: whose work was not there at the cut
 
-	states   map[record.PeerID]stateOf // hashes of members' states
-	late     map[record.PeerID]int
-	collect  timing
-	gather   timing
-	receipts []receiptOf
-	asked    time.Duration // when more members were asked for a checkpoint
-	order    *record.Signed
-	waits    string        // what the leader last said it waits for
-	barren   time.Duration // since when nobody has had the state of the newest commit
-	apartAt  time.Duration // when what members cannot reach changed last
-	news     bool          // a Have came since the last look at them
-	looked   time.Duration // when that was
-	hailed   int           // index of the link looked at last
-	yield    bool          // this node's own work was late: another keeper should lead
+	states    map[record.PeerID]stateOf // hashes of members' states
+	late      map[record.PeerID]int
+	collect   timing
+	gather    timing
+	receipts  []receiptOf
+	asked     time.Duration // when more members were asked for a checkpoint
+	order     *record.Signed
+	waits     string        // what the leader last said it waits for
+	barren    time.Duration // since when nobody has had the state of the newest commit
+	apartAt   time.Duration // when what members cannot reach changed last
+	news      bool          // a Have came since the last look at them
+	looked    time.Duration // when that was
+	hailed    int           // index of the link looked at last
+	yield     bool          // this node's own work was late: another keeper should lead
+	flow      *book         // of a pipeline
+	arranging arranging
 }
 
 // stateOf is the hash of a member's state after a round.
@@ -75,6 +77,7 @@ func (m *Machine) leadPlan() {
 		l.acks = make([][]collective.Hash, len(p.Members))
 		l.notices = make([]string, len(p.Members))
 	}
+	m.leadFlow()
 }
 
 // drive does the one next thing that the job needs from its leader. Proposals are made one at a time, because each names

@@ -66,7 +66,7 @@ func (m *Machine) ranked(base []record.PeerID, shares []byte, row map[record.Pee
 	for i, s := range shares {
 		by[i] = int(s)
 	}
-	out := layout.Shared(places, names, by)
+	out := layout.Shared(places, names, by, cmp.Or(m.g.Slack, layout.Slack))
 	for c, rank := range out {
 		here := make([]int, 0, len(rank))
 		for _, k := range rank {

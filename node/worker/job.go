@@ -11,6 +11,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 	"github.com/seed-7b27c88a/shoal/shard"
+	"github.com/seed-7b27c88a/shoal/shard/layout"
 	"github.com/seed-7b27c88a/shoal/trainer"
 	"github.com/seed-7b27c88a/shoal/trainer/job"
 )
@@ -125,6 +126,9 @@ func (j *Job) genesis() (coord.Genesis, error) {
 	}
 	if j.trainer.OwnersStep() {
 		g.OwnersStep = true
+		if s.Parallel.Chunks > 0 {
+			g.Slack = 2 * layout.Slack
+		}
 		if n := j.trainer.Weights(); n < len(l.Chunks) {
 			g.Weights = n
 		}

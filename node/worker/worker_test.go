@@ -129,6 +129,7 @@ func signTask(t *testing.T, p *peer, dir string, rows cid.Cid, n uint64, text st
 	spec, err := job.Parse([]byte(text))
 	must(t, err)
 	must(t, spec.Validate())
+	spec.Submitted()
 	canonical, err := spec.Canonical()
 	must(t, err)
 	tk, err := task.Sign(task.Terms{Submitter: p.host.ID(), Spec: canonical, Model: model, Data: rows, Rows: n, Params: 1},

@@ -92,10 +92,14 @@ func TestMirrorGap(t *testing.T) {
 	}
 }
 
-// checkSent compares what members sent with what has to be sent, in all and by the one that sent most.
+// checkSent compares what members sent with what has to be sent, in all and by the one that sent most. A further attempt
+// of a round, which a busy machine may cause, sends once more at most.
 func (c *crew) checkSent() {
 	const elements = 260032 // of stories260K
-	n, steps := float64(len(c.all)), float64(len(c.want))
+	n, steps := float64(len(c.all)), 0.0
+	for _, r := range c.all[0].rounds {
+		steps += float64(r.Attempts)
+	}
 	psi := 4.0 * elements
 	want := (2*psi*(n-1)/n + psi/n) * steps
 	var sum, most float64
@@ -104,7 +108,7 @@ func (c *crew) checkSent() {
 		sum, most = sum+up, max(most, up)
 	}
 	c.t.Logf("a member sends %.0f bytes per step, %.3f of what it has to; the busiest %.3f", sum/n/steps, sum/n/want, most/want)
-	if sum/n > 1.05*want {
-		c.t.Errorf("a member sends %.3f of what it has to", sum/n/want)
+	if most > 1.05*want {
+		c.t.Errorf("the busiest member sends %.3f of what it has to", most/want)
 	}
 }

@@ -107,13 +107,16 @@ func (w *Weights) Close() {
 	w.loaded, w.spare, w.bytes.Resident = nil, nil, 0
 }
 
-// Drop forgets what is on the device: the weights have changed where they lie.
+// Drop forgets what is on the device: the weights have changed where they lie, or a pass did not come to its end.
 func (w *Weights) Drop() {
 	w.wait()
 	for _, b := range w.loaded {
 		w.free(&b.w)
+		if !b.g.None() {
+			w.free(&b.g)
+		}
 	}
-	w.loaded = nil
+	w.loaded, w.failed, w.order = nil, nil, 1
 }
 
 // Err is the first error of a Scatter since the last call.
