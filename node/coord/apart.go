@@ -222,7 +222,7 @@ func (m *Machine) withParted(out []Absence, d draft) []Absence {
 			}
 			out = append(slices.Clip(out), a)
 			if p := m.job.plan; p == nil || !said(p.Absent, a) {
-				m.note("round %d attempt %d: %s: %s", d.round, attemptOf(d.attempt), a.Peer, a.Why)
+				m.note("round %d goes to attempt %d: %s: %s", d.round, attemptOf(d.attempt)+1, a.Peer, a.Why)
 			}
 		}
 	}

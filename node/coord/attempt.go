@@ -253,7 +253,7 @@ func (m *Machine) goOn(d draft, f fault) {
 		m.lead.late[id] = min(m.lead.late[id]+1, 3)
 	}
 	for _, a := range d.absent[min(len(m.job.plan.Absent), len(d.absent)):] {
-		m.note("round %d attempt %d: %s: %s", d.round, attemptOf(d.attempt), a.Peer, a.Why)
+		m.note("round %d goes to attempt %d: %s: %s", d.round, attemptOf(d.attempt)+1, a.Peer, a.Why)
 	}
 	if i := m.job.plan.row(m.self.ID, m.self.Boot); slices.Contains(f.late, i) || slices.Contains(f.mute, i) {
 		m.lead.yield = true
@@ -390,11 +390,33 @@ func (m *Machine) absentNow(f fault) []Absence {
 		}
 	}
 	for _, i := range f.late {
-		if !slices.Contains(f.mute, i) && !slices.Contains(f.dead, i) {
-			add(i, fmt.Sprintf("work not there after %v", took))
+		if slices.Contains(f.mute, i) || slices.Contains(f.dead, i) {
+			continue
 		}
+		if n, of := m.reached(i); n > 0 {
+			out = append(out, Absence{
+				Peer: p.Members[i].ID, Attempt: attemptOf(p.key.Attempt), Phase: "send",
+				Why: fmt.Sprintf("its work reached %d of %d owners in %v", n, of, took),
+			})
+			continue
+		}
+		add(i, fmt.Sprintf("work not there after %v", took))
 	}
 	return out
+}
+
+// reached tells how many owners have everything of what a member made.
+func (m *Machine) reached(row int) (n, of int) {
+	p := m.job.plan
+	owners := p.owning()
+	n = len(owners)
+	for i, pc := range p.Pieces {
+		if p.row(pc.ID, pc.Boot) == row {
+			_, got := m.heldBy(i, owners)
+			n = min(n, got)
+		}
+	}
+	return n, len(owners)
 }
 
 func count(n int) string { return fmt.Sprint(n) }

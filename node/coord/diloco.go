@@ -224,7 +224,7 @@ func (m *Machine) cutOwn(held []CutMark, owners []int, f fault) {
 	if !f.timed {
 		m.noteArrival()
 	}
-	m.lead.cutAt = m.now - m.lead.from
+	m.lead.cutAt = m.now - m.lead.began
 	for i, pc := range p.Pieces {
 		here := slices.ContainsFunc(held, func(k CutMark) bool { return k.Piece == i })
 		r := p.row(pc.ID, pc.Boot)
