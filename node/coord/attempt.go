@@ -409,14 +409,15 @@ func (m *Machine) absentNow(f fault) []Absence {
 func (m *Machine) reached(row int) (n, of int) {
 	p := m.job.plan
 	owners := p.owning()
-	n = len(owners)
+	n, of = len(owners), len(owners)
 	for i, pc := range p.Pieces {
 		if p.row(pc.ID, pc.Boot) == row {
-			_, got := m.heldBy(i, owners)
-			n = min(n, got)
+			_, got, _ := m.heldBy(i, owners)
+			concerned := slices.DeleteFunc(slices.Clone(owners), func(o int) bool { return !p.concerns(i, o) })
+			n, of = min(n, got), len(concerned)
 		}
 	}
-	return n, len(owners)
+	return n, of
 }
 
 func count(n int) string { return fmt.Sprint(n) }
