@@ -405,18 +405,25 @@ func (m *Machine) absentNow(f fault) []Absence {
 	return out
 }
 
-// reached tells how many owners have everything of what a member made.
+// reached tells how many owners have everything of what a member made, of those whom it concerns.
 func (m *Machine) reached(row int) (n, of int) {
 	p := m.job.plan
-	owners := p.owning()
-	n = len(owners)
-	for i, pc := range p.Pieces {
-		if p.row(pc.ID, pc.Boot) == row {
-			_, got := m.heldBy(i, owners)
-			n = min(n, got)
+	for _, o := range p.owning() {
+		concerned, all := false, true
+		for i, pc := range p.Pieces {
+			if p.row(pc.ID, pc.Boot) == row && p.concerns(i, o) {
+				_, held := m.lead.haves[o].mark(i)
+				concerned, all = true, all && held
+			}
+		}
+		if concerned {
+			of++
+			if all {
+				n++
+			}
 		}
 	}
-	return n, len(owners)
+	return n, of
 }
 
 func count(n int) string { return fmt.Sprint(n) }
