@@ -33,7 +33,11 @@ func (p *parts) costs(spec *job.Spec, tokens int) plan.Job {
 		k.stored = stored.Bits() / 8
 		j.PerLearned += k.stored
 	}
-	j.PerLearned += stateBytes(spec)
+	j.State = stateBytes(spec)
+	j.PerLearned += j.State
+	if spec.Parallel.Sync == job.DiLoCo {
+		j.Every = spec.Parallel.InnerSteps
+	}
 	for _, q := range p.trained {
 		k.learns[q] = true
 	}
