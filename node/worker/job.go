@@ -45,6 +45,10 @@ func (j *Job) run(ctx context.Context) (lingers bool, err error) {
 	if err != nil {
 		return false, j.startFailed(ctx, err)
 	}
+	if err := j.openFlow(m); err != nil {
+		return false, j.startFailed(ctx, err)
+	}
+	defer j.flow.close()
 	if j.trainer, err = j.newTrainer(m); err != nil {
 		return false, j.startFailed(ctx, err)
 	}
@@ -71,7 +75,11 @@ func (j *Job) idleTrainer(m *materials) (*trainer.Trainer, error) {
 }
 
 func (j *Job) config(m *materials) trainer.Config {
-	return trainer.Config{Spec: &j.task.Spec, Model: m.model, Adapter: m.adapter, Rows: m.rows, Device: j.Device, Owners: true}
+	c := trainer.Config{Spec: &j.task.Spec, Model: m.model, Adapter: m.adapter, Rows: m.rows, Device: j.Device, Owners: true}
+	if j.flow != nil {
+		c.Whole, c.Line = true, j.flow
+	}
+	return c
 }
 
 // startFailed ends a job that could not begin here.
@@ -139,6 +147,9 @@ func (j *Job) genesis() (coord.Genesis, error) {
 	_, g.Samples = s.Batch(g.Rows, g.Steps)
 	if s.Parallel.Sync == job.DiLoCo {
 		g.Inner = uint64(s.Parallel.InnerSteps)
+	}
+	if j.flow != nil {
+		g.Pipeline = j.flow.pipeline(len(l.Chunks))
 	}
 	for _, c := range l.Chunks {
 		g.Chunks = append(g.Chunks, collective.Chunk{Lo: c.Lo, Hi: c.Hi, Unit: c.Unit})

@@ -24,6 +24,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/p2p"
 	"github.com/seed-7b27c88a/shoal/p2p/blocks"
 	"github.com/seed-7b27c88a/shoal/p2p/collective"
+	"github.com/seed-7b27c88a/shoal/p2p/pipe"
 	"github.com/seed-7b27c88a/shoal/shard/store"
 	"github.com/seed-7b27c88a/shoal/trainer"
 )
@@ -34,6 +35,7 @@ type Deps struct {
 	Blocks  *blocks.Exchange
 	Groups  *collective.Exchange
 	Vectors *Vectors
+	Pipes   *pipe.Exchange
 	Store   *store.Store
 	Device  kernels.Device
 	Log     *slog.Logger
@@ -98,6 +100,7 @@ type Job struct {
 	asks    asks[stateAnswer]
 	parts   parts
 	moments *moments      // where owners step
+	flow    *flow         // a pipeline; nil: the trainer computes the whole model
 	lending chan struct{} // a token for each request for optimizer state that is served
 	donated []donation    // newest last; belongs to the handler of requests for state
 }
