@@ -139,8 +139,8 @@ func (m *Machine) driveFlow(owners []int) {
 	}
 	c := &CutEntry{}
 	for i := range p.Pieces {
-		k, n := m.heldBy(i, owners)
-		if n == len(owners) {
+		k, _, all := m.heldBy(i, owners)
+		if all {
 			c.Set, c.Ranges = append(c.Set, k), append(c.Ranges, positions[i])
 		} else if len(positions[i]) > 0 {
 			m.watchCollect(owners)
@@ -235,7 +235,7 @@ func (m *Machine) unreachedIn(f *fault) bool {
 		if m.mates(from) > m.mates(to) {
 			out, other = from, to
 		}
-		if m.mates(out) == 0 && m.now < max(x.since, m.lead.from)+doubled(leastWait, int(attemptOf(p.key.Attempt))) {
+		if m.mates(out) == 0 && m.now < max(x.since, m.lead.from)+doubled(leastWait, min(int(attemptOf(p.key.Attempt)), 5)) {
 			continue // beginning afresh is all that is left
 		}
 		f.mute, f.why = []int{out}, "cannot reach "+string(p.Members[other].ID)

@@ -58,15 +58,22 @@ func TestFlowFaults(t *testing.T) {
 	for _, phase := range flowPhases {
 		t.Run(phase, func(t *testing.T) {
 			t.Parallel()
+			var took []time.Duration
 			for seed := first; seed <= last; seed++ {
-				flowCell(t, seed, phase)
+				if d := flowCell(t, seed, phase); d > 0 {
+					took = append(took, d)
+				}
+			}
+			if len(took) > 0 {
+				t.Logf("%d faults; the round commits after %v in the median, %v at worst", len(took), median(took), slices.Max(took))
 			}
 		})
 	}
 }
 
-// flowCell does to a member what the seed says: to the leader, or to somebody of one of the stages.
-func flowCell(t *testing.T, seed uint64, phase string) {
+// flowCell does to a member what the seed says: to the leader, or to somebody of one of the stages. It returns how long the
+// round took from then on; 0: it was over already.
+func flowCell(t *testing.T, seed uint64, phase string) (took time.Duration) {
 	rng := rand.New(rand.NewPCG(seed, 7))
 	fault := []string{"dead", "frozen", "parted", "dead"}[seed%4]
 	s := newSwarm(t, seed, options{nodes: 6, steps: 6, batch: 6 + rng.Uint64N(8), min: 6, every: 3, flow: true})
@@ -79,7 +86,7 @@ func flowCell(t *testing.T, seed uint64, phase string) {
 	s.until("round 3 is "+phase, time.Minute, func() bool { return s.round() == 2 && s.flowPhase() == phase })
 	s.net.Run(s.net.Now() + time.Duration(rng.Int64N(int64(flowWithin[phase]))))
 	if s.leader() == nil || s.round() != 2 {
-		return // the phase was over by then
+		return 0 // the phase was over by then
 	}
 	v := s.leader()
 	if seed%5 > 0 {
@@ -95,12 +102,13 @@ func flowCell(t *testing.T, seed uint64, phase string) {
 		undo = s.hit(v, fault)
 	}
 	s.until("round 3 commits", time.Minute, func() bool { return s.done[3] })
-	if took := s.net.Now() - began; took > flowLimit {
+	if took = s.net.Now() - began; took > flowLimit {
 		s.fail(fmt.Sprintf("round 3 took %v after %s: %s %s", took, v.id, fault, phase))
 	}
 	undo()
 	s.until("the job ends", 3*time.Minute, s.allEnded)
 	s.wantDone()
+	return took
 }
 
 // flowLimit is a slot in which silence shows, one in which a dead leader is replaced, and an attempt.

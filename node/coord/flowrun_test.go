@@ -130,7 +130,7 @@ func (r *run) flowTurn() {
 			r.sim.Send(e.Send.To, wireFlow{e.Send.Frame, r.id, 0}, 64)
 		}
 	}
-	if fl.over || !r.ready || r.st.round+1 != fl.Pipe.Round {
+	if fl.over || r.hung || !r.ready || r.st.round+1 != fl.Pipe.Round {
 		return
 	}
 	task, ok := fl.m.Task()

@@ -93,6 +93,7 @@ type run struct {
 	waiting   []Start                         // work for which the state is not there yet
 	owing     []collective.Step               // the same for steps of an owner
 	flow      *flowRun                        // its pipe; nil: none
+	hung      bool                            // its device does nothing
 	early     []wireFlow                      // frames of pipes it does not know yet
 }
 

@@ -25,6 +25,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/p2p/blocks"
 	"github.com/seed-7b27c88a/shoal/p2p/collective"
 	"github.com/seed-7b27c88a/shoal/p2p/pipe"
+	"github.com/seed-7b27c88a/shoal/shard/scratch"
 	"github.com/seed-7b27c88a/shoal/shard/store"
 	"github.com/seed-7b27c88a/shoal/trainer"
 )
@@ -38,6 +39,7 @@ type Deps struct {
 	Pipes   *pipe.Exchange
 	Store   *store.Store
 	Device  kernels.Device
+	Scratch string // directory for what is as large as a model and need not be in memory; "": memory
 	Log     *slog.Logger
 }
 
@@ -91,6 +93,7 @@ type Job struct {
 	group   *collective.Group
 	rounds  *rounds
 	trainer *trainer.Trainer
+	scratch *scratch.Dir    // nil: memory
 	measure trainer.Measure // what is looked at here; empty: another node does
 	watch   watch           // of what was measured
 	state   *stateKeeper
@@ -168,6 +171,7 @@ func (r *Runtime) take(j *Job) (old *Job, lingers bool) {
 }
 
 func (r *Runtime) leave(j *Job) {
+	j.closeScratch()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.running, j.task.ID)
