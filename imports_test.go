@@ -30,7 +30,6 @@ var doors = map[string][]string{
 	"github.com/libp2p/":             {"p2p"},
 	"go.etcd.io/raft/":               {"p2p/replog"},
 	"github.com/cockroachdb/pebble/": {"shard/store"},
-	"gorgonia.org/cu":                {"kernels/cuda"},
 	"github.com/prometheus/":         {"node/metrics"},
 	"github.com/goccy/go-yaml":       {"trainer/job", "node/config"},
 	"github.com/spf13/":              {"cmd"},

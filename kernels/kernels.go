@@ -21,6 +21,7 @@ type Buffer struct {
 	Bytes []byte  // host view; nil where the host cannot address the memory
 	Addr  uintptr // device address, for backends whose memory the host cannot see
 	Size  int     // bytes
+	Used  uint64  // of the device alone: how far its work was when it last named the buffer; 0: not known
 
 	err error // set on the buffer of a failed arena: why there is no memory
 }

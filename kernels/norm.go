@@ -29,3 +29,16 @@ func (s *Stream) LayerNormBack(dx, dw, db, dy, x, w, stat Tensor, mx Mode) {
 		OpLayerNormBack, dx, dw, db, dy, x, w, stat)
 	s.put(Cmd{Op: OpLayerNormBack, T: [16]Tensor{dx, dw, db, dy, x, w, stat}, I: [12]int32{int32(mx)}})
 }
+
+// AddRMSNorm is sum = a + b and y = RMSNorm(sum) in one pass over memory: what a residual branch ends with and the next
+// begins with. The bits are those of Add and then RMSNorm. sum may be a or b.
+func (s *Stream) AddRMSNorm(sum, y, rstd, a, b, w Tensor, eps, offset float32) {
+	must(alikeReal(sum, y, a, b) && isF32(rstd, a.Rows, 1) && isF32(w, 1, a.Cols), OpAddRMSNorm, sum, y, rstd, a, b, w)
+	s.put(Cmd{Op: OpAddRMSNorm, T: [16]Tensor{sum, y, rstd, a, b, w}, F: [4]float32{eps, offset}})
+}
+
+// AddLayerNorm is sum = a + b and y = LayerNorm(sum) likewise. bias is optional.
+func (s *Stream) AddLayerNorm(sum, y, stat, a, b, w, bias Tensor, eps float32) {
+	must(alikeReal(sum, y, a, b) && isF32(stat, a.Rows, 2) && isF32(w, 1, a.Cols) && optF32(bias, 1, a.Cols), OpAddLayerNorm, sum, y, stat, a, b, w, bias)
+	s.put(Cmd{Op: OpAddLayerNorm, T: [16]Tensor{sum, y, stat, a, b, w, bias}, F: [4]float32{eps}})
+}

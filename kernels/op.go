@@ -47,6 +47,10 @@ const (
 	OpTanh              // T y x
 	OpTanhBack          // T dx dy y; I mode
 	OpOverRoot          // T dst a v
+	OpAddRMSNorm        // T sum y rstd a b w; F eps offset
+	OpAddLayerNorm      // T sum y stat a b w bias; F eps
+	OpEncodeWire        // T code x; I form
+	OpDecodeWire        // T x code; I form
 	NumOps              // how many there are, for tables
 )
 
@@ -54,7 +58,7 @@ var opNames = [NumOps]string{"None", "MatMul", "Fill", "Copy", "CopyRows", "Add"
 	"RMSNormBack", "LayerNorm", "LayerNormBack", "Rope", "SwiGLU", "SwiGLUBack", "GELU", "GELUBack", "Attention",
 	"AttentionBack", "GatherRows", "ScatterAddRows", "Head", "Drop", "SumSq", "WeightedSum", "AdamW", "ArgMax",
 	"Quotient", "Lion", "SGD", "Sophia", "AverageSquares", "Adafactor", "AdamW8", "Encode8", "Decode8",
-	"ReLU", "ReLUBack", "Tanh", "TanhBack", "OverRoot"}
+	"ReLU", "ReLUBack", "Tanh", "TanhBack", "OverRoot", "AddRMSNorm", "AddLayerNorm", "EncodeWire", "DecodeWire"}
 
 // String is the name of the Stream method.
 func (op Op) String() string {

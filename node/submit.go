@@ -115,6 +115,7 @@ func (n *Node) terms(ctx context.Context, spec job.Spec, put shard.Putter, p api
 	}
 	t.Rows, t.Params, t.MemBytes = uint64(in.Built.Stats.Rows), in.Params, in.MemBytes
 	hidePaths(&spec)
+	spec.Submitted()
 	t.Spec, err = spec.Canonical()
 	return t, err
 }

@@ -56,6 +56,13 @@ func (h *Host) HandleBulk(proto string, fn func(*Stream)) {
 	h.Handle(bulkProtocol, h.serveBulk)
 }
 
+// UnhandleBulk refuses further streams for bulk for proto.
+func (h *Host) UnhandleBulk(proto string) {
+	h.bulk.mu.Lock()
+	defer h.bulk.mu.Unlock()
+	delete(h.bulk.handlers, proto)
+}
+
 // OpenBulk opens a stream for bulk to a peer, see above.
 func (h *Host) OpenBulk(ctx context.Context, to record.PeerID, proto string) (*Stream, error) {
 	if h.meter.capped() || h.bulk.isBarred(to) {

@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/sha256"
@@ -11,8 +12,6 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
-
-	"github.com/seed-7b27c88a/shoal/p2p/gcm"
 )
 
 // The records of a connection for bulk: length u32 (big endian, of what follows) and AES-128-GCM of up to maxRecord
@@ -83,8 +82,12 @@ func (x *sealing) rekey() error {
 	if err != nil {
 		return err
 	}
+	block, err := aes.NewCipher(b[:16])
+	if err != nil {
+		return err
+	}
 	x.secret, x.count = b[16:], 0
-	x.gcm, err = gcm.New(b[:16])
+	x.gcm, err = cipher.NewGCM(block)
 	return err
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/kernels"
 	"github.com/seed-7b27c88a/shoal/kernels/dtype"
 	"github.com/seed-7b27c88a/shoal/shard/layout"
+	"github.com/seed-7b27c88a/shoal/shard/scratch"
 	"github.com/seed-7b27c88a/shoal/trainer/autograd"
 	"github.com/seed-7b27c88a/shoal/trainer/data"
 	"github.com/seed-7b27c88a/shoal/trainer/job"
@@ -42,10 +43,12 @@ type Config struct {
 	Rows    Rows           // what is trained on
 	Device  kernels.Device // stays the caller's, who closes it after the trainer
 	Owners  bool           // a swarm whose job says so: owners step chunks (parallel.zero from 1 on)
+	Scratch *scratch.Dir   // where vectors lie that parallel.zero: 3 keeps out of memory; closed after the trainer. nil: in memory
 	Idle    bool           // it only keeps state and exports: frozen weights are not loaded, Run and Eval are errors
 
-	Part model.Part // units that this member holds; the zero Part: all of them
-	Line Line       // the other stages, where the Part is not all
+	Part  model.Part // units that this member holds; the zero Part: all of them
+	Line  Line       // the other stages, where the Part is not all
+	Whole bool       // the member computes its Part alone and keeps the state of all, as Owners; the zero Part is then none at all
 }
 
 // errIdle answers who wants an idle trainer to compute.
@@ -61,21 +64,26 @@ type Trainer struct {
 	sampler *data.Sampler
 	files   model.Files
 	idle    bool
-	owners  bool   // step
+	owners  bool // step
+	scratch *scratch.Dir
 	steps   uint64 // of the whole job
 	started time.Time
 
 	parts
 	rule optim.Rule
-	part model.Part // the zero Part: the whole model
+	part model.Part // the zero Part: the whole model; beside whole: nothing of it
 	line Line
+	dev  kernels.Device
 
 	mu      sync.Mutex // guards what follows and all device work
 	closed  bool
-	stage   *stage.Stage
+	stage   *stage.Stage    // nil: nothing is computed, see whole
+	whole   *whole          // the state of the job, where the stage is a part of it
 	opt     optim.Optimizer // of the whole; none where owners step
+	away    *away           // weights that come as they are used; nil: what learns stays on the device
 	owned   *owned          // chunks that this member steps, where owners step; nil: nobody owns
 	curved  curved
+	coded   *coded         // of gradients on their way to the host; nil: they come as they are
 	apart   *apart         // diloco
 	norm    kernels.Tensor // F64 (1, 1) squared norm of a gradient that stays on the device
 	squares [1]float64     // and its value on the host
@@ -107,18 +115,27 @@ func New(c Config) (*Trainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Trainer{spec: c.Spec, rows: c.Rows, files: c.Model, idle: c.Idle, parts: *p, started: time.Now(), rule: rule(c.Spec), part: c.Part, line: c.Line,
+	t := &Trainer{spec: c.Spec, rows: c.Rows, files: c.Model, idle: c.Idle, parts: *p, started: time.Now(), rule: rule(c.Spec), part: c.Part, line: c.Line, dev: c.Device,
 		evals: make(chan struct{}, 1), steps: c.Spec.Steps(uint64(c.Rows.Rows())),
 		sampler: &data.Sampler{Rows: uint64(c.Rows.Rows()), Seed: c.Spec.Seed, Shuffle: c.Spec.Shuffle == nil || *c.Spec.Shuffle}}
 	t.feed = feeder{model: t.model, over: t.parts.over(), rows: t.rows}
-	t.owners = c.Owners && t.zero > 0
+	t.owners = c.Owners && t.zero > 0 || t.streams()
+	switch {
+	case c.Whole && c.Idle: // like any that computes nothing
+		t.part = model.Part{}
+	case c.Whole:
+		t.whole = &whole{}
+	}
+	if t.zero == 3 && c.Spec.Parallel.Offload != job.OffloadCPU {
+		t.scratch = c.Scratch
+	}
 	if err := t.checkPart(); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
-	if err := t.load(c.Device); err != nil {
+	if err := t.load(c); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
-	t.host = buffers{n: t.layout.Size}
+	t.host = buffers{n: t.layout.Size, room: t.scratch}
 	if err := t.openApart(); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
@@ -149,7 +166,7 @@ func open(spec *job.Spec, files, adapter model.Files) (*parts, error) {
 func (p *parts) layOut(spec *job.Spec) (err error) {
 	rule := rule(spec)
 	curves := curves(rule)
-	p.zero = spec.ZeroLevel(int64(elements(p.trained)) * 4)
+	p.zero = zeroLevel(spec, p.trained)
 	slices.SortStableFunc(p.trained, func(a, b *autograd.Param) int { return cmp.Compare(a.Unit, b.Unit) })
 	ps := make([]layout.Param, len(p.trained))
 	for i, q := range p.trained {
@@ -161,7 +178,11 @@ func (p *parts) layOut(spec *job.Spec) (err error) {
 	if curves {
 		ps = append(ps, curvature(p.trained)...)
 	}
-	if p.layout, err = layout.New(ps); err != nil {
+	most := layout.MaxChunk
+	if n := spec.Parallel.Chunks; n > 0 && p.zero > 0 {
+		most = layout.Most(elements(p.trained), n)
+	}
+	if p.layout, err = layout.NewCut(ps, most); err != nil {
 		return err
 	}
 	for i, q := range p.trained {
@@ -202,28 +223,43 @@ func computed(spec *job.Spec) dtype.Type {
 }
 
 // load puts everything on the device.
-func (t *Trainer) load(dev kernels.Device) (err error) {
+func (t *Trainer) load(c Config) (err error) {
+	dev := c.Device
 	var a stage.Adapter
 	if t.adapter != nil {
 		a = t.adapter
 	}
+	if t.whole != nil {
+		return t.loadWhole(dev)
+	}
 	if err = t.loadStage(dev, a); err != nil {
 		return err
 	}
-	t.stage.Checkpoint = t.spec.GradientCheckpointing
-	t.stage.Noise = model.Noise{Alpha: t.spec.NEFTuneAlpha, Seed: t.spec.Seed}
+	t.dress()
 	if t.norm, err = kernels.Alloc(dev, dtype.F64, 1, 1); err != nil {
 		return err
 	}
 	if t.owners {
-		t.owned, err = newOwned(dev, &t.parts, t.rule, t.spec.Wire.Gradients != "fp32")
+		t.owned, err = newOwned(dev, &t.parts, t.rule, c.Owners && t.spec.Wire.Gradients != "fp32")
+		if err == nil && t.zero == 3 && t.offloaded() {
+			t.owned.rests, t.owned.room = true, t.scratch
+		}
 	} else {
 		t.opt, err = t.rule.Open(t.stage.Stream, t.stage.Local(), t.elems)
 	}
 	if err != nil {
 		return err
 	}
+	if err := t.openCoded(dev); err != nil {
+		return err
+	}
 	return t.openCurved(dev)
+}
+
+// dress tells a new stage how the job computes.
+func (t *Trainer) dress() {
+	t.stage.Checkpoint = t.spec.GradientCheckpointing
+	t.stage.Noise = model.Noise{Alpha: t.spec.NEFTuneAlpha, Seed: t.spec.Seed}
 }
 
 func (t *Trainer) loadStage(dev kernels.Device, a stage.Adapter) (err error) {
@@ -232,6 +268,8 @@ func (t *Trainer) loadStage(dev kernels.Device, a stage.Adapter) (err error) {
 	}
 	begin := stage.NewIn
 	switch {
+	case t.streams():
+		return t.loadAway(dev)
 	case t.idle:
 		begin = stage.NewIdle
 	case t.offloads():
@@ -250,19 +288,23 @@ func (t *Trainer) Close() error {
 		return nil
 	}
 	t.closed = true
-	if t.stage != nil { // else New came not that far
-		if t.eval != nil {
-			t.eval.Release()
-			t.eval = nil
-		}
+	if t.eval != nil {
+		t.eval.release(t.stage)
+		t.eval = nil
+	}
+	if t.stage != nil { // else New came not that far, or there is no part to compute
 		t.stage.Close() // waits for the device: nothing uses the rest any more
-		if t.opt != nil {
-			t.opt.Close()
-		}
-		if t.owned != nil {
-			_ = t.owned.close() // nobody wants what is left of its steps
-		}
-		kernels.Free(t.stage.Stream.Device(), t.norm.Buf, t.curved.drawn.Buf)
+	}
+	if t.opt != nil {
+		t.opt.Close()
+	}
+	if t.owned != nil {
+		_ = t.owned.close() // nobody wants what is left of its steps
+	}
+	t.coded.close(t.dev)
+	kernels.Free(t.dev, t.norm.Buf, t.curved.drawn.Buf)
+	if t.away != nil {
+		t.scratch.Free(t.away.w)
 	}
 	t.host = buffers{n: t.layout.Size}
 	return t.parts.Close()
@@ -298,7 +340,7 @@ func (t *Trainer) Step() uint64 {
 }
 
 // Device is where the trainer computes.
-func (t *Trainer) Device() kernels.Device { return t.stage.Stream.Device() }
+func (t *Trainer) Device() kernels.Device { return t.dev }
 
 // Layout is the job's index space, the order of everything in State. The error is always nil.
 func (t *Trainer) Layout() (*layout.Layout, error) { return t.layout, nil }

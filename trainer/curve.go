@@ -87,7 +87,7 @@ func (t *Trainer) draw(ctx context.Context, step uint64, samples []uint64) error
 // download copies both halves of a contribution to the host.
 func (t *Trainer) download(step uint64, u []float32) error {
 	s := t.stage.Stream
-	if err := s.Download(u[:t.elems], t.stage.G); err != nil {
+	if err := t.coded.download(s, u[:t.elems], t.stage.G, t.layout.Chunks); err != nil {
 		return err
 	}
 	if t.due(step) {

@@ -25,8 +25,18 @@ type EvalReport struct {
 // evaluation is an Eval that is under way. The trainer's lock guards it.
 type evaluation struct {
 	*stage.Still
+	on   *stage.Stage // that it runs on
 	step uint64
-	lost error // the weights changed, and why they could not be kept
+	lost error     // the weights changed, and why they could not be kept
+	kept []float32 // the weights, where they are away and have changed
+}
+
+// release gives back what the evaluation took; all is the trainer's own stage.
+func (e *evaluation) release(all *stage.Stage) {
+	e.Release()
+	if e.on != all {
+		e.on.Close()
+	}
 }
 
 // Eval measures the weights of the moment it is called on all rows, a micro-batch at a time. Training may go on
@@ -85,10 +95,13 @@ func (t *Trainer) beginEval() (*evaluation, error) {
 		return nil, err
 	}
 	defer t.mu.Unlock()
-	if t.isPart() {
+	switch {
+	case t.whole != nil:
+		return t.beginWholeEval()
+	case t.isPart():
 		return nil, errPart
 	}
-	t.eval = &evaluation{Still: t.stage.Still(), step: t.step}
+	t.eval = &evaluation{Still: t.stage.Still(), on: t.stage, step: t.step}
 	return t.eval, nil
 }
 
@@ -97,8 +110,12 @@ func (t *Trainer) endEval() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.eval != nil {
-		t.eval.Release()
+		t.eval.release(t.stage)
+		t.scratch.Free(t.eval.kept)
 		t.eval = nil
+		if t.whole != nil {
+			t.whole.lent = false
+		}
 	}
 }
 
@@ -111,12 +128,24 @@ func (t *Trainer) measure(ctx context.Context, e *evaluation, f feeder) (objecti
 	if e.lost != nil {
 		return objective.Sums{}, e.lost
 	}
-	return t.stage.Eval(ctx, e.Still, f.seqs)
+	defer t.show(e)()
+	sums, err := e.on.Eval(ctx, e.Still, f.seqs)
+	return sums, t.measured(err)
 }
 
 // changing comes before every change of the weights. An evaluation that cannot keep its own fails; training does not.
 func (t *Trainer) changing() {
+	if t.whole != nil {
+		t.keepWhole()
+		return
+	}
 	t.stage.Changed()
+	if t.away != nil {
+		if err := t.changeAway(); err != nil && t.eval.lost == nil {
+			t.eval.lost = err
+		}
+		return
+	}
 	if t.eval != nil && t.eval.lost == nil {
 		t.eval.lost = t.eval.Keep()
 	}

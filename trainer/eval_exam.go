@@ -211,7 +211,9 @@ func (x *examination) next(ctx context.Context, q model.Sequence) (int32, error)
 	if x.e.lost != nil {
 		return 0, x.e.lost
 	}
-	return x.t.stage.Best(ctx, x.e.Still, q)
+	defer x.t.show(x.e)()
+	id, err := x.e.on.Best(ctx, x.e.Still, q)
+	return id, x.t.measured(err)
 }
 
 // single is one position.

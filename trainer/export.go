@@ -27,7 +27,7 @@ const (
 // plain form of what was trained. The first form that is a directory is dir itself, each further one a folder in it with
 // its name; GGUF files lie in dir, named after the job. Weights keep the names and types of the base model's files.
 func (t *Trainer) Export(dir, as string) error {
-	if t.isPart() {
+	if t.isPart() && t.whole == nil {
 		return errPart
 	}
 	forms, err := t.spec.Forms(as)
@@ -51,6 +51,12 @@ func (t *Trainer) value(p *autograd.Param) ([]float32, error) {
 	own := t.adapter != nil && slices.Contains(t.adapter.Weights(), p)
 	if slices.Contains(t.model.Params, p) && !own && !slices.Contains(t.trained, p) {
 		return reader(t.model.Read)(p)
+	}
+	if t.whole != nil {
+		return slices.Clone(t.whole.w[p.Off:][:p.Len()]), nil
+	}
+	if v, ok := t.away.value(p); ok {
+		return v, nil
 	}
 	return t.stage.Value(p)
 }

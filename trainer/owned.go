@@ -9,6 +9,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/kernels"
 	"github.com/seed-7b27c88a/shoal/kernels/dtype"
 	"github.com/seed-7b27c88a/shoal/shard/layout"
+	"github.com/seed-7b27c88a/shoal/shard/scratch"
 	"github.com/seed-7b27c88a/shoal/trainer/autograd"
 	"github.com/seed-7b27c88a/shoal/trainer/optim"
 )
@@ -32,12 +33,14 @@ type owned struct {
 	weights int // chunks that hold weights; the rest are the first ones' estimates of curvature
 	trained []*autograd.Param
 	rule    optim.Rule
-	lossy   bool // what is shared was rounded: owners keep the weights that they step
+	lossy   bool         // what is shared was rounded: owners keep the weights that they step
+	rests   bool         // state is on the device for the time of a step alone
+	room    *scratch.Dir // where it lies else
 
 	mu      sync.Mutex // guards what follows; taken after the trainer's
 	stream  *kernels.Stream
 	chunks  map[int]*ownedChunk
-	scratch [2]kernels.Tensor // (1, largest chunk): a gradient, and weights or drawn gradient
+	scratch [3]kernels.Tensor // (1, largest chunk): a gradient, weights or drawn gradient, and shared weights that come from elsewhere
 	tried   uint64            // step that next is of; 0: of none
 }
 
@@ -67,6 +70,9 @@ func newOwned(dev kernels.Device, p *parts, rule optim.Rule, lossy bool) (*owned
 		return nil, fmt.Errorf("a tensor of %d elements cannot be cut for this optimizer, and owners step at most %d at once; use parallel.zero: 0 or optimizer.name: adamw", largest, layout.MaxChunk)
 	}
 	for i := range o.scratch {
+		if i == 2 && p.zero < 3 {
+			break
+		}
 		var err error
 		if o.scratch[i], err = kernels.Alloc(dev, dtype.F32, 1, largest); err != nil {
 			return nil, errors.Join(fmt.Errorf("memory to step a chunk: %w", err), o.close())
@@ -82,7 +88,9 @@ func (o *owned) close() error {
 	for c := range o.chunks {
 		o.drop(c)
 	}
-	kernels.Free(o.stream.Device(), o.scratch[0].Buf, o.scratch[1].Buf)
+	for _, t := range o.scratch {
+		kernels.Free(o.stream.Device(), t.Buf)
+	}
 	o.chunks = nil
 	return err
 }
@@ -121,7 +129,7 @@ func (o *owned) get(c int) (*ownedChunk, error) {
 	o.chunks[c] = x
 	for _, s := range []*side{&x.now, &x.next} {
 		var err error
-		s.opt, err = o.rule.Open(o.stream, o.params(ch), ch.Len())
+		s.opt, err = o.open(ch)
 		if err == nil && o.lossy {
 			s.w, err = kernels.Alloc(o.stream.Device(), dtype.F32, 1, ch.Len())
 		}
@@ -131,6 +139,14 @@ func (o *owned) get(c int) (*ownedChunk, error) {
 		}
 	}
 	return x, nil
+}
+
+// open is an optimizer of a chunk without state.
+func (o *owned) open(ch layout.Chunk) (optim.Optimizer, error) {
+	if o.rests {
+		return newResting(o.rule, o.stream, o.room, o.params(ch), ch.Len())
+	}
+	return o.rule.Open(o.stream, o.params(ch), ch.Len())
 }
 
 // put replaces what is known of a chunk.
@@ -218,10 +234,15 @@ func (o *owned) try(c int, step uint64, n optim.Now, w, g, drawn kernels.Tensor,
 	if !drawn.None() { // lies where the weights go afterwards
 		x.next.opt.(optim.Curved).Curve(drawn, tokens)
 	}
-	s.Copy(after, before)
+	if after != before {
+		s.Copy(after, before)
+	}
 	n.Step = x.next.count
 	x.next.opt.Step(n, after, g, 0, w.Cols)
 	x.tried = true
+	if r, ok := x.next.opt.(*resting); ok {
+		return after, r.err
+	}
 	return after, nil
 }
 

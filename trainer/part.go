@@ -37,6 +37,12 @@ type Line interface {
 // errPart answers who wants of a part what takes the whole model.
 var errPart = errors.New("this member holds a part of the model alone: it can neither measure nor export it")
 
+// errMoved ends a round of a part that this member does not hold any more.
+var errMoved = fmt.Errorf("this member was given another part of the model in the round: %w", ErrAttempt)
+
+// flows reports whether what this member computes comes to it over a line.
+func (t *Trainer) flows() bool { return t.whole != nil || t.isPart() }
+
 // isPart reports whether this member holds a part of the model.
 func (t *Trainer) isPart() bool {
 	return t.part != model.Part{} && t.part != model.Part{Hi: t.model.Row()}
@@ -44,6 +50,8 @@ func (t *Trainer) isPart() bool {
 
 func (t *Trainer) checkPart() error {
 	switch p := t.part; {
+	case t.whole != nil:
+		return t.checkWhole()
 	case !t.isPart():
 		return nil
 	case p.Lo < 0 || p.Hi <= p.Lo || p.Hi > t.model.Row():
@@ -77,12 +85,19 @@ func (t *Trainer) loadPart(dev kernels.Device, a stage.Adapter) (err error) {
 	return err
 }
 
-// Spans are where the elements of the job's index space that this member holds lie in its own.
-func (t *Trainer) Spans() []stage.Span { return t.stage.Spans }
+// Spans are where the elements of the job's index space that this member holds lie in its own. With Config.Whole both
+// are the same, and there are none.
+func (t *Trainer) Spans() []stage.Span {
+	if t.whole != nil {
+		return nil
+	}
+	return t.stage.Spans
+}
 
 // flow is a stage's part in a round: it computes what the line asks for, until every micro-batch has come back.
 type flow struct {
 	t    *Trainer
+	on   *stage.Stage
 	step uint64
 	live map[uint32]passing
 	free []int // slots
@@ -118,7 +133,10 @@ func (t *Trainer) flow(ctx context.Context, w Work, p *Piece) (u []float32, err 
 			return nil, err
 		}
 	}
-	p.Positions, p.Tokens, p.Loss = f.done, f.sums.Tokens, f.sums.Loss
+	p.Positions = f.done
+	if t.whole == nil || t.model.Last(f.on.Part) { // what counts for the job is counted once
+		p.Tokens, p.Loss = f.sums.Tokens, f.sums.Loss
+	}
 	return f.end()
 }
 
@@ -127,6 +145,10 @@ func (f *flow) begin() error {
 		return err
 	}
 	defer f.t.mu.Unlock()
+	if f.t.stage == nil {
+		return errors.New("this member holds no part of the model yet")
+	}
+	f.on = f.t.stage
 	f.t.enlarge()
 	f.t.stage.ZeroGrad()
 	return nil
@@ -138,11 +160,17 @@ func (f *flow) end() ([]float32, error) {
 		return nil, err
 	}
 	defer t.mu.Unlock()
-	if len(f.done) == 0 || t.elems == 0 {
+	switch {
+	case t.stage != f.on:
+		return nil, errMoved
+	case len(f.done) == 0 || f.on.G.None():
 		return t.host.zeros(), nil
 	}
 	t.reduce(t.stage.G)
 	u := t.host.contribution()
+	if t.whole != nil {
+		return u, t.spread(u)
+	}
 	return u, t.download(f.step, u)
 }
 
@@ -152,6 +180,9 @@ func (f *flow) run(ctx context.Context, p Pass) ([]float32, error) {
 		return nil, err
 	}
 	defer f.t.mu.Unlock()
+	if f.t.stage != f.on {
+		return nil, errMoved
+	}
 	if p.Back {
 		return f.back(ctx, p)
 	}

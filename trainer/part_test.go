@@ -180,7 +180,7 @@ func TestReferenceCurvesInParts(t *testing.T) {
 		adapter model.Files
 		want    curve
 		stages  []int
-	}{{"full", fullSpec(), nil, meta.Full, []int{2, 3, 5}}, {"lora", loraSpec(), adapterDir(t), meta.Lora, []int{3, 5}}} {
+	}{{"full", fullSpec(), nil, meta.Full, full([]int{3}, 2, 5)}, {"lora", loraSpec(), adapterDir(t), meta.Lora, full([]int{5}, 3)}} {
 		for _, stages := range tc.stages {
 			t.Run(fmt.Sprintf("%s, %d stages", tc.name, stages), func(t *testing.T) {
 				spec := tc.spec

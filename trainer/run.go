@@ -44,7 +44,9 @@ func (t *Trainer) round(ctx context.Context, work Work, col Collective) (r StepR
 	if err != nil {
 		return r, err
 	}
-	if _, ok := col.(*Solo); ok && t.owned == nil && t.apart == nil && !t.isPart() {
+	if _, ok := col.(*Solo); ok && t.away != nil {
+		return t.aloneAway(ctx, work, samples)
+	} else if ok && t.owned == nil && t.apart == nil && !t.flows() {
 		return t.alone(ctx, work.Round, samples)
 	}
 	piece := Piece{Round: work.Round, Attempt: work.Attempt, Positions: work.Positions}
@@ -98,7 +100,7 @@ func (t *Trainer) samples(positions []shard.Range) ([]uint64, error) {
 // contribute computes the summed gradient of the samples alone, and completes p with what they add up to.
 func (t *Trainer) contribute(ctx context.Context, w Work, samples []uint64, p *Piece, col Collective) ([]float32, error) {
 	switch {
-	case t.isPart():
+	case t.flows():
 		return t.flow(ctx, w, p)
 	case t.apart != nil && len(samples) > 0:
 		return t.explore(ctx, w, samples, p, col)
@@ -110,6 +112,9 @@ func (t *Trainer) contribute(ctx context.Context, w Work, samples []uint64, p *P
 	defer t.mu.Unlock()
 	if len(samples) == 0 {
 		return t.host.zeros(), nil
+	}
+	if t.away != nil {
+		return t.sumAway(ctx, w, samples, p)
 	}
 	sums, err := t.sum(ctx, step, samples)
 	if err != nil {
@@ -137,7 +142,9 @@ func (t *Trainer) sum(ctx context.Context, step uint64, samples []uint64) (all o
 		}
 		all.Add(sums)
 	}
-	t.reduce(t.stage.G)
+	if t.away == nil {
+		t.reduce(t.stage.G)
+	}
 	return all, nil
 }
 
@@ -147,10 +154,13 @@ func (t *Trainer) pass(ctx context.Context, step uint64, samples []uint64) (obje
 		return objective.Sums{}, err
 	}
 	sums, err := t.stage.Forward(ctx, step, t.feed.seqs)
-	if err != nil {
-		return objective.Sums{}, err
+	if err == nil {
+		err = t.stage.Backward(ctx)
 	}
-	return sums, t.stage.Backward(ctx)
+	if door := t.stage.Gathered(); err != nil && door != nil {
+		door.Drop() // units that were in use when the pass ended
+	}
+	return sums, err
 }
 
 // fill feeds the rows of a micro-batch.

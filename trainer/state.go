@@ -54,8 +54,11 @@ func (t *Trainer) Restore(s State) error {
 	if t.owned != nil {
 		t.owned.giveUp()
 	}
-	if t.apart != nil {
+	switch {
+	case t.apart != nil:
 		return t.rejoin()
+	case t.whole != nil:
+		return t.place()
 	}
 	return t.stage.Stream.Err()
 }
@@ -105,8 +108,14 @@ func (t *Trainer) state(s *State) []stateVector {
 	if t.apart != nil {
 		return t.sharedState(s)
 	}
+	if t.whole != nil {
+		return t.wholeState(s)
+	}
 	if t.elems == 0 { // a stage in which nothing learns
 		return nil
+	}
+	if t.away != nil { // owners have the rest, see Moments
+		return []stateVector{onHost(&s.W, t.away.w)}
 	}
 	w, stream := t.stage.W, t.stage.Stream
 	all := []stateVector{{&s.W,

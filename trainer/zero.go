@@ -99,20 +99,34 @@ func (t *Trainer) tryChunk(ch Chunk, step uint64, n optim.Now, drawn []float32, 
 		d = o.scratch[1].SliceCols(0, len(drawn))
 		o.stream.Upload(d, drawn)
 	}
-	after, err := o.try(c, step, n, t.stage.W.SliceCols(ch.Lo, ch.Hi), g, d, tokens)
+	w := t.shared(ch.Lo, ch.Hi)
+	after, err := o.try(c, step, n, w, g, d, tokens)
 	if err != nil {
 		return nil, err
 	}
-	v := make([]float32, len(ch.V))
+	v := t.host.stepped(ch.Lo, ch.Hi)
 	if err := o.stream.Download(v, after); err != nil || !o.lossy {
 		return v, err
 	}
 	shared := make([]float32, len(v))
-	err = o.stream.Download(shared, t.stage.W.SliceCols(ch.Lo, ch.Hi))
+	err = o.stream.Download(shared, w)
 	for i := range v {
 		v[i] -= shared[i] // rounded once; what that and the codec drop stays in the weights that are stepped
 	}
 	return v, err
+}
+
+// shared is a chunk's weights on the device, until the next call.
+func (t *Trainer) shared(lo, hi int) kernels.Tensor {
+	switch {
+	case t.whole != nil:
+		return t.wholeWeights(lo, hi)
+	case t.away == nil:
+		return t.stage.W.SliceCols(lo, hi)
+	}
+	w := t.owned.scratch[2].SliceCols(0, hi-lo)
+	t.owned.stream.Upload(w, t.away.w[lo:hi])
+	return w
 }
 
 // chunkAt is the chunk that begins at lo, or -1.
@@ -131,15 +145,8 @@ func (t *Trainer) adopt(shared []float32, tot Totals) (StepReport, error) {
 	}
 	defer t.mu.Unlock()
 	r, err := t.take(tot, func(*StepReport) error {
-		s := t.stage
 		t.changing()
-		if t.owned.lossy {
-			s.Stream.Upload(s.G, shared[:t.elems])
-			s.Stream.Add(s.W, s.W, s.G)
-		} else {
-			s.Stream.Upload(s.W, shared[:t.elems])
-		}
-		return s.Stream.Sync(context.Background())
+		return t.putShared(shared[:t.elems])
 	})
 	if err == nil {
 		t.owned.lockedConfirm(r.Step, r.Skipped)

@@ -26,7 +26,8 @@ func TestNoGarbage(t *testing.T) {
 	s.UploadI32(seqs.KLen, []int32{n})
 	spec := kernels.AttnSpec{Seqs: seqs, Heads: heads, KVHeads: heads, HeadDim: c / heads, Scale: 0.1}
 	drop := kernels.Dropout{Rate: 0.1, Step: step, Key: key}
-	none := kernels.Tensor{}
+	none, flat := kernels.Tensor{}, a.F32(1, 1000)
+	wire := a.Tensor(dtype.I8, 1, dtype.WireInt8.Bytes(1000))
 	for name, op := range map[string]func(){
 		"MatMul":        func() { s.MatMul(y, x, w, kernels.MatMul{TB: true, Bias: row}) },
 		"MatMul bf16":   func() { s.MatMul(half, x, w, kernels.MatMul{Compute: dtype.BF16}) },
@@ -42,6 +43,9 @@ func TestNoGarbage(t *testing.T) {
 		"RMSNormBack":   func() { s.RMSNormBack(y, row, z, x, row, rstd, 0, kernels.Add) },
 		"LayerNorm":     func() { s.LayerNorm(y, stat, x, row, row, 1e-5) },
 		"LayerNormBack": func() { s.LayerNormBack(y, row, row, z, x, row, stat, kernels.Add) },
+		"AddRMSNorm":    func() { s.AddRMSNorm(q, y, rstd, x, z, row, 1e-5, 0) },
+		"AddLayerNorm":  func() { s.AddLayerNorm(q, half, stat, x, z, row, row, 1e-5) },
+		"Wire":          func() { s.EncodeWire(wire, flat, dtype.WireInt8); s.DecodeWire(flat, wire, dtype.WireInt8) },
 		"Rope":          func() { s.Rope(y, x, pos, freq, heads, kernels.Rope{HeadDim: c / heads, Scale: 1}) },
 		"SwiGLU":        func() { s.SwiGLU(y, x, z) },
 		"SwiGLUBack":    func() { s.SwiGLUBack(y, q, z, x, x, kernels.Set) },

@@ -39,6 +39,7 @@ type call struct {
 	row           func(x *call, w *worker, i int)
 	span          func(x *call, w *worker, s span)
 	strip         func(x *call, w *worker, lo, hi int)
+	part          func(x *call, lo, hi int)
 	each          func(add bool, out, a, b []float32)
 
 	rowTask, spanTask, stripTask func(*worker, int) // bound once

@@ -4,16 +4,36 @@ import "math"
 
 func rmsNorm(_ *Device, x *call) error {
 	in := &x.t[2]
-	x.rows(in.rows, in.cols, func(x *call, w *worker, i int) {
-		rstd, in, wt, eps, offset := &x.t[1], &x.t[2], &x.t[3], x.cmd.F[0], x.cmd.F[1]
-		row, out := x.rowOf(w, 2, i), x.rowOf(w, 0, i)
-		r := invRoot(w.dot(row, row), in.cols, eps)
-		rstd.row(i)[0] = r
-		w.set(r, offset)
-		w.apply(&w.fam.normScale, in.cols, out, row, wt.row(0))
-		x.put(w, 0, i, out)
+	x.rows(in.rows, in.cols, func(x *call, w *worker, i int) { x.rmsRow(w, i, 0, 1, 2, 3) })
+	return nil
+}
+
+// addRMSNorm reads the sum as it was stored, so that its bits are those of an Add and a norm.
+func addRMSNorm(_ *Device, x *call) error {
+	sum := &x.t[0]
+	x.rows(sum.rows, sum.cols, func(x *call, w *worker, i int) {
+		x.addRow(w, i, 0, 3, 4)
+		x.rmsRow(w, i, 1, 2, 0, 5)
 	})
 	return nil
+}
+
+// rmsRow normalises row i. Operands are named by their places in the command.
+func (x *call) rmsRow(w *worker, i, y, stat, in, weight int) {
+	n, eps, offset := x.t[in].cols, x.cmd.F[0], x.cmd.F[1]
+	row, out := x.rowOf(w, in, i), x.rowOf(w, y, i)
+	r := invRoot(w.dot(row, row), n, eps)
+	x.t[stat].row(i)[0] = r
+	w.set(r, offset)
+	w.apply(&w.fam.normScale, n, out, row, x.t[weight].row(0))
+	x.put(w, y, i, out)
+}
+
+// addRow is row i of dst = a + b, by their places.
+func (x *call) addRow(w *worker, i, dst, a, b int) {
+	out := x.rowOf(w, dst, i)
+	w.apply(&w.fam.add, x.t[dst].cols, out, x.rowOf(w, a, i), x.rowOf(w, b, i))
+	x.put(w, dst, i, out)
 }
 
 // invRoot is 1/√(sum/n + eps).
@@ -50,26 +70,38 @@ func rmsNormBack(d *Device, x *call) error {
 
 func layerNorm(_ *Device, x *call) error {
 	in := &x.t[2]
-	x.rows(in.rows, in.cols, func(x *call, w *worker, i int) {
-		stat, in, wt, eps := &x.t[1], &x.t[2], &x.t[3], x.cmd.F[0]
-		out, src := x.rowOf(w, 0, i), x.rowOf(w, 2, i)
-		row := w.scratch(scratchRow, 2*in.cols)
-		centered, b := row[:in.cols], row[in.cols:]
-		if x.has(4) {
-			b = x.t[4].row(0)
-		} else {
-			clear(b)
-		}
-		mean := w.sum(src) / float32(in.cols)
-		w.set(mean, 1)
-		w.apply(&w.fam.affine, in.cols, centered, src)
-		r := invRoot(w.dot(centered, centered), in.cols, eps)
-		stat.row(i)[0], stat.row(i)[1] = mean, r
-		w.set(mean, r)
-		w.apply(&w.fam.normScaleBias, in.cols, out, src, wt.row(0), b)
-		x.put(w, 0, i, out)
+	x.rows(in.rows, in.cols, func(x *call, w *worker, i int) { x.layerRow(w, i, 0, 1, 2, 3) })
+	return nil
+}
+
+func addLayerNorm(_ *Device, x *call) error {
+	sum := &x.t[0]
+	x.rows(sum.rows, sum.cols, func(x *call, w *worker, i int) {
+		x.addRow(w, i, 0, 3, 4)
+		x.layerRow(w, i, 1, 2, 0, 5)
 	})
 	return nil
+}
+
+// layerRow normalises row i. Operands are named by their places in the command; the bias, if any, is behind the weight.
+func (x *call) layerRow(w *worker, i, y, stat, in, weight int) {
+	n, st := x.t[in].cols, x.t[stat].row(i)
+	out, src := x.rowOf(w, y, i), x.rowOf(w, in, i)
+	row := w.scratch(scratchRow, 2*n)
+	centered, b := row[:n], row[n:]
+	if x.has(weight + 1) {
+		b = x.t[weight+1].row(0)
+	} else {
+		clear(b)
+	}
+	mean := w.sum(src) / float32(n)
+	w.set(mean, 1)
+	w.apply(&w.fam.affine, n, centered, src)
+	r := invRoot(w.dot(centered, centered), n, x.cmd.F[0])
+	st[0], st[1] = mean, r
+	w.set(mean, r)
+	w.apply(&w.fam.normScaleBias, n, out, src, x.t[weight].row(0), b)
+	x.put(w, y, i, out)
 }
 
 // layerNormBack: with t = dy·w and h = (x-mean)·rstd, dx = rstd·(t - mean(t) - h·mean(t·h)), dw = Σ dy·h, db = Σ dy. The

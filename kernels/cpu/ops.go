@@ -47,4 +47,8 @@ var ops = [kernels.NumOps]op{
 	kernels.OpTanh:           tanh,
 	kernels.OpTanhBack:       tanhBack,
 	kernels.OpOverRoot:       overRoot,
+	kernels.OpAddRMSNorm:     addRMSNorm,
+	kernels.OpAddLayerNorm:   addLayerNorm,
+	kernels.OpEncodeWire:     encodeWire,
+	kernels.OpDecodeWire:     decodeWire,
 }

@@ -58,6 +58,8 @@ type Device struct {
 	runErr  error
 	runNow  func() // sends cmds; bound once, so that a Run allocates nothing
 	compute driver.Stream
+	uses    uses
+	small   small
 	up      upload
 	closed  bool
 
@@ -106,7 +108,7 @@ func Open(n int, o Options) (*Device, error) {
 		d.heap.slabBytes = slabBytes
 	}
 	d.info = kernels.Info{Name: "cuda:" + strconv.Itoa(n), Model: gpu.Name, Kernel: "sm_" + capability(gpu), Workers: gpu.Multiprocessors}
-	d.runNow = func() { d.runErr = d.launch.run(d.cmds) }
+	d.runNow = func() { d.runErr = d.run() }
 	if err := d.start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("device cuda:%d: %w", n, err), d.Close())
 	}
@@ -149,6 +151,12 @@ func (d *Device) prepare() error {
 		return err
 	}
 	if err := d.fault.make(d.ctx); err != nil {
+		return err
+	}
+	if err := d.uses.make(d.ctx); err != nil {
+		return err
+	}
+	if err := d.small.make(d.ctx); err != nil {
 		return err
 	}
 	if err := d.up.make(d.ctx); err != nil {
@@ -198,6 +206,18 @@ func (d *Device) Run(cmds []kernels.Cmd) error {
 	d.send.do(d.runNow)
 	d.cmds = nil
 	return d.runErr
+}
+
+// run launches the commands of the Run at work. What they name is in use until they are done.
+func (d *Device) run() error {
+	for i := range d.cmds {
+		for k := range d.cmds[i].T {
+			if b := d.cmds[i].T[k].Buf; b != nil {
+				b.Used = d.uses.open
+			}
+		}
+	}
+	return errors.Join(d.launch.run(d.cmds), d.uses.close(d.compute))
 }
 
 // Sync waits until everything sent so far is done and reports what went wrong since the last Sync or Read. If ctx ends

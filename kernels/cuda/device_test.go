@@ -4,6 +4,7 @@ package cuda
 
 import (
 	"context"
+	"errors"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -79,6 +80,77 @@ func TestOrder(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// TestUploadsRunBeside: what is written to memory that nobody uses does not wait for commands that were sent before, and
+// what is written to memory that they use does.
+func TestUploadsRunBeside(t *testing.T) {
+	d := open(t, Options{})
+	if !emulated(d) {
+		t.Skip("a GPU is too fast to be caught at it")
+	}
+	s, a := kernels.NewStream(d), kernels.NewArena(d, 1<<16)
+	defer a.Free()
+	big := make([]float32, 3*pieceBytes/4+5)
+	fill := func(v float32) []float32 {
+		for i := range big {
+			big[i] = v
+		}
+		return big
+	}
+	busy, err1 := kernels.Alloc(d, dtype.F32, 1, len(big))
+	free, err2 := kernels.Alloc(d, dtype.F32, 1, len(big))
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	sum, one := a.F32(1, 1), a.F32(1, 1)
+	s.Fill(one, 1)
+	s.Upload(busy, fill(2))
+	s.Fill(sum, 0)
+	if err := s.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 300 {
+		s.Add(sum, sum, one)
+	}
+	s.Add(sum, sum, busy.SliceCols(7, 8))
+	s.Flush()
+	last := d.uses.events[(d.uses.open-1)%uint64(len(d.uses.events))]
+	s.Upload(free, fill(3))
+	if passed, err := last.Passed(); passed || err != nil {
+		t.Errorf("the upload waited for commands that use other memory (%v)", err)
+	}
+	s.Upload(busy, fill(4))
+	if passed, err := last.Passed(); !passed || err != nil {
+		t.Errorf("the upload did not wait for a command that reads the memory (%v)", err)
+	}
+	s.Add(sum, sum, free.SliceCols(1, 2))
+	s.Add(sum, sum, busy.SliceCols(len(big)-1, len(big)))
+	got := make([]float32, 1)
+	if err := s.Download(got, sum); err != nil || got[0] != 300+2+3+4 {
+		t.Errorf("sum %v, want %v (%v)", got[0], 300+2+3+4, err)
+	}
+}
+
+// TestManySmallUploads: more than the pinned memory for them holds, into memory that commands between them read.
+func TestManySmallUploads(t *testing.T) {
+	d := open(t, Options{})
+	s, a := kernels.NewStream(d), kernels.NewArena(d, 1<<20)
+	defer a.Free()
+	x, sum := a.F32(1, 11000), a.F32(1, 11000)
+	s.Fill(sum, 0)
+	v, want := make([]float32, x.Cols), float32(0)
+	for turn := range 3 * smallParts * smallPart / (4 * x.Cols) {
+		for i := range v {
+			v[i] = float32(turn)
+		}
+		s.Upload(x, v)
+		s.Add(sum, sum, x)
+		want += float32(turn)
+	}
+	if err := s.Download(v, sum); err != nil || slices.Min(v) != want || slices.Max(v) != want {
+		t.Errorf("sums from %v to %v, want %v (%v)", slices.Min(v), slices.Max(v), want, err)
+	}
 }
 
 // TestFresh memory is zero, also where something was before.

@@ -4,7 +4,8 @@
 //
 // A Device turns commands into launches: ops.go has for each Op how. The launches of one Run go to the driver in one
 // call, from one thread that holds the GPU's context; a second thread waits, so that waiting keeps nobody from sending.
-// Three streams of the GPU carry commands, uploads and downloads, ordered by events.
+// Three streams of the GPU carry commands, uploads and downloads, ordered by events: an upload runs beside commands that
+// do not use its memory, a few bytes go with the commands themselves.
 //
 // Numbers. Exact operations have the bits of every other backend: nothing is fused unless fmaf is written. Products and
 // attention have the tolerances of kernels/kerneltest. No float atomics anywhere: one GPU gives the same bits each time.

@@ -82,6 +82,10 @@ const (
 	kAttendBackKBF128
 	kAttendBackKF64
 	kAttendBackKF128
+	kAddRMSNorm
+	kAddLayerNorm
+	kEncodeWire
+	kDecodeWire
 	numKernels
 )
 
@@ -161,6 +165,10 @@ var kernelNames = [numKernels]string{
 	kAttendBackKBF128: "attendBackKBF128",
 	kAttendBackKF64:   "attendBackKF64",
 	kAttendBackKF128:  "attendBackKF128",
+	kAddRMSNorm:       "addRMSNorm",
+	kAddLayerNorm:     "addLayerNorm",
+	kEncodeWire:       "encodeWire",
+	kDecodeWire:       "decodeWire",
 }
 
 // dynamicShared is the most bytes of dynamic shared memory that launches of a kernel ask for, where it is above 48 KiB.

@@ -31,7 +31,7 @@ func (d *Device) Alloc(bytes int) (*kernels.Buffer, error) {
 		return nil, d.broken(err)
 	}
 	d.inUse.Add(int64(bytes))
-	return &kernels.Buffer{Addr: uintptr(at), Size: bytes}, nil
+	return &kernels.Buffer{Addr: uintptr(at), Size: bytes, Used: d.uses.open}, nil // by the zeros, and by whoever had it before
 }
 
 // Free takes a buffer of Alloc back. What was sent before may still use it: memory is given again in the order of the

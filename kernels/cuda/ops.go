@@ -38,6 +38,8 @@ func operations() [kernels.NumOps]operation {
 		kernels.OpRMSNormBack:   rmsNormBack,
 		kernels.OpLayerNorm:     layerNorm,
 		kernels.OpLayerNormBack: layerNormBack,
+		kernels.OpAddRMSNorm:    addRMSNorm,
+		kernels.OpAddLayerNorm:  addLayerNorm,
 
 		kernels.OpSumRows: sumRows,
 		kernels.OpSumSq:   sumSq,
@@ -56,5 +58,8 @@ func operations() [kernels.NumOps]operation {
 		kernels.OpEncode8:        encode8,
 		kernels.OpDecode8:        decode8,
 		kernels.OpAdamW8:         adamW8,
+
+		kernels.OpEncodeWire: encodeWire,
+		kernels.OpDecodeWire: decodeWire,
 	}
 }

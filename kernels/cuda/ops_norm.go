@@ -6,9 +6,9 @@ import "github.com/seed-7b27c88a/shoal/kernels"
 
 // normArgs is NormArgs of src/norm.cu.
 type normArgs struct {
-	y, x, stat, w, b, dy mat
-	eps, offset          float32
-	add, pad             int32
+	y, x, stat, w, b, dy, other mat
+	eps, offset                 float32
+	add, pad                    int32
 }
 
 // rowThreads is how many threads a row of so many columns gets: a run of eight elements each, as far as there are.
@@ -51,5 +51,19 @@ func layerNormBack(l *launcher, c *kernels.Cmd) error {
 		return err
 	}
 	l.norm(kLayerNormBack, a)
+	return nil
+}
+
+func addRMSNorm(l *launcher, c *kernels.Cmd) error {
+	t := &c.T
+	l.norm(kAddRMSNorm, normArgs{x: matOf(&t[0]), y: matOf(&t[1]), stat: matOf(&t[2]), dy: matOf(&t[3]), other: matOf(&t[4]), w: matOf(&t[5]),
+		eps: c.F[0], offset: c.F[1]})
+	return nil
+}
+
+func addLayerNorm(l *launcher, c *kernels.Cmd) error {
+	t := &c.T
+	l.norm(kAddLayerNorm, normArgs{x: matOf(&t[0]), y: matOf(&t[1]), stat: matOf(&t[2]), dy: matOf(&t[3]), other: matOf(&t[4]), w: matOf(&t[5]),
+		b: matOf(&t[6]), eps: c.F[0]})
 	return nil
 }

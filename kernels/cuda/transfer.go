@@ -122,9 +122,16 @@ func (d *Device) Write(dst kernels.Tensor, src []byte) (err error) {
 	return err
 }
 
+// upload sends a little on the compute stream itself. More goes beside what the GPU computes, as soon as nothing that was
+// sent uses the memory any more, and what is sent later waits for it.
 func (d *Device) upload(dst *kernels.Tensor, src []byte) error {
+	if len(src) <= smallBytes && dst.Packed() {
+		b := dst.Buf
+		b.Used = d.uses.open
+		return d.small.upload(d.compute, driver.Ptr(b.Addr)+driver.Ptr(dst.Type.Bytes(dst.Off)), src)
+	}
 	l := &d.up.lane
-	if err := l.behind(d.compute); err != nil {
+	if err := d.uses.before(dst.Buf.Used, d.compute, l.stream); err != nil {
 		return err
 	}
 	err := parts(dst, func(p part) error {

@@ -59,11 +59,11 @@ var cases = []struct {
 	{"MatMul", testMatMul}, {"MatMulSpecial", testMatMulSpecial}, {"MatMulHalf", testMatMulHalf},
 	{"MatMulQuantized", testMatMulQuantized}, {"Frozen", testFrozen}, {"HalfOps", testHalfOps}, {"HalfProducts", testHalfProducts},
 	{"Elementwise", testElementwise}, {"Gated", testGated}, {"Activations", testActivations}, {"Special", testSpecial}, {"Convert", testConvert},
-	{"SumRows", testSumRows}, {"RMSNorm", testRMSNorm}, {"LayerNorm", testLayerNorm}, {"Rope", testRope},
+	{"SumRows", testSumRows}, {"RMSNorm", testRMSNorm}, {"LayerNorm", testLayerNorm}, {"AddNorm", testAddNorm}, {"Rope", testRope},
 	{"Attention", testAttention}, {"AttentionCache", testAttentionCache}, {"AttentionHalf", testAttentionHalf}, {"Rows", testRows}, {"ArgMax", testArgMax},
 	{"Head", testHead}, {"HeadChunks", testHeadChunks}, {"Drop", testDrop}, {"SumSq", testSumSq}, {"WeightedSum", testWeightedSum},
 	{"Quotient", testQuotient}, {"AdamW", testAdamW},
-	{"Updates", testUpdates}, {"Adafactor", testAdafactor}, {"Dynamic8", testDynamic8}, {"AdamW8", testAdamW8},
+	{"Updates", testUpdates}, {"Adafactor", testAdafactor}, {"Dynamic8", testDynamic8}, {"AdamW8", testAdamW8}, {"Wire", testWire},
 	{"F16", testF16}, {"F16Products", testF16Products}, {"InPlace", testInPlace}, {"NaN", testNaN}, {"BadRows", testBadRows},
 }
 

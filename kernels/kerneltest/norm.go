@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"github.com/seed-7b27c88a/shoal/kernels"
+	"github.com/seed-7b27c88a/shoal/kernels/dtype"
 )
 
 const normEps = 1e-5
@@ -92,6 +93,53 @@ func testLayerNorm(b *bench) {
 			b.close("layernorm dx alone", b.get(dx), slope(x, loss), 1e-5)
 			b.done()
 		}
+	}
+}
+
+// testAddNorm: the sum and the norm of it in one operation have the bits of the two, also where the sum takes the place of
+// a term, and whatever is bfloat16.
+func testAddNorm(b *bench) {
+	for _, s := range normShapes {
+		for kinds := range 16 { // bit by bit: which of the tensors are bfloat16
+			rows, cols, pad := s[0], s[1], s[2]
+			typ := func(i int) dtype.Type { return []dtype.Type{dtype.F32, dtype.BF16}[kinds>>i&1] }
+			x, y, prev := b.rand(rows, cols), b.rand(rows, cols), b.base(rows, cols)
+			tw, tb := b.put(b.rand(1, cols), 0), b.put(b.rand(1, cols), 0)
+			ta, tc := b.putAs(typ(0), x, pad), b.putAs(typ(1), y, pad)
+			for _, bias := range []kernels.Tensor{{}, tb} {
+				var sums, ys, stats [2]kernels.Tensor
+				for i := range sums {
+					sums[i], ys[i], stats[i] = b.putAs(typ(2), prev, pad), b.putAs(typ(3), prev, pad), b.arena.F32(rows, 2)
+				}
+				b.s.Add(sums[0], ta, tc)
+				b.s.LayerNorm(ys[0], stats[0], sums[0], tw, bias, normEps)
+				b.s.AddLayerNorm(sums[1], ys[1], stats[1], ta, tc, tw, bias, normEps)
+				b.sameTensors("add and layernorm", sums, ys, stats)
+				b.s.RMSNorm(ys[0], stats[0].SliceCols(0, 1), sums[0], tw, normEps, 1)
+				b.s.AddRMSNorm(sums[1], ys[1], stats[1].SliceCols(0, 1), ta, tc, tw, normEps, 1)
+				b.sameTensors("add and rmsnorm", sums, ys, stats)
+			}
+			in, norm, stat := b.putAs(typ(0), x, pad), b.putAs(typ(3), prev, pad), b.arena.F32(rows, 1)
+			sum, alone := b.putAs(typ(0), prev, pad), b.putAs(typ(3), prev, pad)
+			b.s.AddRMSNorm(sum, alone, stat, in, tc, tw, normEps, 0)
+			b.s.AddRMSNorm(in, norm, stat, in, tc, tw, normEps, 0)
+			b.sameTensors("in place", [2]kernels.Tensor{sum, in}, [2]kernels.Tensor{alone, norm})
+			b.done()
+		}
+	}
+}
+
+// sameTensors compares pairs of F32 or BF16 tensors, bit by bit.
+func (b *bench) sameTensors(what string, pairs ...[2]kernels.Tensor) {
+	b.Helper()
+	for i, p := range pairs {
+		var v [2]mat
+		for k, t := range p {
+			wide := b.arena.F32(t.Rows, t.Cols)
+			b.s.Copy(wide, t)
+			v[k] = b.get(wide)
+		}
+		b.same(label(what, ", output ", i), v[1], narrow(v[0].v))
 	}
 }
 

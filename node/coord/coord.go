@@ -29,6 +29,14 @@
 // successor (attempt.go). Members beat to the leader with their state; one whose weights have another hash than most, or
 // that missed a round's result, is syncing: it receives results, owns and computes nothing until it has the state.
 //
+// # A pipeline
+//
+// Where Genesis.Pipeline says so, working members sit in stages (stages.go, arrange.go), and one piece of each has no positions
+// in the plan: members compute what p2p/pipe brings them, and tell the leader what they have finished (flow.go). When every
+// stage has every micro-batch once the leader seals the round (book.go); the cut says which positions each piece holds,
+// and counts the batch once in every stage. Without a member that is lost before the seal the others go on in the same pipe.
+// docs/decisions/stages-in-rounds.md has the reasons.
+//
 // # What lasts
 //
 // Every CheckpointEvery rounds and after the last one two members write a checkpoint; their receipts settle it
@@ -84,12 +92,14 @@ type Genesis struct {
 	Codec           exact.Codec // in which pieces and results travel
 	OwnersStep      bool        // the result is what owners make of the sums (zero.go)
 	Weights         int         // with OwnersStep: chunks that hold weights; 0: all
+	Slack           int         // of layout.Shared, for the chunks' owners; 0: layout.Slack
 	MinPeers        int
 	MaxPeers        int // 0: no limit
 	CheckpointEvery uint64
-	BadRounds       uint64 // so many rounds in a row whose sum is not finite make the job go back; 0: it never does
-	Again           bool   // a piece that is not finite is computed once more by another member
-	Ordered         uint64 // the newest order to go on that this node knows of: a log without it is not the job's any more
+	BadRounds       uint64    // so many rounds in a row whose sum is not finite make the job go back; 0: it never does
+	Again           bool      // a piece that is not finite is computed once more by another member
+	Pipeline        *Pipeline // nil: every member computes the whole model
+	Ordered         uint64    // the newest order to go on that this node knows of: a log without it is not the job's any more
 }
 
 // Self is this node in this run.

@@ -31,6 +31,9 @@ type (
 		Plan  *collective.Plan
 		Work  []shard.Range // this member's new positions (stream indexes)
 		Peers int           // planned members
+		// Flow is this member's part of a pipeline; nil in any other job, and for a member that has none in this attempt: a
+		// pipe that it had is over.
+		Flow *Flow
 		// Diloco: how many positions of the stream counted before this round, and how many its members have in all.
 		Done, Planned uint64
 	}
@@ -114,7 +117,7 @@ type RoundReport struct {
 	Commit     cid.Cid        // of the commit entry
 	Attempts   uint32         // 1: nothing had to be done again
 	Peers      int            // members whose work counted
-	Collect    time.Duration  // first plan to cut, at the leader
+	Collect    time.Duration  // first plan to the cut that counts, at the leader that committed it: since it leads
 	Gather     time.Duration  // cut to commit, at the leader
 	Absent     []Absence      // who was left out of the round or of an attempt of it
 	Counted    []Contribution // per member the positions that counted
@@ -126,7 +129,7 @@ type RoundReport struct {
 type Absence struct {
 	Peer    record.PeerID `cbor:"1,keyasint"`
 	Attempt uint32        `cbor:"2,keyasint"`
-	Phase   string        `cbor:"3,keyasint"` // "work", "reduce", "gather", "state", "moments"
+	Phase   string        `cbor:"3,keyasint"` // "work", "send", "reduce", "gather", "connect", "state", "moments"
 	Why     string        `cbor:"4,keyasint"`
 }
 
@@ -134,6 +137,7 @@ type Absence struct {
 type Contribution struct {
 	Peer   record.PeerID `cbor:"1,keyasint"`
 	Ranges []shard.Range `cbor:"2,keyasint"`
+	Stage  int           `cbor:"3,keyasint,omitempty"` // of a pipeline, from 1; positions count once in each
 }
 
 func (Send) effect()            {}

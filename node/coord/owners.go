@@ -31,6 +31,12 @@ func (m *Machine) makeParts(b *PlanEntry, key collective.Key) *collective.Plan {
 		p.Pieces = append(p.Pieces, collective.PieceID{Round: key.Round, Attempt: pc.Attempt, Member: pc.ID, Boot: pc.Boot})
 	}
 	p.Owners = m.owners(b)
+	if b.flows() {
+		for _, r := range b.Members {
+			p.Stage = append(p.Stage, r.Stage)
+		}
+		p.Covers = collective.Covers(m.g.Pipeline.Of, b.Cuts)
+	}
 	return p
 }
 
@@ -66,7 +72,7 @@ func (m *Machine) ranked(base []record.PeerID, shares []byte, row map[record.Pee
 	for i, s := range shares {
 		by[i] = int(s)
 	}
-	out := layout.Shared(places, names, by)
+	out := layout.Shared(places, names, by, cmp.Or(m.g.Slack, layout.Slack))
 	for c, rank := range out {
 		here := make([]int, 0, len(rank))
 		for _, k := range rank {

@@ -54,20 +54,61 @@ func (j *Job) fetchState(ctx context.Context, e coord.Fetch) (snapshot, error) {
 		return j.initial(ctx)
 	}
 	var errs []error
-	for _, donor := range e.Donors {
-		a, err := j.ask(ctx, donor, e.Round)
-		if err == nil {
-			var s snapshot
-			if s, err = j.fetchCheckpoint(ctx, a.Manifest, append([]record.PeerID{donor}, e.Donors...)); err == nil {
-				return s, nil
-			}
+	for left := e.Donors; len(left) > 0; {
+		donor, a, err := j.askFirst(ctx, left, e.Round)
+		if err != nil {
+			errs = append(errs, err)
+			break
 		}
-		if ctx.Err() != nil {
-			return snapshot{}, ctx.Err()
+		s, err := j.fetchCheckpoint(ctx, a.Manifest, append([]record.PeerID{donor}, e.Donors...))
+		if err == nil || ctx.Err() != nil {
+			return s, err
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", donor, err))
+		left = slices.DeleteFunc(slices.Clone(left), func(id record.PeerID) bool { return id == donor })
 	}
 	return snapshot{}, errors.Join(errs...)
+}
+
+// nextDonor is how long a donor has the word alone. It may have died a moment ago; a healthy one with little state
+// answers in milliseconds.
+const nextDonor = time.Second
+
+// askFirst asks donors for state, one more whenever nobody has answered for nextDonor or one has nothing to give, and
+// returns the first that has.
+func (j *Job) askFirst(ctx context.Context, donors []record.PeerID, from uint64) (record.PeerID, stateAnswer, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type reply struct {
+		donor record.PeerID
+		stateAnswer
+		err error
+	}
+	replies := make(chan reply, len(donors))
+	var errs []error
+	for asked := 0; asked < len(donors) || len(errs) < asked; {
+		var next <-chan time.Time
+		if asked < len(donors) {
+			donor := donors[asked]
+			go func() {
+				a, err := j.ask(ctx, donor, from)
+				replies <- reply{donor, a, err}
+			}()
+			asked++
+			next = time.After(nextDonor)
+		}
+		select {
+		case r := <-replies:
+			if r.err == nil {
+				return r.donor, r.stateAnswer, nil
+			}
+			errs = append(errs, fmt.Errorf("%s: %w", r.donor, r.err))
+		case <-next:
+		case <-ctx.Done():
+			return "", stateAnswer{}, ctx.Err()
+		}
+	}
+	return "", stateAnswer{}, errors.Join(errs...)
 }
 
 // initial is the state that the job's terms alone determine.

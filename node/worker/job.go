@@ -11,6 +11,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
 	"github.com/seed-7b27c88a/shoal/shard"
+	"github.com/seed-7b27c88a/shoal/shard/layout"
 	"github.com/seed-7b27c88a/shoal/trainer"
 	"github.com/seed-7b27c88a/shoal/trainer/job"
 )
@@ -44,6 +45,9 @@ func (j *Job) run(ctx context.Context) (lingers bool, err error) {
 	if err != nil {
 		return false, j.startFailed(ctx, err)
 	}
+	if err := j.openScratch(); err != nil {
+		return false, j.startFailed(ctx, err)
+	}
 	if j.trainer, err = j.newTrainer(m); err != nil {
 		return false, j.startFailed(ctx, err)
 	}
@@ -70,7 +74,7 @@ func (j *Job) idleTrainer(m *materials) (*trainer.Trainer, error) {
 }
 
 func (j *Job) config(m *materials) trainer.Config {
-	return trainer.Config{Spec: &j.task.Spec, Model: m.model, Adapter: m.adapter, Rows: m.rows, Device: j.Device, Owners: true}
+	return trainer.Config{Spec: &j.task.Spec, Model: m.model, Adapter: m.adapter, Rows: m.rows, Device: j.Device, Scratch: j.scratch, Owners: true}
 }
 
 // startFailed ends a job that could not begin here.
@@ -125,6 +129,9 @@ func (j *Job) genesis() (coord.Genesis, error) {
 	}
 	if j.trainer.OwnersStep() {
 		g.OwnersStep = true
+		if s.Parallel.Chunks > 0 {
+			g.Slack = 2 * layout.Slack
+		}
 		if n := j.trainer.Weights(); n < len(l.Chunks) {
 			g.Weights = n
 		}

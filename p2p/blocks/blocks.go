@@ -14,6 +14,10 @@
 //	has     4 ←   body: one bit per CID asked, lowest first
 //	block   5 ←   status 0: body is the block, at most 1 MiB, less its first bytes if asked so; else empty: 1 not here, 2 not for you, 3 cancelled
 //
+// The first stream to a donor is an ordinary one. While there is plenty to fetch from it, streams for bulk (p2p.Host.OpenBulk) take
+// over: each has a TCP connection of its own, so a lost packet holds up less, and a block is opened where it will lie. Every header and every
+// 256 KiB of a block, 32 KiB on a slow link, are a record then. Where there can be none, ordinary streams do all.
+//
 // At most 4 gets are under way on a stream, and 2 streams between two nodes for one fetch. They are the credit: a donor sends
 // nothing that was not asked for, so a node that fetches holds at most 16 MiB per donor, and a donor one block per stream. A donor resets a stream with more than 64 unanswered requests, with a malformed frame,
 // or idle for a minute. CIDs are version 1, sha2-256, raw or dag-cbor; anything else is malformed.
@@ -98,12 +102,16 @@ func New(h *p2p.Host, store Store, allow func(peer record.PeerID, c cid.Cid) boo
 		allow = func(record.PeerID, cid.Cid) bool { return true }
 	}
 	x := &Exchange{h: h, store: store, allow: allow, log: h.Log(), serving: map[record.PeerID]int{}}
-	h.Handle(protocol, x.serve)
+	h.Handle(protocol, func(s *p2p.Stream) { x.serve(s, false) })
+	h.HandleBulk(protocol, func(s *p2p.Stream) { x.serve(s, true) })
 	return x
 }
 
 // Close stops serving. Fetches under way go on until their context ends.
-func (x *Exchange) Close() { x.h.Unhandle(protocol) }
+func (x *Exchange) Close() {
+	x.h.Unhandle(protocol)
+	x.h.UnhandleBulk(protocol)
+}
 
 // Get returns a block, fetching it first if the store lacks it.
 func (x *Exchange) Get(ctx context.Context, c cid.Cid, from []record.PeerID) ([]byte, error) {

@@ -50,6 +50,7 @@ type fetch struct {
 // source is what a fetch remembers of a peer.
 type source struct {
 	live   int  // streams
+	bulk   int  // of them with a connection of their own that brought blocks
 	gave   bool // a block
 	banned bool
 	fails  int           // in a row
@@ -173,9 +174,9 @@ func (f *fetch) ask(ctx context.Context, peer record.PeerID) {
 	if delivered > 0 {
 		s.fails = 0
 	}
-	s.fails++
-	s.next = f.now() + min(500*time.Millisecond<<min(s.fails, 8), 30*time.Second)
 	if err != nil {
+		s.fails++
+		s.next = f.now() + min(500*time.Millisecond<<min(s.fails, 8), 30*time.Second)
 		s.why = err.Error()
 		s.banned = s.banned || errors.Is(err, errWrong) || errors.Is(err, errFrame)
 	}

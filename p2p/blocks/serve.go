@@ -21,18 +21,19 @@ const (
 	idleLimit     = time.Minute
 	writeSize     = 2 * (128<<10 - 12) // bytes that must leave within pieceTime: two of the muxer's frames, filled
 	slowSize      = 32 << 10           // the same on a slow link: of a frame that breaks off the other end has nothing
+	recordSize    = 256 << 10          // the same with a connection of its own: a record, which the other end opens where it belongs
 	pieceTime     = 30 * time.Second   // so the slowest useful link carries 9 KB/s
 )
 
-// serve answers one stream.
-func (x *Exchange) serve(s *p2p.Stream) {
+// serve answers one stream; bulk: it has a connection of its own.
+func (x *Exchange) serve(s *p2p.Stream, bulk bool) {
 	defer s.Reset()
 	if !x.enter(s.Peer()) {
 		return
 	}
 	defer x.exit(s.Peer())
 	ctx, cancel := context.WithCancel(context.Background())
-	d := &donation{x: x, s: s, wake: make(chan struct{}, 1)}
+	d := &donation{x: x, s: s, bulk: bulk, wake: make(chan struct{}, 1)}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		defer s.Reset() // ends read
@@ -69,6 +70,7 @@ func (x *Exchange) exit(peer record.PeerID) {
 type donation struct {
 	x    *Exchange
 	s    *p2p.Stream
+	bulk bool
 	wake chan struct{} // one pending signal
 
 	mu    sync.Mutex // guards queue and busy
@@ -156,15 +158,39 @@ func (d *donation) answer(ctx context.Context) {
 		}
 		frame, done := d.reply(ctx, q)
 		began := time.Now()
-		err := writeAll(d.s, frame, size)
+		err := d.write(frame, size)
 		done()
-		if size = writeSize; time.Since(began) > saveAfter {
+		if size = d.fastSize(); time.Since(began) > saveAfter {
 			size = slowSize
 		}
 		if err != nil {
 			return
 		}
 	}
+}
+
+func (d *donation) fastSize() int {
+	if d.bulk {
+		return recordSize
+	}
+	return writeSize
+}
+
+// write writes a frame in pieces of some size. Where each piece is a record, the header is one of its own.
+func (d *donation) write(frame []byte, size int) error {
+	if !d.bulk {
+		return writeAll(d.s, frame, size)
+	}
+	n := min(len(frame), headSize+size)
+	d.s.SetWriteDeadline(time.Now().Add(pieceTime))
+	_, err := d.s.WriteLent(frame[:headSize], func(use func([]byte)) bool {
+		use(frame[headSize:n])
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	return writeAll(d.s, frame[n:], size)
 }
 
 // reply makes the answer; done is called when it was sent.

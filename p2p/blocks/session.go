@@ -30,6 +30,7 @@ const (
 type session struct {
 	f    *fetch
 	s    *p2p.Stream
+	bulk bool // it has a connection of its own
 	d    *donor
 	out  chan request
 	seq  uint32
@@ -51,14 +52,12 @@ type question struct {
 
 // session asks one peer until the fetch is over, the peer fails, or it has nothing to give.
 func (f *fetch) session(ctx context.Context, peer record.PeerID) (delivered int, err error) {
-	octx, cancel := context.WithTimeout(ctx, openTime)
-	stream, err := f.x.h.Open(octx, peer, protocol)
-	cancel()
+	stream, bulk, err := f.open(ctx, peer)
 	if err != nil {
 		return 0, err
 	}
-	ctx, cancel = context.WithCancel(ctx)
-	s := &session{f: f, s: stream, out: make(chan request, 4*maxQueued), open: map[uint32]*part{}, storing: make(chan struct{}, maxStoring)}
+	ctx, cancel := context.WithCancel(ctx)
+	s := &session{f: f, s: stream, bulk: bulk, out: make(chan request, 4*maxQueued), open: map[uint32]*part{}, storing: make(chan struct{}, maxStoring)}
 	f.mu.Lock()
 	s.d = f.plan.join()
 	f.sessions[s.d] = s
@@ -77,11 +76,35 @@ func (f *fetch) session(ctx context.Context, peer record.PeerID) (delivered int,
 	defer f.mu.Unlock()
 	delete(f.sessions, s.d)
 	f.plan.leave(s.d)
+	if s.bulk && s.got > 0 {
+		f.peers[peer].bulk--
+	}
 	if s.err != nil {
 		err = s.err // the stream's error came of it
 	}
 	return s.got, err
 }
+
+// open opens a stream. The first to a peer is an ordinary one, which is there at once; while there is plenty to fetch from one
+// that delivers, the others have connections of their own, where these can be had.
+func (f *fetch) open(ctx context.Context, peer record.PeerID) (s *p2p.Stream, bulk bool, err error) {
+	f.mu.Lock()
+	bulk = f.peers[peer].gave && f.plan.plenty()
+	others := f.peers[peer].bulk > 0
+	f.mu.Unlock()
+	if bulk {
+		if s, err = f.x.h.OpenBulk(ctx, peer, protocol); err == nil || others { // an ordinary one would have nothing to do
+			return s, true, err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, openTime)
+	defer cancel()
+	s, err = f.x.h.Open(ctx, peer, protocol)
+	return s, false, err
+}
+
+// retired reports that connections for bulk do this stream's work. Called with fetch.mu held.
+func (s *session) retired() bool { return !s.bulk && s.f.peers[s.s.Peer()].bulk > 0 }
 
 // post queues a request; one that does not fit is a cancel nobody needs, as gets and haves are limited.
 func (s *session) post(q request) {
@@ -124,6 +147,9 @@ func (s *session) run(ctx context.Context) error {
 			}
 			continue
 		}
+		if s.over() {
+			return nil
+		}
 		if naps++; naps > idleNaps {
 			return errors.New("has none of the missing blocks")
 		}
@@ -138,6 +164,13 @@ func (s *session) waiting() bool {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
 	return len(s.asks) > 0 || len(s.d.queue) > 0
+}
+
+// over reports that nothing is due any more, because the fetch ended or this stream is not needed.
+func (s *session) over() bool {
+	s.f.mu.Lock()
+	defer s.f.mu.Unlock()
+	return s.f.plan.finished() || s.retired()
 }
 
 // nap waits for a theft to become worth while, and every second asks the donor again.
@@ -161,6 +194,9 @@ func (s *session) nap(ctx context.Context, n int) error {
 
 // fill posts as many questions and gets as may be under way.
 func (s *session) fill(ctx context.Context) error {
+	if s.over() {
+		return nil
+	}
 	if err := s.inquire(ctx); err != nil {
 		return err
 	}
@@ -299,7 +335,9 @@ func (s *session) keep(ctx context.Context, block int, t *part, data []byte) {
 	s.recycle(data)
 	s.f.mu.Lock()
 	if src := s.f.peers[s.s.Peer()]; err == nil {
-		s.got++
+		if s.got++; s.got == 1 && s.bulk {
+			src.bulk++
+		}
 		if !src.gave {
 			src.gave = true
 			s.f.wake()

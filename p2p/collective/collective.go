@@ -40,6 +40,9 @@
 // chunk. Its result is the chunk's new weights, or in a codec other than fp32 the change of what all share; what the codec
 // drops stays with the caller, who has the weights it steps.
 //
+// In a pipeline (Plan.Stage) a piece is the sum over its maker's stage. It travels to the owners of the chunks that the stage
+// covers alone; to others it does not exist, and their Haves do not list it. Results go to everyone.
+//
 // Memory: with Ψ elements in the index space, P pieces and an owner's share of 1/n, a member holds one result of 4Ψ bytes
 // (two while a late one completes, and two more that were recycled), its owners' share of P pieces in the codec and, once
 // more per piece of an owner it succeeds, that owner's own slices; the sums of its chunks, 4Ψ/n; in a codec other than
@@ -104,6 +107,10 @@ type Plan struct {
 
 	OwnersStep bool // the result is not the mean but what owners make of it, see Step
 	Weights    int  // with OwnersStep: chunks [0, Weights) alone have a result, the sums of the others serve their owners; 0: all
+
+	// A pipeline: pieces are sums over one stage each, and have numbers in the chunks that their maker's stage covers.
+	Stage  []int    // per member: its stage, from 1 on, 0: none; nil: every piece has numbers everywhere
+	Covers [][]bool // per chunk, by stage: its pieces have numbers there; see the function Covers
 }
 
 // Have is what an owner tells the leader: the pieces it holds complete in all its chunks, and the sum over exactly those.

@@ -114,7 +114,7 @@ func (m *Machine) judgeContribution(from record.PeerID, f *Frame) (held bool, wh
 	if from != f.Mark.Member || !wellFormed(f.Mark) {
 		return false, RefusedMalformed
 	}
-	if _, listed := v.order[f.Mark.PieceID]; !listed || m.closed || !v.keeps(v.me, f.Chunk, from) {
+	if _, listed := v.order[f.Mark.PieceID]; !listed || m.closed || !v.keeps(v.me, f.Chunk, from) || !v.adds(f.Mark.PieceID, f.Chunk) {
 		return false, RefusedUnlisted
 	}
 	p := m.pieces[f.Mark.PieceID]
@@ -142,7 +142,7 @@ func (m *Machine) keep(f *Frame) {
 	v := m.plan
 	p := m.pieces[f.Mark.PieceID]
 	if p == nil {
-		p = &piece{mark: f.Mark, chunks: map[int]slice{}, absent: len(v.owned)}
+		p = &piece{mark: f.Mark, chunks: map[int]slice{}, absent: v.expected(f.Mark.PieceID)}
 		m.pieces[f.Mark.PieceID] = p
 	}
 	p.chunks[f.Chunk] = f.slice()

@@ -3,6 +3,7 @@ package collective
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -32,6 +33,8 @@ type Group struct {
 	news chan struct{} // and for tell
 	stop chan struct{}
 	done sync.WaitGroup
+
+	under atomic.Int64 // sends that are under way
 
 	mu       sync.Mutex // guards the rest
 	m        *Machine

@@ -102,7 +102,9 @@ func (m *Machine) Local(k Mark, v []float32) []Effect {
 	m.pieces[k.PieceID] = &piece{mark: k, own: v}
 	m.news = true
 	for _, c := range m.plan.owned {
-		m.arrived(c)
+		if m.plan.adds(k.PieceID, c) {
+			m.arrived(c)
+		}
 	}
 	return m.advance(m.sendPiece(nil, k.PieceID, ""))
 }
@@ -215,7 +217,7 @@ func (m *Machine) Delivered(id PieceID) bool {
 		return false
 	}
 	for c := range m.plan.Chunks {
-		if to, ok := m.plan.target(c, m.plan.me); ok && !m.sent.done(m.plan.Members[to], id, c, len(m.plan.Chunks)) {
+		if to, ok := m.plan.target(c, m.plan.me); ok && m.plan.adds(id, c) && !m.sent.done(m.plan.Members[to], id, c, len(m.plan.Chunks)) {
 			return false
 		}
 	}
@@ -257,7 +259,7 @@ func (m *Machine) count() {
 		p.absent = 0
 	}
 	for _, c := range m.plan.owned {
-		for _, id := range m.plan.Pieces {
+		for _, id := range m.plan.addedTo(c, m.plan.Pieces) {
 			if p := m.pieces[id]; p == nil {
 				m.absent[c]++
 				m.lacking++

@@ -104,6 +104,7 @@ func (g *Group) send(t task) {
 		panic("collective: " + err.Error()) // plain numbers and CIDs always encode
 	}
 	_, unit := f.Codec.Unit()
+	g.under.Add(1)
 	g.e.x.Send(to, &xfer.Transfer{
 		Service: Service, Meta: meta, Size: f.Codec.Size(len(f.Data)), Unit: unit, Later: t.Later,
 		Lend: func(lo, hi int, use func([]byte)) bool { return lease.lend(f, lo, hi, &g.scratch, use) },
@@ -111,8 +112,12 @@ func (g *Group) send(t task) {
 	})
 }
 
+// Sending tells whether something waits for the network now.
+func (g *Group) Sending() bool { return g.under.Load() > 0 }
+
 // sent tells the machine how a send went, and plans to repeat it if that may help.
 func (g *Group) sent(to record.PeerID, f *Frame, err error) {
+	g.under.Add(-1)
 	var refused xfer.Refused
 	if errors.As(err, &refused) && refused.Code != xfer.CodeNoService {
 		err = Refusal(refused.Code)

@@ -46,6 +46,9 @@ func (p *Plan) validate() error {
 			return fmt.Errorf("chunk %d: %w", c, err)
 		}
 	}
+	if err := p.checkStages(); err != nil {
+		return err
+	}
 	seen := make(map[PieceID]bool, len(p.Pieces))
 	for _, id := range p.Pieces {
 		if id.Round != p.Round || id.Attempt > p.Attempt || seen[id] {

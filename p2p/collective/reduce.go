@@ -166,10 +166,11 @@ func (m *Machine) report(out []Effect, partial bool) []Effect {
 	}
 	set := m.complete()
 	if m.cut != nil {
-		if !covers(set, m.cut) {
+		cut := m.plan.concerning(m.cut)
+		if !covers(set, cut) {
 			return out
 		}
-		set = m.cut
+		set = cut
 	} else if len(set) == 0 && len(m.plan.Pieces) > 0 && !m.told {
 		return out
 	}
@@ -184,11 +185,14 @@ func (m *Machine) report(out []Effect, partial bool) []Effect {
 	return append(out, Effect{Have: h})
 }
 
-// complete lists, in plan order, the pieces of which this owner holds every chunk it owns.
+// summable says whether all is here that this owner adds up for the cut.
+func (m *Machine) summable() bool { return covers(m.complete(), m.plan.concerning(m.cut)) }
+
+// complete lists, in plan order, the pieces of which this owner holds every chunk it owns and the piece has numbers in.
 func (m *Machine) complete() []Mark {
 	set := make([]Mark, 0, len(m.plan.Pieces))
 	for _, id := range m.plan.Pieces {
-		if p := m.pieces[id]; p != nil && p.absent == 0 {
+		if p := m.pieces[id]; p != nil && p.absent == 0 && m.plan.concerns(id) {
 			set = append(set, p.mark)
 		}
 	}
@@ -242,6 +246,7 @@ func (m *Machine) sumChunk(c int, set []PieceID) *sum {
 		s = &sum{v: make([]float32, ch.Hi-ch.Lo)}
 		m.sums[c] = s
 	}
+	set = m.plan.addedTo(c, set)
 	if s.filled && slices.Equal(s.set, set) {
 		return s
 	}
@@ -266,7 +271,7 @@ func (m *Machine) reduce(out []Effect) []Effect {
 		r.lent = r.lent || slices.Contains(r.claimed, true)
 		m.writable(r)
 		r.zero()
-	} else if !r.reduced && (len(m.plan.owned) == 0 || covers(m.complete(), m.cut)) {
+	} else if !r.reduced && (len(m.plan.owned) == 0 || m.summable()) {
 		out = m.reduceOwned(out, r)
 	}
 	return r.finish(out)

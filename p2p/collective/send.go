@@ -85,7 +85,7 @@ func (m *Machine) sendPiece(out []Effect, id PieceID, only record.PeerID) []Effe
 
 func (m *Machine) sendSlice(out []Effect, p *piece, c int, only record.PeerID) []Effect {
 	i, ok := m.plan.target(c, m.plan.me)
-	if !ok {
+	if !ok || !m.plan.adds(p.mark.PieceID, c) {
 		return out
 	}
 	to := m.plan.Members[i]

@@ -8,7 +8,7 @@ func (m *Machine) spoilt(set []Mark) (out []PieceID) {
 	for _, k := range set {
 		bad := nonFiniteLoss(k.Loss)
 		for _, c := range m.plan.owned {
-			if !bad {
+			if !bad && m.plan.adds(k.PieceID, c) {
 				s, _ := m.slice(m.pieces[k.PieceID], c)
 				bad = !m.add.finite(s, m.plan.Chunks[c].Hi-m.plan.Chunks[c].Lo)
 			}

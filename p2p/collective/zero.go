@@ -43,7 +43,7 @@ func (m *Machine) handOut(out []Effect, r *result) []Effect {
 	case m.totals.skipped():
 		r.zero()
 	case len(m.plan.owned) == 0:
-	case !covers(m.complete(), m.cut):
+	case !m.summable():
 		return out
 	default:
 		s.Means = m.means(r)

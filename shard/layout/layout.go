@@ -61,7 +61,13 @@ type Layout struct {
 }
 
 // New lays params out in the given order, which must be model order: units never go down.
-func New(params []Param) (*Layout, error) {
+func New(params []Param) (*Layout, error) { return NewCut(params, MaxChunk) }
+
+// NewCut is New with chunks of at most so many elements, as far as grains allow.
+func NewCut(params []Param, most int) (*Layout, error) {
+	if most <= 0 || most > MaxChunk {
+		return nil, fmt.Errorf("layout: chunks of at most %d elements; choose 1 to %d", most, MaxChunk)
+	}
 	l := &Layout{Params: make([]Placed, 0, len(params))}
 	names := make(map[string]bool, len(params))
 	unit := 0
@@ -78,8 +84,17 @@ func New(params []Param) (*Layout, error) {
 			return nil, err
 		}
 	}
-	l.cutUnits()
+	l.cutUnits(most)
 	return l, nil
+}
+
+// leastChunk is how small Most makes chunks: 16 KiB of float32, beside which what describes a chunk on its way, some 200
+// bytes, hardly counts.
+const leastChunk = 1 << 12
+
+// Most is the size of chunks that cuts an index space into the wanted number or somewhat more, if it has the size for it.
+func Most(size, chunks int) int {
+	return min(max((size+chunks-1)/chunks, leastChunk), MaxChunk)
 }
 
 func (l *Layout) place(p Param) error {
@@ -99,7 +114,7 @@ func (l *Layout) place(p Param) error {
 }
 
 // cutUnits fills Units and Chunks.
-func (l *Layout) cutUnits() {
+func (l *Layout) cutUnits(most int) {
 	for i := 0; i < len(l.Params); {
 		unit, j := l.Params[i].Unit, i
 		for j < len(l.Params) && l.Params[j].Unit == unit {
@@ -109,7 +124,7 @@ func (l *Layout) cutUnits() {
 			l.Units = append(l.Units, Unit{l.Params[i].Off, l.Params[i].Off, len(l.Chunks), len(l.Chunks)})
 		}
 		u := Unit{Lo: l.Params[i].Off, Hi: l.end(j), FirstChunk: len(l.Chunks)}
-		l.cut(u, unit)
+		l.cut(u, unit, most)
 		u.EndChunk = len(l.Chunks)
 		l.Units = append(l.Units, u)
 		i = j
@@ -125,10 +140,10 @@ func (l *Layout) end(j int) int {
 }
 
 // cut makes the chunks of a unit, as few as possible and of about the same size.
-func (l *Layout) cut(u Unit, unit int) {
+func (l *Layout) cut(u Unit, unit, most int) {
 	for lo := u.Lo; lo < u.Hi; {
 		left := u.Hi - lo
-		chunks := (left + MaxChunk - 1) / MaxChunk
+		chunks := (left + most - 1) / most
 		hi := l.cutAt(lo, lo+(left+chunks-1)/chunks)
 		l.Chunks = append(l.Chunks, Chunk{lo, hi, unit})
 		lo = hi

@@ -11,9 +11,9 @@ import (
 // Depth bounds the ranking of a chunk: its owner and the successors that take over one after the other.
 const Depth = 16
 
-// slack is the inverse of how far a member's load may exceed the mean while it still takes chunks by rank: an eighth.
+// Slack is the inverse of how far a member's load may exceed the mean while it still takes chunks by rank: an eighth.
 // Less slack evens out more and moves more when members change.
-const slack = 8
+const Slack = 8
 
 // MaxShare is the share of a member that takes as many elements as any other.
 const MaxShare = 16
@@ -23,11 +23,12 @@ const MaxShare = 16
 //
 // members are names, all different. Their order plays no part: each chunk has the same owner and successors by name
 // whatever it is. Loads, in elements, exceed the mean by an eighth or by one chunk, whichever is more.
-func Owners(chunks []Chunk, members []string) [][]int { return Shared(chunks, members, nil) }
+func Owners(chunks []Chunk, members []string) [][]int { return Shared(chunks, members, nil, Slack) }
 
 // Shared is Owners where members own in proportion to their shares: 1, 2, 4, 8 or MaxShare, one per member; nil: all the
-// same. Halving a member's share moves nothing but chunks that it had, as far as loads allow.
-func Shared(chunks []Chunk, members []string, shares []int) [][]int {
+// same. Halving a member's share moves nothing but chunks that it had, as far as loads allow. A load may exceed the
+// member's share by one part in slack.
+func Shared(chunks []Chunk, members []string, shares []int, slack int) [][]int {
 	ranks := make([][]int, len(chunks))
 	if len(members) == 0 {
 		return ranks

@@ -21,7 +21,7 @@ func (t *Tape) gatherBack(n *node, dy kernels.Tensor) {
 func (t *Tape) Add(a, b Var) Var {
 	y := t.sum(a, b)
 	t.S.Add(y, a.T, b.T)
-	return t.made(y, a.Wants() || b.Wants(), (*Tape).addBack, kept{x: [3]Var{a, b}})
+	return t.added(y, a, b)
 }
 
 func (t *Tape) addBack(n *node, dy kernels.Tensor) {

@@ -134,6 +134,11 @@ type Parallel struct {
 	// that nothing is lost.
 	MirrorRounds int `yaml:"mirror_rounds" json:"mirror_rounds,omitempty" cbor:"mirror_rounds,omitempty"`
 
+	// Chunks is into how many parts, at least, what is trained is cut for its owners, where it is large enough; so that few
+	// members own the same amount, within a sixteenth. 0: parts of 2^18 elements. With zero: 1 and more; a job that is
+	// submitted without the key gets 64.
+	Chunks int `yaml:"chunks" json:"chunks,omitempty" cbor:"chunks,omitempty"`
+
 	Pipeline string `yaml:"pipeline" json:"pipeline,omitempty" cbor:"pipeline,omitempty"` // stages: a number or auto, as many as the members' memory asks for; default 1
 	Tensor   int    `yaml:"tensor" json:"tensor,omitempty" cbor:"tensor,omitempty"`       // members or devices that share each product; default 1
 	Offload  string `yaml:"offload" json:"offload,omitempty" cbor:"offload,omitempty"`    // none | cpu | disk: where frozen weights lie that the device does not use at the moment; with an adapter

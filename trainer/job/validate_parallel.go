@@ -98,14 +98,14 @@ func (p *Parallel) checkStages() error {
 	return nil
 }
 
-// checkOffload: what comes to the device as it is used does not learn yet.
+// checkOffload: what comes to the device as it is used learns with zero: 3 alone.
 func (s *Spec) checkOffload() error {
 	o := s.Parallel.Offload
 	switch {
 	case o == "" || o == None:
 		return nil
-	case s.Adapter == AdapterNone || s.Adapter == "":
-		return fmt.Errorf("parallel.offload: %s keeps frozen weights away from the device, and without an adapter none are frozen; set adapter, or leave the key out", o)
+	case (s.Adapter == AdapterNone || s.Adapter == "") && s.Parallel.Zero != "3":
+		return fmt.Errorf("parallel.offload: %s keeps frozen weights away from the device, and without an adapter none are frozen; set adapter, or zero: 3, or leave the key out", o)
 	case len(s.LoraModulesToSave) > 0:
 		return fmt.Errorf("parallel.offload: %s does not go with lora_modules_to_save, which train weights of the model; leave one of the two out", o)
 	}

@@ -38,9 +38,8 @@ func (b *gemma2Block) Forward(c *Ctx, x autograd.Var) autograd.Var {
 	q, k := b.rotate(c, qkv[0], qkv[1])
 	h = b.o.Forward(c, b.attention.forward(c, q, k, qkv[2]))
 	h = c.RMSNorm(h, b.attnPost, b.eps, 1)
-	x = c.Add(x, c.branch(b.layer, AttentionBranch, h))
 
-	h = c.RMSNorm(x, b.ffNorm, b.eps, 1)
+	x, h = c.AddRMSNorm(x, c.branch(b.layer, AttentionBranch, h), b.ffNorm, b.eps, 1)
 	ff := together(c, h, b.gate, b.up)
 	h = b.down.Forward(c, c.Mul(c.GELU(ff[0]), ff[1])) // GeGLU (Shazeer 2020, arXiv:2002.05202)
 	h = c.RMSNorm(h, b.ffPost, b.eps, 1)

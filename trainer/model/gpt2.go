@@ -33,9 +33,8 @@ func (b *gpt2Block) Forward(c *Ctx, x autograd.Var) autograd.Var {
 	width := b.heads * b.headDim
 	qkv := c.Split(b.qkv.Forward(c, h), width, width, width)
 	h = b.o.Forward(c, b.attention.forward(c, qkv[0], qkv[1], qkv[2]))
-	x = c.Add(x, c.branch(b.layer, AttentionBranch, h))
 
-	h = c.LayerNorm(x, b.ffNormW, b.ffNormB, b.eps)
+	x, h = c.AddLayerNorm(x, c.branch(b.layer, AttentionBranch, h), b.ffNormW, b.ffNormB, b.eps)
 	h = b.down.Forward(c, c.GELU(b.up.Forward(c, h)))
 	return c.Add(x, c.branch(b.layer, FeedForwardBranch, h))
 }

@@ -39,9 +39,8 @@ func (b *llamaBlock) Forward(c *Ctx, x autograd.Var) autograd.Var {
 	}
 	q, k = b.rotate(c, q, k)
 	h = b.o.Forward(c, b.attention.forward(c, q, k, v))
-	x = c.Add(x, c.branch(b.layer, AttentionBranch, h))
 
-	h = c.RMSNorm(x, b.ffNorm, b.eps, 0)
+	x, h = c.AddRMSNorm(x, c.branch(b.layer, AttentionBranch, h), b.ffNorm, b.eps, 0)
 	ff := together(c, h, b.gate, b.up)
 	h = b.down.Forward(c, c.SwiGLU(ff[0], ff[1]))
 	return c.Add(x, c.branch(b.layer, FeedForwardBranch, h))

@@ -22,9 +22,8 @@ func (b *phi3Block) Forward(c *Ctx, x autograd.Var) autograd.Var {
 	qkv := c.Split(b.qkv.Forward(c, h), wide, narrow, narrow)
 	q, k := b.rotate(c, qkv[0], qkv[1])
 	h = b.o.Forward(c, b.attention.forward(c, q, k, qkv[2]))
-	x = c.Add(x, c.branch(b.layer, AttentionBranch, h))
 
-	h = c.RMSNorm(x, b.ffNorm, b.eps, 0)
+	x, h = c.AddRMSNorm(x, c.branch(b.layer, AttentionBranch, h), b.ffNorm, b.eps, 0)
 	inner := b.down.In()
 	ff := c.Split(b.gateUp.Forward(c, h), inner, inner)
 	h = b.down.Forward(c, c.SwiGLU(ff[0], ff[1]))

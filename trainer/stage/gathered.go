@@ -34,5 +34,12 @@ func NewGathered(compute dtype.Type, dev kernels.Device, m *model.Model, a Adapt
 	return begin(compute, dev, m, a, own, of, m.Params)
 }
 
+// NewStill is NewGathered where nothing learns, for measuring: read gives the values of the adapter's own weights.
+func NewStill(compute dtype.Type, dev kernels.Device, m *model.Model, a Adapter, read func(p *autograd.Param, dst []float32) error, src gather.Source) (*Stage, error) {
+	of := whole(m, 0)
+	of.source, of.values = src, read
+	return begin(compute, dev, m, a, nil, of, m.Params)
+}
+
 // Gathered is the door to weights that come and go; nil: all stay.
 func (s *Stage) Gathered() *gather.Weights { return s.base }

@@ -23,7 +23,9 @@ type extent struct {
 	spans  []Span
 	before bool
 
-	source   gather.Source // of the model's weights, where they do not stay on the device
+	later    bool                                         // what learns has no values until somebody writes W
+	values   func(p *autograd.Param, dst []float32) error // of the adapter; nil: it reads its own
+	source   gather.Source                                // of the model's weights, where they do not stay on the device
 	gathered []*autograd.Param
 }
 
@@ -35,11 +37,20 @@ func whole(m *model.Model, elems int) extent {
 // NewPart is NewIn for a part of the model. trained is everything that learns in the job, with its places in the job's
 // index space; the stage has what the part needs of it.
 func NewPart(compute dtype.Type, dev kernels.Device, m *model.Model, a Adapter, trained []*autograd.Param, part model.Part) (*Stage, error) {
+	return newPart(compute, dev, m, a, trained, extent{part: part})
+}
+
+// NewBare is NewPart that reads nothing of what learns: its values are undefined until the caller writes W.
+func NewBare(compute dtype.Type, dev kernels.Device, m *model.Model, a Adapter, trained []*autograd.Param, part model.Part) (*Stage, error) {
+	return newPart(compute, dev, m, a, trained, extent{part: part, later: true})
+}
+
+func newPart(compute dtype.Type, dev kernels.Device, m *model.Model, a Adapter, trained []*autograd.Param, of extent) (*Stage, error) {
 	var over model.Overlay
 	if a != nil {
 		over = a
 	}
-	of := extent{part: part}
+	part := of.part
 	var own, held []*autograd.Param
 	for _, p := range trained {
 		of.before = of.before || !part.First() && (p.Unit < part.Lo || p.Unit >= m.Row()) // a shared table is the first part's too

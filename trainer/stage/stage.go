@@ -109,14 +109,14 @@ func begin(compute dtype.Type, dev kernels.Device, m *model.Model, a Adapter, tr
 	s := &Stage{stored: autograd.Stored(compute), compute: compute, Model: m, Part: of.part, Train: trained, Spans: of.spans, before: of.before,
 		Stream: kernels.NewStream(dev), weights: autograd.NewResident()}
 	if s.door = s.weights; of.source != nil {
-		s.base = gather.New(s.Stream, held, func(p *autograd.Param) bool { return slices.Contains(of.gathered, p) }, of.source)
+		s.base = gather.New(s.Stream, s.stored, held, func(p *autograd.Param) bool { return slices.Contains(of.gathered, p) }, of.source)
 		s.door, held = gather.Layered{Resident: s.weights, Base: s.base}, nil
 	}
 	s.use(0)
 	for i, p := range of.places {
 		s.weights.Place(trained[i], p)
 	}
-	if err := s.fill(a, of.elems, held); err != nil {
+	if err := s.fill(a, of, held); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("load weights: %w", err)
 	}
@@ -138,17 +138,26 @@ func (s *Stage) Close() {
 }
 
 // fill takes memory for weights and gradients, and reads the weights: the adapter's, and of the model those that are held.
-func (s *Stage) fill(a Adapter, elems int, base []*autograd.Param) error {
-	if err := s.place(elems); err != nil {
+func (s *Stage) fill(a Adapter, of extent, base []*autograd.Param) error {
+	if err := s.place(of.elems); err != nil {
 		return err
+	}
+	var later []*autograd.Param
+	if of.later {
+		later = s.Train
 	}
 	if a != nil {
 		s.Over = a
-		if err := s.load(s.needed(a.Weights()), inOne(a.Read)); err != nil {
+		own, read := without(s.needed(a.Weights()), later), a.Read
+		if of.values != nil { // the model's own come with the rest of it
+			own, read = without(own, s.Model.Params), of.values
+		}
+		if err := s.load(own, inOne(read)); err != nil {
 			return err
 		}
 		base = without(base, a.Weights())
 	}
+	base = without(base, later)
 	if err := s.load(base, s.Model.ReadPieces); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/kernels"
 	"github.com/seed-7b27c88a/shoal/kernels/dtype"
 	"github.com/seed-7b27c88a/shoal/trainer/autograd"
+	"github.com/seed-7b27c88a/shoal/trainer/gather"
 	"github.com/seed-7b27c88a/shoal/trainer/model"
 )
 
@@ -48,10 +49,13 @@ func (k *Still) Release() {
 
 // door is where a pass finds the weights.
 func (k *Still) door() autograd.Weights {
-	if k.kept != nil {
-		return k.kept
+	switch {
+	case k.kept == nil:
+		return k.stage.door
+	case k.stage.base != nil:
+		return gather.Layered{Resident: k.kept, Base: k.stage.base}
 	}
-	return k.stage.door
+	return k.kept
 }
 
 // Best is the token that the weights of a Still find most likely after a sequence of one pass.

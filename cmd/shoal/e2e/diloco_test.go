@@ -12,15 +12,15 @@ func TestDiLoCo(t *testing.T) {
 	a := newDaemon(t, "--device", "cpu")
 	b := newDaemon(t, "--device", "cpu", "--bootstrap", a.addr())
 	c := newDaemon(t, "--device", "cpu:avx2", "--bootstrap", a.addr())
-	if _, err := a.output(time.Minute, "train", "--detach", "-f", "diloco.yaml", "--set", "swarm.min_peers=3", "--set", "max_steps=160"); err != nil {
+	if _, err := a.output(time.Minute, "train", "--detach", "-f", "diloco.yaml", "--set", "swarm.min_peers=3", "--set", "max_steps=240"); err != nil {
 		t.Fatal(err)
 	}
 	job := lastJob(t, a)
 	waitStep(t, a, job, 3)
-	b.kill()
 	d := newDaemon(t, "--device", "cpu", "--bootstrap", a.addr())
+	b.kill()
 	out := export(t, a, job)
-	checkAgreement(t, job, 160, a, c, d)
+	checkAgreement(t, job, 240, a, c, d)
 
 	rs, err := rounds(a, job)
 	if err != nil {
@@ -36,7 +36,7 @@ func TestDiLoCo(t *testing.T) {
 			}
 		}
 	}
-	for s := range uint64(160 * 8) {
+	for s := range uint64(240 * 8) {
 		if counted[s] != 1 {
 			t.Errorf("position %d counted %d times", s, counted[s])
 		}

@@ -5,20 +5,34 @@ struct NormArgs {
     Mat y, x;    // y is dx in the backward kernels
     Mat stat;    // (rows, 1) of 1/root, or (rows, 2) of mean and 1/root
     Mat w, b;    // (1, cols); b may be left out
-    Mat dy;
+    Mat dy;      // in the kernels that add, the first term; x is then the sum
+    Mat other;   // and the second
     float eps, offset;
     int add, pad;
 };
 
 #define EACH_RUN(cols) for (int k = threadIdx.x * 8, n; k < (cols) && ((n = (cols)-k < 8 ? (cols)-k : 8), true); k += blockDim.x * 8)
 
-KERNEL(rmsNorm, 256, NormArgs) {
-    SHARED(float, room, 32);
+// plus stores a run of the sum, and returns it as it was stored.
+__device__ __forceinline__ Eight plus(const NormArgs &a, long long row, int k, int n) {
+    Eight x = get8(a.dy, row * a.dy.ld + k, n), y = get8(a.other, row * a.other.ld + k, n);
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        x.v[i] += y.v[i];
+        if (a.x.type == BF16) x.v[i] = fromBF16(toBF16(x.v[i]));
+    }
+    put8(a.x, row * a.x.ld + k, n, x);
+    return x;
+}
+
+// rmsNormRow and layerNormRow normalise a block's row; with add it is a sum that is made first. A thread reads again what
+// it wrote itself.
+template <bool add> __device__ __forceinline__ void rmsNormRow(const NormArgs &a, float *room) {
     long long row = blockIdx.x;
     int cols = a.x.cols;
     float s = 0;
     EACH_RUN(cols) {
-        Eight x = get8(a.x, row * a.x.ld + k, n);
+        Eight x = add ? plus(a, row, k, n) : get8(a.x, row * a.x.ld + k, n);
 #pragma unroll
         for (int i = 0; i < 8; i++) s = fmaf(x.v[i], x.v[i], s);
     }
@@ -30,6 +44,16 @@ KERNEL(rmsNorm, 256, NormArgs) {
         for (int i = 0; i < 8; i++) x.v[i] = x.v[i] * r * (w.v[i] + a.offset);
         put8(a.y, row * a.y.ld + k, n, x);
     }
+}
+
+KERNEL(rmsNorm, 256, NormArgs) {
+    SHARED(float, room, 32);
+    rmsNormRow<false>(a, room);
+}
+
+KERNEL(addRMSNorm, 256, NormArgs) {
+    SHARED(float, room, 32);
+    rmsNormRow<true>(a, room);
 }
 
 // With t = dy·(offset+w): dx = r·t - x·(r³/C·Σ t·x).
@@ -56,13 +80,12 @@ KERNEL(rmsNormBack, 256, NormArgs) {
     }
 }
 
-KERNEL(layerNorm, 256, NormArgs) {
-    SHARED(float, room, 32);
+template <bool add> __device__ __forceinline__ void layerNormRow(const NormArgs &a, float *room) {
     long long row = blockIdx.x;
     int cols = a.x.cols;
     float s = 0, q = 0;
     EACH_RUN(cols) {
-        Eight x = get8(a.x, row * a.x.ld + k, n);
+        Eight x = add ? plus(a, row, k, n) : get8(a.x, row * a.x.ld + k, n);
 #pragma unroll
         for (int i = 0; i < 8; i++) s += x.v[i];
     }
@@ -87,6 +110,16 @@ KERNEL(layerNorm, 256, NormArgs) {
         for (int i = 0; i < 8; i++) x.v[i] = fmaf((x.v[i] - mean) * r, w.v[i], a.b.p ? b.v[i] : 0.f);
         put8(a.y, row * a.y.ld + k, n, x);
     }
+}
+
+KERNEL(layerNorm, 256, NormArgs) {
+    SHARED(float, room, 32);
+    layerNormRow<false>(a, room);
+}
+
+KERNEL(addLayerNorm, 256, NormArgs) {
+    SHARED(float, room, 32);
+    layerNormRow<true>(a, room);
 }
 
 // With t = dy·w and h = (x-mean)·r: dx = r·(t - mean(t) - h·mean(t·h)).

@@ -23,6 +23,7 @@ static CUresult stream_sync(CUstream s) { return api.cuStreamSynchronize(s); }
 static CUresult stream_wait(CUstream s, CUevent e) { return api.cuStreamWaitEvent(s, e, 0); }
 static CUresult event_create(CUevent *e, int timing) { return api.cuEventCreate(e, timing ? 0 : 2); }
 static CUresult event_record(CUevent e, CUstream s) { return api.cuEventRecord(e, s); }
+static CUresult event_query(CUevent e) { return api.cuEventQuery(e); }
 static CUresult event_sync(CUevent e) { return api.cuEventSynchronize(e); }
 static CUresult event_elapsed(float *ms, CUevent a, CUevent b) { return api.cuEventElapsedTime(ms, a, b); }
 static CUresult set_bytes(CUdeviceptr p, unsigned char v, size_t n, CUstream s) { return api.cuMemsetD8Async(p, v, n, s); }
@@ -173,6 +174,16 @@ func (e Event) Record(s Stream) error { return check("cuEventRecord", C.event_re
 
 // Sync waits for the event.
 func (e Event) Sync() error { return check("cuEventSynchronize", C.event_sync(e.raw)) }
+
+// Passed tells whether the event has happened.
+func (e Event) Passed() (bool, error) {
+	const notReady = 600
+	r := C.event_query(e.raw)
+	if r == notReady {
+		return false, nil
+	}
+	return r == 0, check("cuEventQuery", r)
+}
 
 // Millis is the time from one event to another, of events with times that have passed.
 func Millis(from, to Event) (float64, error) {

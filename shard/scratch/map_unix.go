@@ -1,0 +1,36 @@
+//go:build unix && !race
+
+package scratch
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// mapFile maps a new file of so many bytes that has no name.
+func mapFile(dir string, bytes int) (b []byte, err error) {
+	f, err := os.CreateTemp(dir, "vector-*")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }() // the mapping stays
+	if err := errors.Join(os.Remove(f.Name()), reserve(f, int64(bytes))); err != nil {
+		return nil, err
+	}
+	return unix.Mmap(int(f.Fd()), 0, bytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+}
+
+func unmap(b []byte) error { return unix.Munmap(b) }
+
+// fill takes room on the disk by writing zeros.
+func fill(f *os.File, bytes int64) error {
+	zeros := make([]byte, 1<<20)
+	for at := int64(0); at < bytes; at += int64(len(zeros)) {
+		if _, err := f.WriteAt(zeros[:min(bytes-at, int64(len(zeros)))], at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
