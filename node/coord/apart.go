@@ -191,7 +191,7 @@ func (m *Machine) cutOff(maker int, rows []Row) bool {
 func (m *Machine) lacks(owner, member int) bool {
 	p := m.job.plan
 	for i, pc := range p.Pieces {
-		if pc.ID == p.Members[member].ID {
+		if pc.ID == p.Members[member].ID && p.concerns(i, owner) {
 			if _, ok := m.lead.haves[owner].mark(i); !ok {
 				return true
 			}

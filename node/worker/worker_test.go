@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -67,7 +68,7 @@ func openPeer(t testing.TB, dir string, key ed25519.PrivateKey) *peer {
 	x := xfer.Over(host, xfer.Config{})
 	ex := blocks.New(host, st, nil)
 	p := &peer{host: host, key: key, dir: dir, states: map[uint64]string{}, mark: 10, tenth: make(chan struct{}), done: make(chan struct{}), Runtime: New(Deps{
-		Host: host, Blocks: ex, Groups: collective.NewExchange(x), Vectors: NewVectors(x), Store: st, Device: dev, Log: slog.Default(),
+		Host: host, Blocks: ex, Groups: collective.NewExchange(x), Vectors: NewVectors(x), Store: st, Device: dev, Scratch: filepath.Join(dir, "scratch"), Log: slog.Default(),
 	})}
 	p.stop = sync.OnceFunc(func() {
 		p.Close()

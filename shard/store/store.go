@@ -12,8 +12,9 @@
 // a reserve, so that what is under way can be finished, and a part of that for the key-value areas. Should the disk
 // run full all the same, writes under way wait until there is room again and new ones return shard.ErrFull: nothing
 // crashes and nothing acknowledged is lost. A disk that fails, as when an fsync reports an error, ends the store's work
-// (see Failed). So do files of the store that are gone or hold something else: a call that meets them returns a
-// shard.ErrCorrupt which says what to do, and so does Open. A block that alone is rotten ends nothing.
+// (see Failed). So do files of the database that are gone or hold something else: a call that meets them returns a
+// shard.ErrCorrupt which says what to do, and so does Open. A large block that is rotten, or whose file is cut or gone, ends
+// nothing: to read it is a shard.ErrCorrupt until it is stored anew or dropped, and Open drops what it misses (see Lost).
 //
 // A Store is safe for concurrent use. One process at a time may have it open.
 package store
@@ -71,6 +72,8 @@ type Store struct {
 	lock  *pebble.Lock
 	disk  *disk
 	log   *slog.Logger
+	lost  Lost      // since before Open
+	bufs  sync.Pool // of *[shard.MaxBlock]byte
 
 	quota  int64
 	used   atomic.Int64 // bytes of blocks
