@@ -100,6 +100,7 @@ func (a *app) exportJob(ctx context.Context, id string, f exportFlags) error {
 	if err != nil {
 		return err
 	}
+	a.tellNewest(ctx, c, id)
 	r := api.ResultRequest{As: f.as, Partial: f.partial}
 	if !f.file() {
 		return a.download(ctx, c, id, r, f.out)
@@ -126,10 +127,12 @@ func (a *app) download(ctx context.Context, c *api.Client, id string, r api.Resu
 		return err
 	}
 	defer body.Close()
-	if !strings.HasPrefix(r.As, trainer.ExportGGUF) { // a GGUF file stands beside other forms
-		if err := clearResult(dir, ""); err != nil {
-			return err
-		}
+	name := ""
+	if j, err := c.Job(ctx, id); err == nil {
+		name = j.Name
+	}
+	if err := clearResult(dir, name); err != nil {
+		return err
 	}
 	return unpack(body, dir)
 }
