@@ -28,7 +28,7 @@ test: ## everything; tests that cannot run here say why
 CUDA_TEST = CGO_ENABLED=1 $(GO) test -tags cuda,cudaemu -p 1 -timeout 9m
 test-cuda: ## the CUDA backend: kernels on an emulator, curves, the binary; needs a C and a C++ compiler, no GPU
 	@set -o pipefail; { $(CUDA_TEST) -short -v ./kernels/cuda/... && $(CUDA_TEST) -v ./trainer/gputest && \
-		$(CUDA_TEST) -v -run 'CUDA|Driver' ./cmd/shoal; } 2>&1 | $(report)
+		$(CUDA_TEST) -v -run 'CUDA|Driver' ./cmd/shoal && $(CUDA_TEST) -v -run MixedShort ./cmd/shoal/e2e; } 2>&1 | $(report)
 
 test-barriers: ## each barrier of the kernels taken away: somebody must notice
 	$(CUDA_TEST) -run EveryBarrier -v ./kernels/cuda

@@ -24,7 +24,7 @@ func (n *Node) openRuntime(ctx context.Context) error {
 	x := xfer.Over(n.host, xfer.Config{})
 	n.onClose(func() error { x.Close(); return nil })
 	w := worker.New(worker.Deps{
-		Host: n.host, Blocks: ex, Groups: collective.NewExchange(x), Vectors: worker.NewVectors(x), Store: n.store, Device: n.dev, Log: n.log,
+		Host: n.host, Blocks: ex, Groups: collective.NewExchange(x), Vectors: worker.NewVectors(x), Store: n.store, Device: n.dev, Scratch: filepath.Join(n.cfg.Home, "scratch"), Log: n.log,
 	})
 	n.onClose(func() error { w.Close(); return nil })
 	n.runtime = w

@@ -165,19 +165,26 @@ func (a *app) jobRoundsCmd() *cobra.Command {
 		if picture != "" {
 			return writePicture(picture, func(w io.Writer) error { return roundsPicture(w, rounds) })
 		}
-		return list(a, rounds, "ROUND\tATTEMPTS\tSECONDS\tTOKENS\tMEMBERS AND POSITIONS\tNOTES", func(r api.Round) string {
-			var parts []string
-			for _, m := range r.Members {
-				parts = append(parts, member(m.Positions, string(m.Peer), m.Left))
-			}
-			return fmt.Sprintf("%d\t%d\t%.2f\t%d\t%s\t%s", r.Round, r.Attempts, r.Seconds, r.Tokens, strings.Join(parts, " "), strings.Join(r.Notes, "; "))
-		})
+		return list(a, rounds, "ROUND\tATTEMPTS\tSECONDS\tTOKENS\tMEMBERS AND POSITIONS\tLEFT OUT", roundLine)
 	})
 	cmd.Flags().StringVar(&picture, "svg", "", "write a timeline of members and rounds to this file instead")
 	return cmd
 }
 
-func member(positions [][2]uint64, peer, left string) string {
+func roundLine(r api.Round) string {
+	var parts []string
+	out := slices.Clone(r.Notes)
+	for _, m := range r.Members {
+		if m.Left != "" {
+			out = append(out, short(string(m.Peer))+": "+m.Left)
+		} else {
+			parts = append(parts, member(m.Positions, string(m.Peer)))
+		}
+	}
+	return fmt.Sprintf("%d\t%d\t%.2f\t%d\t%s\t%s", r.Round, r.Attempts, r.Seconds, r.Tokens, strings.Join(parts, " "), strings.Join(out, "; "))
+}
+
+func member(positions [][2]uint64, peer string) string {
 	text := short(peer) + ":"
 	for i, p := range slices.SortedFunc(slices.Values(positions), func(a, b [2]uint64) int { return int(a[0]) - int(b[0]) }) {
 		if i > 0 {
@@ -186,9 +193,6 @@ func member(positions [][2]uint64, peer, left string) string {
 		if text += fmt.Sprint(p[0]); p[1] > p[0]+1 {
 			text += fmt.Sprintf("-%d", p[1]-1)
 		}
-	}
-	if left != "" {
-		text += "(" + left + ")"
 	}
 	return text
 }

@@ -20,6 +20,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Setenv(LibraryVar, path)
 		os.Setenv(NVMLVar, path)
+		os.Setenv("SHOAL_EMU_DEVICES", "2")
 		if os.Getenv(LtVar) == "" {
 			os.Setenv(LtVar, "none")
 		}

@@ -221,6 +221,8 @@ func (m *Machine) performCommit(e *Entry, b *CommitEntry) {
 	m.reconcile()
 	if b.Plan != nil {
 		m.enforce(e, b.Plan, done.round+1)
+	} else {
+		m.leadFlow()
 	}
 }
 

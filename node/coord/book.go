@@ -39,6 +39,9 @@ const (
 // leadFlow opens the book of the plan in force, or goes on in it.
 func (m *Machine) leadFlow() {
 	l, p := m.lead, m.job.plan
+	if l == nil {
+		return
+	}
 	if p == nil || !p.flows() {
 		l.flow = nil
 		return
@@ -58,7 +61,7 @@ func (m *Machine) leadFlow() {
 // takeFlow notes how far a member is.
 func (m *Machine) takeFlow(o *opened, f *flowMsg) {
 	l, p := m.lead, m.job.plan
-	if l == nil || l.flow == nil || f.Plan != l.flow.pipe || slices.Contains(l.flow.lost, o.signer) {
+	if l == nil || l.flow == nil || p == nil || f.Plan != l.flow.pipe || slices.Contains(l.flow.lost, o.signer) {
 		return
 	}
 	seat := findRow(p.seats(), Row{ID: o.signer, Boot: o.header.Boot})
@@ -136,8 +139,8 @@ func (m *Machine) driveFlow(owners []int) {
 	}
 	c := &CutEntry{}
 	for i := range p.Pieces {
-		k, n := m.heldBy(i, owners)
-		if n == len(owners) {
+		k, _, all := m.heldBy(i, owners)
+		if all {
 			c.Set, c.Ranges = append(c.Set, k), append(c.Ranges, positions[i])
 		} else if len(positions[i]) > 0 {
 			m.watchCollect(owners)
@@ -232,7 +235,7 @@ func (m *Machine) unreachedIn(f *fault) bool {
 		if m.mates(from) > m.mates(to) {
 			out, other = from, to
 		}
-		if m.mates(out) == 0 && m.now < max(x.since, m.lead.from)+doubled(leastWait, int(attemptOf(p.key.Attempt))) {
+		if m.mates(out) == 0 && m.now < max(x.since, m.lead.from)+doubled(leastWait, min(int(attemptOf(p.key.Attempt)), 5)) {
 			continue // beginning afresh is all that is left
 		}
 		f.mute, f.why = []int{out}, "cannot reach "+string(p.Members[other].ID)

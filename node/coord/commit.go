@@ -121,7 +121,7 @@ func (m *Machine) proposeCommit(units []collective.Hash) {
 	c := CommitEntry{
 		Of: p.key.Plan, Prev: j.commit, Units: units, Counted: p.counted(j.cut),
 		Totals: *j.totals, Tokens: j.tokens + j.totals.Weight, State: m.stateHash(), Scale: 1,
-		Collect: m.lead.cutAt, Gather: m.now - m.lead.from, Bad: m.badAfter(j.totals),
+		Collect: m.lead.cutAt, Gather: m.now - m.lead.began - m.lead.cutAt, Bad: m.badAfter(j.totals),
 	}
 	left := m.g.afterRound(round)
 	if m.g.diloco() {
@@ -129,7 +129,7 @@ func (m *Machine) proposeCommit(units []collective.Hash) {
 	}
 	c.Next, c.Open = left.next, left.open
 	if attemptOf(p.key.Attempt) == 0 && m.lead.tries == 0 {
-		m.lead.gather.add(c.Gather)
+		m.lead.gather.add(m.now - m.lead.from)
 	}
 	ready, absent := m.readyNext(units, c.State)
 	c.Absent = clip(slices.Concat(p.Absent, m.lead.missed, absent, m.moments()))

@@ -134,5 +134,5 @@ func (m *Machine) noteArrival() {
 	if attemptOf(m.job.plan.key.Attempt) == 0 && m.lead.tries == 0 {
 		m.lead.collect.add(m.now - from)
 	}
-	m.lead.cutAt = m.now - from
+	m.lead.cutAt = m.now - m.lead.began
 }

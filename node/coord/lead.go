@@ -17,7 +17,8 @@ type lead struct {
 	acks    [][]collective.Hash
 	notices []string      // of acks, see Adopted
 	from    time.Duration // since when the present phase runs: plan, cut or totals
-	cutAt   time.Duration // when the cut was applied; its duration is reported
+	began   time.Duration // the round, with its first attempt; or the lead, where that came later
+	cutAt   time.Duration // from there to the cut; it is reported
 	tries   int           // extensions of the present phase's deadline
 	missed  []Absence     // diloco: whose work was not there at the cut
 
@@ -48,7 +49,7 @@ type stateOf struct {
 // beginLead starts with what the log says. A plan in force goes on; its deadline begins anew, since the members' reports
 // have to come again.
 func (m *Machine) beginLead() {
-	m.lead = &lead{since: m.now, barren: m.now, late: map[record.PeerID]int{}, states: map[record.PeerID]stateOf{}}
+	m.lead = &lead{since: m.now, began: m.now, barren: m.now, late: map[record.PeerID]int{}, states: map[record.PeerID]stateOf{}}
 	if p := m.job.plan; p != nil {
 		m.peers.excuse(m.now, p.Members)
 	}
@@ -71,6 +72,9 @@ func (m *Machine) leadPlan() {
 		return
 	}
 	l.from, l.cutAt, l.tries = m.now, 0, 0
+	if p := m.job.plan; p == nil || attemptOf(p.key.Attempt) == 0 {
+		l.began = m.now
+	}
 	l.haves, l.acks, l.notices, l.missed = nil, nil, nil, nil
 	if p := m.job.plan; p != nil {
 		l.haves = make([]*haveMsg, len(p.Members))

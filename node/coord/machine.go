@@ -147,8 +147,8 @@ func (m *Machine) take(e Event) {
 	}
 }
 
-// tick lets time pass for everything that waits for something.
-func (m *Machine) tick(now time.Duration) {
+// At tells how late it is between ticks, which makes what is measured exact. Nothing happens by it.
+func (m *Machine) At(now time.Duration) {
 	if now < m.now {
 		return
 	}
@@ -156,6 +156,14 @@ func (m *Machine) tick(now time.Duration) {
 		m.awake(gap)
 	}
 	m.now = now
+}
+
+// tick lets time pass for everything that waits for something.
+func (m *Machine) tick(now time.Duration) {
+	if now < m.now {
+		return
+	}
+	m.At(now)
 	if m.seat != nil {
 		m.seat.Tick()
 	}
@@ -177,6 +185,7 @@ func (m *Machine) awake(gap time.Duration) {
 	m.guide.heard += gap
 	if m.lead != nil {
 		m.lead.from += gap
+		m.lead.began = min(m.lead.began+gap, m.lead.from)
 	}
 }
 

@@ -95,7 +95,10 @@ func (p *PlanEntry) checkFlow() error {
 			return fmt.Errorf("cut %d at unit %d", i+1, c)
 		}
 	}
-	return errors.Join(p.checkSeats(), p.checkFlowPieces())
+	if err := p.checkSeats(); err != nil {
+		return err
+	}
+	return p.checkFlowPieces()
 }
 
 func (p *PlanEntry) checkSeats() error {
@@ -228,18 +231,36 @@ func (m *Machine) micros(round uint64) (out [][]shard.Range) {
 	return out
 }
 
-// covers tells per chunk which stages (from 1) have a gradient there.
-func (m *Machine) covers(p *PlanEntry) [][]bool {
-	out := make([][]bool, len(m.g.Chunks))
-	for c, units := range m.g.Pipeline.Of {
-		out[c] = make([]bool, len(p.Cuts))
-		for _, u := range units {
-			for s := 1; s < len(p.Cuts); s++ {
-				out[c][s] = out[c][s] || p.Cuts[s-1] <= u && u < p.Cuts[s]
+// concerns tells whether piece i has numbers in a chunk that row o owns, so that o's Haves list it. Outside of pipelines
+// every piece concerns every owner.
+func (p *planned) concerns(i, o int) bool {
+	if !p.flows() {
+		return true
+	}
+	if p.asked == nil {
+		p.asked = make([]bool, len(p.Pieces)*len(p.Members))
+		for i, pc := range p.Pieces {
+			stage := p.stageOf(pc)
+			for c, os := range p.parts.Owners {
+				at := i*len(p.Members) + os[0]
+				p.asked[at] = p.asked[at] || p.parts.Covers[c][stage]
 			}
 		}
 	}
-	return out
+	return p.asked[i*len(p.Members)+o]
+}
+
+// inChunk tells whether a piece has numbers in a chunk.
+func (p *planned) inChunk(pc Piece, chunk int) bool {
+	return !p.flows() || p.parts.Covers[chunk][p.stageOf(pc)]
+}
+
+// concerning are the marks of a set that concern row o.
+func (p *planned) concerning(set []CutMark, o int) []CutMark {
+	if !p.flows() {
+		return set
+	}
+	return slices.DeleteFunc(slices.Clone(set), func(k CutMark) bool { return !p.concerns(k.Piece, o) })
 }
 
 // check judges the terms of a pipeline.
@@ -312,16 +333,14 @@ func times(d time.Duration, f float64) time.Duration {
 	return time.Duration(min(float64(d)*f, float64(mostWait)))
 }
 
-// stages are those of a flow plan, with who works in them.
+// stages are those of a flow plan, with who was there when the pipe began: who comes back finds its place.
 func (p *PlanEntry) stages() []Stage {
 	out := make([]Stage, len(p.Cuts)-1)
 	for s := range out {
 		out[s].Lo, out[s].Hi = p.Cuts[s], p.Cuts[s+1]
 	}
-	for _, i := range working(p.Members) {
-		if r := p.Members[i]; r.Stage > 0 {
-			out[r.Stage-1].Members = append(out[r.Stage-1].Members, r.ID)
-		}
+	for _, r := range p.seats() {
+		out[r.Stage-1].Members = append(out[r.Stage-1].Members, r.ID)
 	}
 	return out
 }

@@ -23,6 +23,10 @@ func (r *Runtime) Export(ctx context.Context, t task.Task, as, dir string) error
 	if err != nil {
 		return fmt.Errorf("the job's model and data are not complete on this node: %w", err)
 	}
+	if err := j.openScratch(); err != nil {
+		return err
+	}
+	defer j.closeScratch()
 	tr, err := j.idleTrainer(m)
 	if err != nil {
 		return err

@@ -45,6 +45,9 @@ func (j *Job) run(ctx context.Context) (lingers bool, err error) {
 	if err != nil {
 		return false, j.startFailed(ctx, err)
 	}
+	if err := j.openScratch(); err != nil {
+		return false, j.startFailed(ctx, err)
+	}
 	if j.trainer, err = j.newTrainer(m); err != nil {
 		return false, j.startFailed(ctx, err)
 	}
@@ -71,7 +74,7 @@ func (j *Job) idleTrainer(m *materials) (*trainer.Trainer, error) {
 }
 
 func (j *Job) config(m *materials) trainer.Config {
-	return trainer.Config{Spec: &j.task.Spec, Model: m.model, Adapter: m.adapter, Rows: m.rows, Device: j.Device, Owners: true}
+	return trainer.Config{Spec: &j.task.Spec, Model: m.model, Adapter: m.adapter, Rows: m.rows, Device: j.Device, Scratch: j.scratch, Owners: true}
 }
 
 // startFailed ends a job that could not begin here.

@@ -35,6 +35,7 @@ func (j *Job) loop(m *coord.Machine) {
 			f(m)
 		case e := <-j.events:
 			j.log.Debug("event", "event", brief{e})
+			m.At(time.Since(started))
 			j.perform(m.Step(e))
 		case <-tick.C:
 			now := time.Since(started)
@@ -220,7 +221,10 @@ func roundReport(r coord.RoundReport) task.RoundReport {
 		out.Members = append(out.Members, m)
 	}
 	for _, a := range r.Absent {
-		out.Members = append(out.Members, task.RoundMember{Peer: a.Peer, Left: fmt.Sprintf("attempt %d, %s: %s", a.Attempt, a.Phase, a.Why)})
+		n := int(a.Attempt) + 1 // people count from one
+		out.Members = append(out.Members, task.RoundMember{
+			Peer: a.Peer, Left: fmt.Sprintf("attempt %d, %s: %s", n, a.Phase, a.Why), Attempt: n, Phase: a.Phase, Why: a.Why,
+		})
 	}
 	return out
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/p2p"
 	"github.com/seed-7b27c88a/shoal/p2p/blocks"
 	"github.com/seed-7b27c88a/shoal/p2p/collective"
+	"github.com/seed-7b27c88a/shoal/shard/scratch"
 	"github.com/seed-7b27c88a/shoal/shard/store"
 	"github.com/seed-7b27c88a/shoal/trainer"
 )
@@ -36,6 +37,7 @@ type Deps struct {
 	Vectors *Vectors
 	Store   *store.Store
 	Device  kernels.Device
+	Scratch string // directory for what is as large as a model and need not be in memory; "": memory
 	Log     *slog.Logger
 }
 
@@ -89,6 +91,7 @@ type Job struct {
 	group   *collective.Group
 	rounds  *rounds
 	trainer *trainer.Trainer
+	scratch *scratch.Dir    // nil: memory
 	measure trainer.Measure // what is looked at here; empty: another node does
 	watch   watch           // of what was measured
 	state   *stateKeeper
@@ -165,6 +168,7 @@ func (r *Runtime) take(j *Job) (old *Job, lingers bool) {
 }
 
 func (r *Runtime) leave(j *Job) {
+	j.closeScratch()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.running, j.task.ID)

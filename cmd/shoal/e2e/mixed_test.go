@@ -3,12 +3,15 @@
 package e2e
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/seed-7b27c88a/shoal/kernels/cuda"
 	"github.com/seed-7b27c88a/shoal/kernels/cuda/emu"
@@ -18,9 +21,6 @@ import (
 // the program is built with CUDA.
 func withGPU(t *testing.T) {
 	t.Helper()
-	if os.Getenv("SHOAL_MIXED") == "" {
-		t.Skip("the emulator takes a minute or two for a job; SHOAL_MIXED=1 runs it")
-	}
 	t.Setenv("GOFLAGS", "-tags=cuda")
 	t.Setenv("CGO_ENABLED", "1")
 	if os.Getenv(cuda.LibraryVar) == "" {
@@ -33,8 +33,69 @@ func withGPU(t *testing.T) {
 	}
 }
 
+// atLength skips what takes the emulator a minute or two.
+func atLength(t *testing.T) {
+	t.Helper()
+	if os.Getenv("SHOAL_MIXED") == "" {
+		t.Skip("the emulator takes a minute or two for a job; SHOAL_MIXED=1 runs it")
+	}
+}
+
+// TestMixedShort: a node with a processor and one with two GPUs follow the curve for ten steps and hold the same bits at the
+// end, and so they do in a job whose gradients leave the GPU as bytes.
+func TestMixedShort(t *testing.T) {
+	t.Setenv("SHOAL_EMU_DEVICES", "2")
+	t.Setenv(cuda.NVMLVar, "/nowhere")
+	withGPU(t)
+	dir := refDir(t)
+	ref, rows := loadReference(t, dir), writeRows(t, dir)
+	a := newDaemon(t, "--device", "cpu")
+	b := newDaemon(t, "--device", "cuda:0,1", "--bootstrap", a.addr())
+	if s, err := b.status(); err != nil || s.Device != "cuda:0,1" {
+		t.Errorf("its device is %q (%v)", s.Device, err)
+	}
+	job := submit(t, a, shortened(t, writeSpec(t, dir, true, rows, "swarm: {min_peers: 2}\n"), 10))
+	out := export(t, a, job)
+	checkCurve(t, out, ref.LoRA.first(10), 1e-4)
+	checkOnce(t, job, 10, 4, a, b)
+	checkAgreement(t, job, 10, a, b)
+
+	job = submit(t, a, shortened(t, writeSpec(t, dir, true, rows, "swarm: {min_peers: 2}\nwire: {gradients: int8}\n"), 2))
+	out = export(t, a, job)
+	checkCurve(t, out, ref.LoRA.first(2), 5e-3)
+	checkAgreement(t, job, 2, a, b)
+
+	if _, err := b.output(10*time.Second, "limits", "set", "--max-gpu-memory", "512MiB"); err != nil {
+		t.Error(err)
+	}
+	if _, err := b.output(10*time.Second, "limits", "set", "--max-gpu-temp", "70"); err == nil || !strings.Contains(err.Error(), "cannot be kept") {
+		t.Errorf("a cap of temperature where no sensor is found: %v", err)
+	}
+}
+
+// shortened is a spec of fewer steps.
+func shortened(t *testing.T, path string, steps int) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err == nil {
+		b = bytes.Replace(b, []byte("max_steps: 50"), fmt.Appendf(nil, "max_steps: %d", steps), 1)
+		err = os.WriteFile(path, b, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// first is the beginning of a curve.
+func (c curve) first(n int) curve {
+	c.F64.Loss, c.F64.Norm = c.F64.Loss[:n], c.F64.Norm[:n]
+	return c
+}
+
 // TestMixed: a processor and a GPU in one group follow the curve, and hold the same bits at the end.
 func TestMixed(t *testing.T) {
+	atLength(t)
 	withGPU(t)
 	dir := refDir(t)
 	ref, rows := loadReference(t, dir), writeRows(t, dir)
@@ -49,6 +110,7 @@ func TestMixed(t *testing.T) {
 
 // TestGPUFault: the process of a GPU is killed in mid-job. The daemon that started it lives, the others go on without it.
 func TestGPUFault(t *testing.T) {
+	atLength(t)
 	withGPU(t)
 	dir := refDir(t)
 	ref, rows := loadReference(t, dir), writeRows(t, dir)

@@ -131,6 +131,9 @@ func (d *Device) Info() kernels.Info {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	i := d.info
+	if d.caps.Bytes > 0 {
+		i.MemBytes = min(i.MemBytes, d.caps.Bytes)
+	}
 	i.InUse = d.inUse.Load()
 	return i
 }
