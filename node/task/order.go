@@ -64,6 +64,6 @@ type Checkpoint struct {
 	Holders  []record.PeerID `json:"holders"`        // who promised to keep it, when it was settled
 	Bytes    int64           `json:"bytes"`          // 0: not here
 	Here     bool            `json:"here"`
-	Best     bool            `json:"best,omitempty"` // the one with the lowest held-out loss, at the submitter
+	Best     bool            `json:"best,omitempty"` // the one with the lowest held-out loss that the submitter measured
 	Manifest string          `json:"manifest"`
 }
