@@ -141,7 +141,7 @@ func held(j Job, s Stage, members, r int64, w Want) int64 {
 	each, state := int64(j.PerLearned-j.State), int64(j.State)
 	if w.Flow { // everybody has all that learns on the host, and owners the old and the new state of their chunks
 		_, all := j.weights(0, len(j.Units))
-		return frozen + learns*each + all*int64(4+j.OnHost) + 2*all*state/members
+		return frozen + learns*each + all*int64(4+j.OnHost)*3/2 + 2*all*state/members // a half more is what lies around until it is collected: measured
 	}
 	bytes := frozen + learns*(each+state) + learns*int64(j.OnHost)
 	switch {
