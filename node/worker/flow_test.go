@@ -3,7 +3,9 @@ package worker
 import (
 	"math"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/seed-7b27c88a/shoal/trainer/model/tiny"
 )
@@ -83,6 +85,48 @@ func (c *crew) counted(t *testing.T, at int) {
 		}
 		if len(times) != 4 {
 			t.Errorf("round %d: %d positions counted, want 4", r.Round, len(times))
+		}
+	}
+}
+
+// TestPipelineWaits: where nobody is left to hold a stage, the job waits, says for what, and goes on when a node joins.
+func TestPipelineWaits(t *testing.T) {
+	c := newPipeline(t, 4, 3, 16, inThree, exactly)
+	c.all[2].mark = 4
+	c.start(0, 1, 2)
+	<-c.all[2].tenth
+	c.all[2].host.Close()
+	c.stop[2]()
+	said := c.all[0].heard(t, "has nobody")
+	t.Log(said)
+	c.start(3)
+	off := c.finish(0, 1, 3)
+	t.Logf("losses are off by %.2g", off)
+	if off > 1e-3 {
+		t.Errorf("losses are off by %.2g", off)
+	}
+	c.counted(t, 0)
+}
+
+// heard waits until people are told something with a word in it.
+func (p *peer) heard(t *testing.T, word string) string {
+	t.Helper()
+	limit := time.After(time.Minute)
+	for {
+		p.mu.Lock()
+		i := slices.IndexFunc(p.notes, func(s string) bool { return strings.Contains(s, word) })
+		said, more := "", p.noted
+		if i >= 0 {
+			said = p.notes[i]
+		}
+		p.mu.Unlock()
+		if i >= 0 {
+			return said
+		}
+		select {
+		case <-more:
+		case <-limit:
+			t.Fatalf("nobody said that a stage %s", word)
 		}
 	}
 }
