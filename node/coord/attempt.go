@@ -405,16 +405,22 @@ func (m *Machine) absentNow(f fault) []Absence {
 	return out
 }
 
-// reached tells how many owners have everything of what a member made.
+// reached tells how many owners have everything of what a member made, of those whom it concerns.
 func (m *Machine) reached(row int) (n, of int) {
 	p := m.job.plan
-	owners := p.owning()
-	n, of = len(owners), len(owners)
-	for i, pc := range p.Pieces {
-		if p.row(pc.ID, pc.Boot) == row {
-			_, got, _ := m.heldBy(i, owners)
-			concerned := slices.DeleteFunc(slices.Clone(owners), func(o int) bool { return !p.concerns(i, o) })
-			n, of = min(n, got), len(concerned)
+	for _, o := range p.owning() {
+		concerned, all := false, true
+		for i, pc := range p.Pieces {
+			if p.row(pc.ID, pc.Boot) == row && p.concerns(i, o) {
+				_, held := m.lead.haves[o].mark(i)
+				concerned, all = true, all && held
+			}
+		}
+		if concerned {
+			of++
+			if all {
+				n++
+			}
 		}
 	}
 	return n, of

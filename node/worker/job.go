@@ -61,6 +61,9 @@ func (j *Job) run(ctx context.Context) (lingers bool, err error) {
 			return false, j.startFailed(ctx, err)
 		}
 	}
+	if err := j.loadBest(); err != nil {
+		return false, j.startFailed(ctx, err)
+	}
 	machine, err := j.join()
 	if err != nil {
 		return false, j.startFailed(ctx, err)

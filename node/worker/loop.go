@@ -185,6 +185,7 @@ func (j *Job) receive() (stop func()) {
 		}),
 		control.Handle(j.topic(topicStateAsk), j.answer),
 		control.Handle(j.topic(topicStateAnswer), j.asks.answered),
+		control.Handle(j.topic(topicBest), j.heardBest),
 		j.Host.Watch(j.peerChanged),
 	}
 	if m := j.moments; m != nil {
@@ -213,6 +214,9 @@ func (j *Job) receiveMessage(from record.PeerID, payload []byte) {
 func (j *Job) peerChanged(id record.PeerID, up bool) {
 	if up {
 		j.group.Reachable(id)
+		if j.task.Spec.Eval.KeepBest {
+			j.greetBest(id)
+		}
 	}
 	j.post(coord.Peer{ID: id, Up: up})
 }

@@ -96,6 +96,7 @@ type Job struct {
 	scratch *scratch.Dir    // nil: memory
 	measure trainer.Measure // what is looked at here; empty: another node does
 	watch   watch           // of what was measured
+	best    best            // of that, as the submitter told
 	state   *stateKeeper
 	telling sync.Mutex // held while steps are reported, so that they come in order
 	pace    pace
