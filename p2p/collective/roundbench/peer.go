@@ -49,6 +49,7 @@ type done struct {
 	Units []collective.Hash
 	CPU   time.Duration // of the process so far
 	Error float64       // the largest of a sample of elements
+	Sent  uint64        // bytes of bulk so far
 }
 
 // peer takes orders from standard input until it ends.
@@ -73,7 +74,7 @@ func peer(job cid.Cid, elements int) error {
 	g, err = collective.NewExchange(x).Join(job, self, collective.Events{
 		Have: func(have collective.Have) { tell(event{Have: &have}) },
 		Done: func(d collective.Done) {
-			tell(event{Done: &done{Key: d.Key, Units: d.Units, CPU: cpuTime(), Error: worstError(d.V)}})
+			tell(event{Done: &done{Key: d.Key, Units: d.Units, CPU: cpuTime(), Error: worstError(d.V), Sent: h.Traffic()["xfer"].Up}})
 			g.Recycle(d.V)
 		},
 	})
