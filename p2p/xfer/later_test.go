@@ -122,3 +122,15 @@ func TestOneLaneToDistantPeers(t *testing.T) {
 type distantStream struct{ Stream }
 
 func (distantStream) RoundTrip() time.Duration { return 40 * time.Millisecond }
+
+// A receiver has something for the lanes of a large group.
+func TestMemoryForMany(t *testing.T) {
+	x := New(Config{})
+	first, lanes := x.reserve(bulkWindow, firstWindow), 1
+	for x.reserve(bulkWindow, firstWindow) > 0 {
+		lanes++
+	}
+	if first != bulkWindow || lanes < 90 {
+		t.Errorf("%d lanes, the first with %d bytes", lanes, first)
+	}
+}
