@@ -90,10 +90,14 @@ func (j *Job) performRound(e coord.Effect) {
 	switch e := e.(type) {
 	case coord.Start:
 		j.group.Plan(e.Plan)
+		j.startFlow(e.Flow)
 		j.startRound(e)
 		if j.moments != nil {
 			j.provide(e.Plan)
 		}
+	case coord.Seal:
+		j.rounds.seal(e.Piece)
+		j.flow.End()
 	case coord.Cut:
 		j.group.Cut(e.Key, e.Set)
 		if j.moments != nil && j.rounds.inVain(e) {
@@ -127,7 +131,11 @@ func (j *Job) fail(why string) {
 func (j *Job) tell(e coord.Effect) {
 	switch e := e.(type) {
 	case coord.Report:
-		j.report(task.Round{RoundReport: roundReport(e.Round)})
+		r := roundReport(e.Round)
+		if j.flow != nil {
+			r.Waited = j.flow.Waited(r.Round).Seconds()
+		}
+		j.report(task.Round{RoundReport: r})
 	case coord.Note:
 		j.note(e.Text)
 	case coord.End:
@@ -177,6 +185,7 @@ func (j *Job) receive() (stop func()) {
 		}),
 		control.Handle(j.topic(topicStateAsk), j.answer),
 		control.Handle(j.topic(topicStateAnswer), j.asks.answered),
+		control.Handle(j.topic(topicBest), j.heardBest),
 		j.Host.Watch(j.peerChanged),
 	}
 	if m := j.moments; m != nil {
@@ -205,6 +214,9 @@ func (j *Job) receiveMessage(from record.PeerID, payload []byte) {
 func (j *Job) peerChanged(id record.PeerID, up bool) {
 	if up {
 		j.group.Reachable(id)
+		if j.task.Spec.Eval.KeepBest {
+			j.greetBest(id)
+		}
 	}
 	j.post(coord.Peer{ID: id, Up: up})
 }
@@ -214,7 +226,7 @@ func roundReport(r coord.RoundReport) task.RoundReport {
 	out := task.RoundReport{Round: r.Round, Generation: r.Generation, Commit: r.Commit.String(), Attempts: r.Attempts, Tokens: r.Totals.Weight, Seconds: (r.Collect + r.Gather).Seconds()}
 	out.Collect, out.Leader = r.Collect.Seconds(), r.Leader
 	for _, c := range r.Counted {
-		m := task.RoundMember{Peer: c.Peer}
+		m := task.RoundMember{Peer: c.Peer, Stage: c.Stage}
 		for _, p := range c.Ranges {
 			m.Positions = append(m.Positions, [2]uint64{p.Lo, p.Hi})
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/p2p"
 	"github.com/seed-7b27c88a/shoal/p2p/blocks"
 	"github.com/seed-7b27c88a/shoal/p2p/collective"
+	"github.com/seed-7b27c88a/shoal/p2p/pipe"
 	"github.com/seed-7b27c88a/shoal/p2p/xfer"
 	"github.com/seed-7b27c88a/shoal/shard"
 	"github.com/seed-7b27c88a/shoal/shard/store"
@@ -41,6 +42,8 @@ type peer struct {
 	at     []time.Time       // of each of rounds
 	states map[uint64]string // hashes by step
 	ended  task.Ended
+	notes  []string
+	noted  chan struct{} // closed with the next note
 	key    ed25519.PrivateKey
 	dir    string        // of its store
 	stop   func()        // everything that runs
@@ -67,8 +70,8 @@ func openPeer(t testing.TB, dir string, key ed25519.PrivateKey) *peer {
 	must(t, err)
 	x := xfer.Over(host, xfer.Config{})
 	ex := blocks.New(host, st, nil)
-	p := &peer{host: host, key: key, dir: dir, states: map[uint64]string{}, mark: 10, tenth: make(chan struct{}), done: make(chan struct{}), Runtime: New(Deps{
-		Host: host, Blocks: ex, Groups: collective.NewExchange(x), Vectors: NewVectors(x), Store: st, Device: dev, Scratch: filepath.Join(dir, "scratch"), Log: slog.Default(),
+	p := &peer{host: host, key: key, dir: dir, states: map[uint64]string{}, mark: 10, noted: make(chan struct{}), tenth: make(chan struct{}), done: make(chan struct{}), Runtime: New(Deps{
+		Host: host, Blocks: ex, Groups: collective.NewExchange(x), Vectors: NewVectors(x), Pipes: pipe.NewExchange(x), Store: st, Device: dev, Scratch: filepath.Join(dir, "scratch"), Log: slog.Default(),
 	})}
 	p.stop = sync.OnceFunc(func() {
 		p.Close()
@@ -103,6 +106,9 @@ func (p *peer) run(ctx context.Context, tk task.Task) error {
 		case task.Round:
 			p.rounds, p.at = append(p.rounds, e.RoundReport), append(p.at, time.Now())
 		case task.Note:
+			p.notes = append(p.notes, e.Text)
+			close(p.noted)
+			p.noted = make(chan struct{})
 			if testing.Verbose() {
 				fmt.Println(time.Now().Format("05.000"), p.host.ID()[len(p.host.ID())-4:], e.Text)
 			}
@@ -185,7 +191,7 @@ func alone(t *testing.T, p *peer, tk task.Task) []trainer.StepReport {
 	m, err := j.openMaterials(t.Context())
 	must(t, err)
 	c := j.config(m)
-	c.Owners = false
+	c.Owners, c.Whole, c.Line = false, false, nil
 	tr, err := trainer.New(c)
 	must(t, err)
 	defer tr.Close()
