@@ -31,8 +31,21 @@ func (a *app) jobVerb(use, short string, run func(context.Context, *api.Client, 
 			if err != nil {
 				return err
 			}
+			a.tellNewest(cmd.Context(), c, args[0])
 			return run(cmd.Context(), c, args[0])
 		},
+	}
+}
+
+// tellNewest says which job is meant by a name that several have. Whether there are any is for the verb itself to find.
+func (a *app) tellNewest(ctx context.Context, c *api.Client, id string) {
+	jobs, err := c.Jobs(ctx) // newest first
+	if err != nil {
+		return
+	}
+	jobs = slices.DeleteFunc(jobs, func(j api.Job) bool { return j.Name != id })
+	if len(jobs) > 1 {
+		a.say("%d jobs are called %s; this is the newest, %s of %s", len(jobs), id, short(jobs[0].ID), jobs[0].Created.Local().Format(time.DateTime))
 	}
 }
 

@@ -90,10 +90,14 @@ func (j *Job) performRound(e coord.Effect) {
 	switch e := e.(type) {
 	case coord.Start:
 		j.group.Plan(e.Plan)
+		j.startFlow(e.Flow)
 		j.startRound(e)
 		if j.moments != nil {
 			j.provide(e.Plan)
 		}
+	case coord.Seal:
+		j.rounds.seal(e.Piece)
+		j.flow.End()
 	case coord.Cut:
 		j.group.Cut(e.Key, e.Set)
 		if j.moments != nil && j.rounds.inVain(e) {

@@ -29,7 +29,7 @@ type damage struct {
 
 func (d *damage) Error() string {
 	cause, _, _ := strings.Cut(d.cause.Error(), "\n") // the database adds lines of detail
-	return fmt.Sprintf("the store in %s is damaged (%s); move it away and start again: models and jobs are fetched anew from other nodes",
+	return fmt.Sprintf("the store in %s is damaged (%s); move it away and start again: jobs are fetched anew from other nodes, models and data are to be imported again",
 		d.dir, cause)
 }
 

@@ -59,7 +59,7 @@ type Options struct {
 
 	fs       vfs.FS        // tests run on a file system that breaks; nil: the real one
 	retry    time.Duration // how often a full disk is looked at again; default 1 s
-	memTable uint64        // bytes collected in memory before they become a file; default 32 MiB
+	memTable uint64        // bytes collected in memory before they become a file; default 2 MiB
 	large    int           // bytes from which on a block does not lie in the database; default 64 KiB
 	segment  int64         // bytes of a file of large blocks; default 64 MiB
 }
@@ -111,7 +111,7 @@ func Open(dir string, o Options) (*Store, error) {
 		o.retry = time.Second
 	}
 	if o.memTable == 0 {
-		o.memTable = 32 << 20
+		o.memTable = 2 << 20 // an idle node keeps up to four logs of that size, and what is large does not pass here
 	}
 	if o.large == 0 {
 		o.large = 64 << 10
