@@ -111,19 +111,20 @@ func checkStore(cfg config.Config) api.Check {
 		c.OK, c.Detail = true, "none yet"
 		return c
 	}
-	s, err := openStore(cfg)
+	l, err := OpenLibrary(cfg)
 	if err == nil {
-		err = s.Close()
+		c = checkLibrary(l, c)
+		err = l.Close()
 	}
 	switch {
 	case errors.Is(err, ErrBusy):
 		c.Detail, c.Fix = c.Detail+" is open in another process, but no daemon answers", "wait for that process, or stop it"
 	case errors.Is(err, shard.ErrFull):
 		c.Detail, c.Fix = err.Error(), "free some space on that disk, or move the home to a larger one"
+	case errors.Is(err, shard.ErrCorrupt): // that says what to do
+		c.OK, c.Detail, c.Fix = false, err.Error(), "check the disk; then as it says"
 	case err != nil:
-		c.Detail, c.Fix = err.Error(), "check the disk; if the store cannot be mended, move it away: models and data have to be imported again"
-	default:
-		c.OK = true
+		c.OK, c.Detail, c.Fix = false, err.Error(), "check the disk"
 	}
 	return c
 }

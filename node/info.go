@@ -93,7 +93,7 @@ func (n *Node) Doctor(ctx context.Context) ([]api.Check, error) {
 func (n *Node) cfgChecks() []api.Check {
 	checks := []api.Check{
 		checkHome(n.cfg), checkIdentity(n.cfg), checkToken(n.cfg),
-		{Name: "store", OK: true, Detail: "open in this daemon"}, checkDisk(n.cfg),
+		checkLibrary(n.lib, api.Check{Name: "store", Detail: "open in this daemon"}), checkDisk(n.cfg),
 		{Name: "device", Part: partGPU, OK: true, Detail: deviceLine(n.dev.Info())},
 	}
 	return append(checks, gpuChecks(n.cfg.Device)...)

@@ -27,10 +27,14 @@ func (js *jobs) Jobs(context.Context) ([]api.Job, error) {
 // show is e as the API tells it. The caller holds mu.
 func (e *entry) show() api.Job {
 	last, seq := e.journal.now()
+	settled := e.settled
+	if r, ok, err := e.journal.report(settled); err == nil && ok {
+		settled = r.Progress()
+	}
 	return api.Job{
 		ID: e.task.ID.String(), Name: e.task.Spec.Name, State: e.state, Why: e.why, Mine: e.task.Mine,
 		Submitter: string(e.task.Terms.Submitter), Created: e.created, Step: last.Progress(), Loss: last.Loss, Peers: last.Peers,
-		Steps: e.task.Spec.Steps(e.task.Terms.Rows), Settled: e.settled, Model: e.task.Terms.Model.String(),
+		Steps: e.task.Spec.Steps(e.task.Terms.Rows), Settled: settled, Model: e.task.Terms.Model.String(),
 		State256: e.bits, Events: seq, Spec: e.task.Spec,
 	}
 }

@@ -149,6 +149,12 @@ func (j *journal) metrics(since uint64) ([]trainer.StepReport, error) {
 	return scan[trainer.StepReport](j.t, j.prefix+"step/", j.key("step", since+1), math.MaxInt)
 }
 
+// report is what is known of a step.
+func (j *journal) report(step uint64) (r trainer.StepReport, ok bool, err error) {
+	ok, err = j.t.get(j.key("step", step), &r)
+	return r, ok, err
+}
+
 // writeMetrics writes metrics.jsonl, a line per committed step, and eval.jsonl if anything was held out.
 func (j *journal) writeMetrics(dir string) error {
 	steps, err := j.metrics(0)

@@ -23,6 +23,8 @@ type Library struct {
 	store *store.Store
 	t     *table
 	hub   string // directory of hub downloads
+
+	busy func() bool // a job runs, so nothing may be collected; nil: none ever does
 }
 
 func newLibrary(s *store.Store, home string) *Library {
@@ -137,6 +139,40 @@ func (l *Library) keep(ctx context.Context, item api.Item) (api.Item, error) {
 		err = l.store.Unpin(ctx, pin, old)
 	}
 	return item, err
+}
+
+// RemoveModel implements api.Library.
+func (l *Library) RemoveModel(ctx context.Context, name string) (api.Removed, error) {
+	return l.remove(ctx, kindModel, name)
+}
+
+// RemoveDataset implements api.Library.
+func (l *Library) RemoveDataset(ctx context.Context, name string) (api.Removed, error) {
+	return l.remove(ctx, kindData, name)
+}
+
+// remove lets go of what has a name, and frees what nothing else holds. A crash in between leaves the name, to be removed again.
+func (l *Library) remove(ctx context.Context, kind, name string) (api.Removed, error) {
+	c, err := l.find(kind, name)
+	if err != nil {
+		return api.Removed{}, err
+	}
+	if !c.Defined() {
+		return api.Removed{}, api.NotFound("no %s is stored as %q; \"shoal %s ls\" lists what there is", kind, name, kind)
+	}
+	out := api.Removed{ID: c.String(), Name: name}
+	if err := l.store.Unpin(ctx, pinOf(kind, name)); err != nil {
+		return out, err
+	}
+	if err := l.t.write(drop(kind + "/" + name)); err != nil {
+		return out, err
+	}
+	if out.Later = l.busy != nil && l.busy(); out.Later {
+		return out, nil // see collect
+	}
+	freed, err := l.store.GC(ctx)
+	out.Freed = freed.Bytes
+	return out, err
 }
 
 // nameOf completes and checks the name of an import.

@@ -91,10 +91,14 @@ func (l *limits) signal() {
 
 // run holds jobs back and lets them go as owner and clock say, until ctx ends.
 func (l *limits) run(ctx context.Context) {
-	tick := time.NewTicker(pauseCheck)
+	tick := time.NewTimer(0)
 	defer tick.Stop()
 	for {
 		l.n.jobs.hold(l.why())
+		l.mu.Lock()
+		heap(l.n.dev, l.set)
+		l.mu.Unlock()
+		tick.Reset(l.nap())
 		select {
 		case <-ctx.Done():
 			return
@@ -102,6 +106,16 @@ func (l *limits) run(ctx context.Context) {
 		case <-l.poke:
 		}
 	}
+}
+
+// nap is how long to wait before the clock is looked at again: a pause ends when it was to end.
+func (l *limits) nap() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.paused.On || l.paused.Until.IsZero() {
+		return pauseCheck
+	}
+	return min(pauseCheck, max(l.paused.Until.Sub(l.now())+time.Millisecond, time.Millisecond))
 }
 
 // why is the reason not to work now; empty: there is none.

@@ -266,6 +266,16 @@ func TestLibrary(t *testing.T) {
 	if d := cmp.Diff([]api.Item{item}, models); d != "" || err != nil {
 		t.Errorf("%v\n%s", err, d)
 	}
+	used := l.store.Stats().Used
+	if _, err := l.ImportModel(t.Context(), api.ImportRequest{Path: filepath.Join(dir, "model"), Name: "same"}, func(string, int64, int64) {}); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := l.RemoveModel(t.Context(), "same"); err != nil || r.ID != item.CID || r.Freed != 0 || l.store.Stats().Used != used {
+		t.Errorf("another name holds its blocks: %+v, %v", r, err)
+	}
+	if _, err := l.RemoveModel(t.Context(), "same"); err == nil || !strings.Contains(err.Error(), "shoal model ls") {
+		t.Errorf("removed twice: %v", err)
+	}
 	spec := tinySpec(dir, "names")
 	spec.BaseModel, spec.Datasets[0].Path = "tiny", "rows"
 	if err := spec.Validate(); err != nil {
@@ -309,5 +319,64 @@ func TestStopTellsFollowers(t *testing.T) {
 		}
 	case <-time.After(ShutdownTime):
 		t.Error("the follower hangs")
+	}
+}
+
+// What a node forgets gives its space back; while a job runs, later.
+func TestRemoveModel(t *testing.T) {
+	h, dir := newHand(), tinyJob(t)
+	n, c, _ := newNode(t, t.TempDir(), h, nil)
+	if _, err := c.ImportModel(t.Context(), api.ImportRequest{Path: filepath.Join(dir, "model"), Name: "tiny"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.AddDataset(t.Context(), api.ImportRequest{Path: filepath.Join(dir, "rows.jsonl"), Name: "rows"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := c.RemoveModel(t.Context(), "tiny"); err != nil || r.Freed == 0 || r.Later {
+		t.Errorf("%+v, %v", r, err)
+	}
+	submit(t, c, tinySpec(dir, "long"))
+	<-h.ran
+	if r, err := c.RemoveDataset(t.Context(), "rows"); err != nil || r.Freed != 0 || !r.Later {
+		t.Errorf("while a job runs: %+v, %v", r, err)
+	}
+	if list, err := n.lib.Models(t.Context()); err != nil || len(list) != 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+// A node starts without a file of its store, says which models are incomplete, and is whole again when they are imported anew.
+func TestStartsWithoutBlocks(t *testing.T) {
+	home, dir := t.TempDir(), t.TempDir()
+	big := filepath.Join(dir, "rows.jsonl")
+	if err := os.WriteFile(big, []byte(strings.Repeat(`{"text": "the same again"}`+"\n", 10_000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, c, stop := newNode(t, home, newHand(), nil)
+	if _, err := c.AddDataset(t.Context(), api.ImportRequest{Path: big, Name: "big"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	files, err := filepath.Glob(filepath.Join(home, storeDir, "blocks", "*"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d files of blocks, %v", len(files), err)
+	}
+	for _, f := range files {
+		if err := os.Remove(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n, c, _ := newNode(t, home, newHand(), nil)
+	if of, err := holders(t.Context(), n.store, n.store.Lost().Blocks); err != nil || len(of) != 1 || of[0] != "data/big" {
+		t.Errorf("lost of %q, %v", of, err)
+	}
+	if store := n.cfgChecks()[3]; store.OK || !strings.Contains(store.Detail, "data big lacks") {
+		t.Errorf("%+v", store)
+	}
+	if _, err := c.AddDataset(t.Context(), api.ImportRequest{Path: big, Name: "big"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if store := n.cfgChecks()[3]; !store.OK {
+		t.Errorf("%+v", store)
 	}
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/shard/store"
 )
 
-func (n *Node) openStore(context.Context) error {
+func (n *Node) openStore(ctx context.Context) error {
 	s, err := openStore(n.cfg)
 	if err != nil {
 		return err
@@ -28,7 +28,7 @@ func (n *Node) openStore(context.Context) error {
 	n.onClose(s.Close)
 	n.store = s
 	n.lib = newLibrary(s, n.cfg.Home)
-	return nil
+	return n.tellLost(ctx)
 }
 
 // ErrBusy says that another process has the home's store open.

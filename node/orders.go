@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -15,19 +16,36 @@ func (js *jobs) Checkpoints(ctx context.Context, id string) ([]api.Checkpoint, e
 	if err != nil {
 		return nil, err
 	}
+	return js.checkpoints(ctx, e)
+}
+
+// checkpoints are those of a job, with what its journal knows of their steps.
+func (js *jobs) checkpoints(ctx context.Context, e *entry) ([]api.Checkpoint, error) {
 	list, err := js.runtime.Checkpoints(ctx, e.task)
 	if err != nil {
 		return nil, err
 	}
-	for i := range list {
-		if list[i].Step == 0 {
-			continue
+	now, _ := e.journal.now()
+	js.mu.Lock()
+	known := now.Step > 0 || e.order.Number > 0
+	js.mu.Unlock()
+	out := make([]api.Checkpoint, len(list))
+	for i, k := range list {
+		out[i].Checkpoint = k
+		settled := slices.ContainsFunc(list, func(o task.Checkpoint) bool { return o.Settled && o.Step == k.Step })
+		out[i].Left = !k.Settled && (settled || known && k.Step > now.Step)
+		r, ok, err := e.journal.report(k.Step)
+		if err != nil {
+			return nil, err
 		}
-		if s, err := e.journal.metrics(list[i].Step - 1); err == nil && len(s) > 0 && s[0].Step == list[i].Step {
-			list[i].Loss = s[0].Loss
+		if ok && !out[i].Left {
+			out[i].Loss = r.Loss
+		}
+		if ok && r.Progress() != k.Step {
+			out[i].Step, out[i].Round = r.Progress(), k.Step
 		}
 	}
-	return list, nil
+	return out, nil
 }
 
 // Resume implements api.Checkpoints: a job that ended before its last step goes on from its newest checkpoint.
@@ -61,7 +79,7 @@ func (s jobAPI) Rollback(ctx context.Context, id string, step uint64) (api.Job, 
 	if err != nil {
 		return api.Job{}, err
 	}
-	if err := s.hasCheckpoint(ctx, e, step); err != nil {
+	if step, err = s.roundOf(ctx, e, step); err != nil {
 		return api.Job{}, err
 	}
 	if _, running := s.stateOf(e); !running {
@@ -111,19 +129,20 @@ func (js *jobs) stateOf(e *entry) (state string, running bool) {
 	return e.state, e.stop != nil && !api.Final(e.state)
 }
 
-func (js *jobs) hasCheckpoint(ctx context.Context, e *entry, step uint64) error {
-	list, err := js.runtime.Checkpoints(ctx, e.task)
-	if err != nil {
-		return err
+// roundOf is what the runtime calls the step of a checkpoint that the job has.
+func (js *jobs) roundOf(ctx context.Context, e *entry, step uint64) (uint64, error) {
+	list, err := js.checkpoints(ctx, e)
+	if err != nil || step == 0 {
+		return 0, err
 	}
 	steps := []uint64{0}
 	for _, c := range list {
+		if c.Step == step {
+			return cmp.Or(c.Round, c.Step), nil
+		}
 		steps = append(steps, c.Step)
 	}
-	if !slices.Contains(steps, step) {
-		return api.NotFound("no checkpoint of step %d; there are those of steps %v", step, steps)
-	}
-	return nil
+	return 0, api.NotFound("no checkpoint of step %d; there are those of steps %v", step, steps)
 }
 
 // reopen gives a job that does not run its next order and runs it.

@@ -7,6 +7,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/node/api"
 	"github.com/seed-7b27c88a/shoal/node/task"
 	"github.com/seed-7b27c88a/shoal/p2p/record"
+	"github.com/seed-7b27c88a/shoal/trainer"
 )
 
 // A job that was cancelled goes on by its submitter's order, there and at another node that hears of the order; both
@@ -75,9 +76,38 @@ func TestRollbackJob(t *testing.T) {
 	if j, err := c.Rollback(t.Context(), "back", 2); err != nil || j.Step != 2 {
 		t.Errorf("at step %d, %v", j.Step, err)
 	}
+	h.kept = append(h.kept, task.Checkpoint{Step: 3})
+	if list, err := c.Checkpoints(t.Context(), "back"); err != nil || len(list) != 2 || list[0].Left || !list[1].Left {
+		t.Errorf("after a rollback: %+v, %v", list, err)
+	}
 	h.do(id, task.Ended{State: api.Done})
 	if _, err := c.Rollback(t.Context(), "back", 2); err == nil || !strings.Contains(err.Error(), "is done") {
 		t.Errorf("rollback of a job that is done: %v", err)
+	}
+}
+
+// Of a diloco job checkpoints are named by the steps of all members, as the job itself is; the runtime hears of its rounds.
+func TestRollbackDiLoCo(t *testing.T) {
+	h, dir := newHand(), tinyJob(t)
+	h.kept = []task.Checkpoint{{Step: 2, Settled: true}}
+	_, c, _ := newNode(t, t.TempDir(), h, nil)
+	_, id := submit(t, c, tinySpec(dir, "rounds"))
+	<-h.ran
+	for i := range uint64(3) {
+		h.do(id, task.Stepped{StepReport: trainer.StepReport{Step: i + 1, Batches: 12 * (i + 1), Loss: 3}})
+	}
+	h.do(id, task.Settled{Step: 2})
+	if j, err := c.Job(t.Context(), "rounds"); err != nil || j.Step != 36 || j.Settled != 24 {
+		t.Errorf("step %d, settled %d, %v", j.Step, j.Settled, err)
+	}
+	if list, err := c.Checkpoints(t.Context(), "rounds"); err != nil || len(list) != 1 || list[0].Step != 24 || list[0].Round != 2 || list[0].Loss != 3 {
+		t.Errorf("checkpoints %+v, %v", list, err)
+	}
+	if _, err := c.Rollback(t.Context(), "rounds", 2); err == nil || !strings.Contains(err.Error(), "[0 24]") {
+		t.Errorf("rollback to a round: %v", err)
+	}
+	if j, err := c.Rollback(t.Context(), "rounds", 24); err != nil || j.Step != 24 {
+		t.Errorf("at step %d, %v", j.Step, err)
 	}
 }
 

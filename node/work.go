@@ -27,6 +27,7 @@ func (n *Node) openJobs(context.Context) error {
 			return task.SignOrder(t, order, n.host.Boot(), n.host.Key())
 		},
 	}
+	n.lib.busy = func() bool { _, running := n.jobs.paused(); return running > 0 }
 	var err error
 	if n.limits, err = newLimits(n); err != nil {
 		return err

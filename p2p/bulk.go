@@ -118,6 +118,7 @@ func (h *Host) dialBulk(ctx context.Context, s *Stream, proto string) (*Stream, 
 		out.Reset()
 		return nil, err
 	}
+	out.rtt = fit(c)
 	return out, c.SetDeadline(time.Time{})
 }
 

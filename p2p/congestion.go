@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"syscall"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -55,4 +56,29 @@ func pace(c net.Conn) {
 		return
 	}
 	raw.Control(func(fd uintptr) { setCongestion(fd, "bbr") })
+}
+
+const (
+	distant = 5 * time.Millisecond // round trip beyond which a connection for bulk is no longer treated as one within a house
+	unsent  = 128 << 10            // bytes that may wait in such a connection's socket: what is more urgent need not wait for more
+)
+
+// fit adapts a connection for bulk to the line that it has turned out to have, and returns the round trip; 0: unknown. Networks
+// with private addresses may be as wide as the internet.
+func fit(c net.Conn) (rtt time.Duration) {
+	s, ok := c.(syscall.Conn)
+	if !ok {
+		return 0
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	raw.Control(func(fd uintptr) {
+		if rtt = roundTrip(fd); rtt >= distant {
+			setCongestion(fd, "bbr") // best effort, like what follows
+			keepShort(fd, unsent)
+		}
+	})
+	return rtt
 }

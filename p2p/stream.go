@@ -20,7 +20,8 @@ type Stream struct {
 	joined  []byte // of WriteLent
 	life    *life
 	peer    record.PeerID
-	bulk    *meter // what its writes wait for; nil: they are control, which goes first
+	bulk    *meter        // what its writes wait for; nil: they are control, which goes first
+	rtt     time.Duration // of a connection for bulk when it was opened; 0 unknown
 }
 
 // carrier is what a Stream needs of what carries its bytes.
@@ -52,6 +53,14 @@ func (l *life) observe(rtt time.Duration) {
 
 // Peer is who is at the other end; its identity is proved.
 func (s *Stream) Peer() record.PeerID { return s.peer }
+
+// RoundTrip is how far away the peer is, in time; 0: that is not known.
+func (s *Stream) RoundTrip() time.Duration {
+	if s.rtt != 0 {
+		return s.rtt
+	}
+	return time.Duration(s.life.rtt.Load())
+}
 
 // Protocol is what the stream was opened for.
 func (s *Stream) Protocol() string { return s.proto }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/seed-7b27c88a/shoal/kernels"
 	"github.com/seed-7b27c88a/shoal/trainer/autograd"
+	"github.com/seed-7b27c88a/shoal/trainer/gather"
 	"github.com/seed-7b27c88a/shoal/trainer/stage"
 )
 
@@ -18,8 +19,7 @@ import (
 type away struct {
 	units  [][]*autograd.Param // all of the model's, in model order
 	learns map[*autograd.Param]bool
-	frozen func(p *autograd.Param, dst []float32) error
-	round  func(p *autograd.Param, v []float32) // to what products read
+	frozen gather.Reader
 
 	w     []float32                // of now
 	shown []float32                // that passes read: w, or those that an evaluation has kept
@@ -36,7 +36,7 @@ func (t *Trainer) loadAway(dev kernels.Device) error {
 	if err != nil {
 		return err
 	}
-	a := &away{learns: map[*autograd.Param]bool{}, blank: map[*autograd.Param]bool{}, frozen: t.model.Read, round: t.rounded, w: w, shown: w}
+	a := &away{learns: map[*autograd.Param]bool{}, blank: map[*autograd.Param]bool{}, frozen: t.model.ReadPieces, w: w, shown: w}
 	for _, p := range t.trained {
 		a.learns[p] = true
 		if err := t.model.Read(p, w[p.Off:p.Off+p.Len()]); err != nil {
@@ -56,15 +56,25 @@ func (t *Trainer) loadAway(dev kernels.Device) error {
 
 // Gather implements gather.Source.
 func (a *away) Gather(ctx context.Context, unit int, dst []float32) error {
+	return a.GatherPieces(ctx, unit, func(lo int, v []float32) { copy(dst[lo:], v) })
+}
+
+// GatherPieces implements gather.Pieces.
+func (a *away) GatherPieces(ctx context.Context, unit int, put func(lo int, v []float32)) error {
+	at := 0
 	for _, p := range a.units[unit] {
-		v := dst[:p.Len()]
 		if a.learns[p] {
-			copy(v, a.shown[p.Off:])
-		} else if err := a.frozen(p, v); err != nil {
-			return fmt.Errorf("read %s: %w", p.Name, err)
+			put(at, a.shown[p.Off:][:p.Len()])
+		} else {
+			err := a.frozen(p, func(lo int, v []float32) error {
+				put(at+lo, v)
+				return ctx.Err()
+			})
+			if err != nil {
+				return fmt.Errorf("read %s: %w", p.Name, err)
+			}
 		}
-		a.round(p, v)
-		dst = dst[p.Len():]
+		at += p.Len()
 	}
 	return ctx.Err()
 }

@@ -303,6 +303,9 @@ func (t *Trainer) Close() error {
 	}
 	t.coded.close(t.dev)
 	kernels.Free(t.dev, t.norm.Buf, t.curved.drawn.Buf)
+	if t.away != nil {
+		t.scratch.Free(t.away.w)
+	}
 	t.host = buffers{n: t.layout.Size}
 	return t.parts.Close()
 }

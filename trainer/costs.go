@@ -1,6 +1,9 @@
 package trainer
 
 import (
+	"errors"
+	"fmt"
+
 	"github.com/seed-7b27c88a/shoal/kernels/dtype"
 	"github.com/seed-7b27c88a/shoal/trainer/autograd"
 	"github.com/seed-7b27c88a/shoal/trainer/job"
@@ -9,22 +12,28 @@ import (
 )
 
 // Costs is what a job costs, for a plan: told from the descriptions of its model and adapter alone. Where the spec has no
-// sequence_len, rows are taken to have as many tokens as given.
-func Costs(spec *job.Spec, files, adapter model.Files, tokens int) (plan.Job, error) {
+// sequence_len, rows are taken to have as many tokens as given; 0: 512, or as many as the model takes.
+func Costs(spec *job.Spec, files, adapter model.Files, tokens int) (j plan.Job, err error) {
 	p, err := open(spec, files, adapter)
 	if err != nil {
-		return plan.Job{}, err
+		return j, err
 	}
-	j := p.costs(spec, tokens)
-	return j, p.Close()
+	defer func() { err = errors.Join(err, p.Close()) }()
+	most := p.model.Config.MaxPos
+	switch {
+	case spec.SequenceLen > 0:
+		tokens = min(spec.SequenceLen, most) // rows are never longer than the model takes
+	case tokens == 0:
+		tokens = min(rowTokens, most)
+	}
+	if tokens < 1 || tokens > most {
+		return j, fmt.Errorf("rows of %d tokens, and the model takes 1 to %d", tokens, most)
+	}
+	return p.costs(spec, tokens), nil
 }
 
 func (p *parts) costs(spec *job.Spec, tokens int) plan.Job {
 	c := p.model.Config
-	if spec.SequenceLen > 0 {
-		tokens = spec.SequenceLen
-	}
-	tokens = min(tokens, c.MaxPos)
 	k := &costing{parts: p, tokens: tokens, stored: dtype.F32.Bits() / 8, learns: map[*autograd.Param]bool{}}
 	j := plan.Job{Units: make([]plan.Unit, p.model.Row()), Hidden: c.Hidden, Vocab: c.Vocab, Tokens: tokens * spec.MicroBatchSize,
 		Micros: max(1, (spec.GlobalBatchSize+spec.MicroBatchSize-1)/spec.MicroBatchSize), Rerun: spec.GradientCheckpointing,
@@ -33,7 +42,11 @@ func (p *parts) costs(spec *job.Spec, tokens int) plan.Job {
 		k.stored = stored.Bits() / 8
 		j.PerLearned += k.stored
 	}
-	j.PerLearned += stateBytes(spec)
+	j.State = stateBytes(spec)
+	j.PerLearned += j.State
+	if spec.Parallel.Sync == job.DiLoCo {
+		j.Every = spec.Parallel.InnerSteps
+	}
 	for _, q := range p.trained {
 		k.learns[q] = true
 	}

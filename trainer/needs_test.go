@@ -96,6 +96,9 @@ func TestNeeds(t *testing.T) {
 			if err := tr.Repart(t.Context(), last); err != nil || tr.Part() != last {
 				t.Error(err)
 			}
+			if _, err := tr.Eval(t.Context(), lesson(2)); (err != nil) != (tc.spec.Adapter != "") || err != nil && !strings.Contains(err.Error(), "takes all of the model's files") {
+				t.Errorf("measured without the weights of others: %v", err)
+			}
 		})
 	}
 }

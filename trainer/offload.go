@@ -26,7 +26,7 @@ func (t *Trainer) offloaded() bool {
 // loadOffloaded puts the adapter alone on the device. Weights of the model are read from its files for each pass (disk),
 // or once into host memory (cpu).
 func (t *Trainer) loadOffloaded(dev kernels.Device, a stage.Adapter) (err error) {
-	var src gather.Source = gather.NewFiles(t.model.Params, t.readRounded)
+	var src gather.Source = gather.NewFiles(t.model.Params, t.model.ReadPieces)
 	if t.spec.Parallel.Offload == job.OffloadCPU {
 		if src, err = gather.NewKept(context.Background(), t.model.Params, src); err != nil {
 			return err

@@ -32,7 +32,7 @@ func (t *Trainer) beginWholeEval() (*evaluation, error) {
 	if t.adapter != nil {
 		a = t.adapter
 	}
-	s, err := stage.NewStill(computed(t.spec), t.dev, t.model, a, read, gather.NewFiles(t.model.Params, read))
+	s, err := stage.NewStill(computed(t.spec), t.dev, t.model, a, read, gather.NewFiles(t.model.Params, gather.InOne(read)))
 	if err != nil {
 		t.whole.lent = false
 		return nil, t.measured(err)

@@ -8,7 +8,8 @@ import (
 
 func (a *app) dataCmd() *cobra.Command {
 	cmd := group("data", "training rows")
-	cmd.AddCommand(a.dataAddCmd(), a.dataShowCmd(), a.dataLsCmd())
+	cmd.AddCommand(a.dataAddCmd(), a.dataShowCmd(), a.dataLsCmd(),
+		a.itemRmCmd("rm NAME", "forget stored rows", api.Library.RemoveDataset))
 	return cmd
 }
 

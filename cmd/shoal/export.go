@@ -17,6 +17,7 @@ import (
 
 	"github.com/seed-7b27c88a/shoal/node/api"
 	"github.com/seed-7b27c88a/shoal/trainer"
+	"github.com/seed-7b27c88a/shoal/trainer/job"
 )
 
 // exportFlags say what is written, of what, and where.
@@ -57,6 +58,9 @@ func (a *app) exportCmd() *cobra.Command {
 	return cmd
 }
 
+// exportForms are what --as takes; gguf may name a type of weights after a colon.
+var exportForms = []string{job.FormLoRA, job.FormMerged, job.FormFull, job.FormGGUF}
+
 // check completes the flags and refuses those that contradict each other.
 func (f *exportFlags) check(args []string) error {
 	if f.quant != "" && f.as == "" {
@@ -69,6 +73,8 @@ func (f *exportFlags) check(args []string) error {
 		return usagef("name a job, or with --dir the directory of a finished run")
 	case f.base != "" && f.dir == "", f.partial && f.dir != "":
 		return usagef("--base goes with --dir, --partial with a job")
+	case f.as != "" && !slices.Contains(exportForms, strings.SplitN(f.as, ":", 2)[0]):
+		return usagef("--as %s: want lora, merged, full or gguf", f.as)
 	case f.quant != "" && f.as != trainer.ExportGGUF:
 		return usagef("--quant goes with --as gguf")
 	case f.file() && !strings.HasPrefix(f.as, trainer.ExportGGUF):
@@ -94,6 +100,7 @@ func (a *app) exportJob(ctx context.Context, id string, f exportFlags) error {
 	if err != nil {
 		return err
 	}
+	a.tellNewest(ctx, c, id)
 	r := api.ResultRequest{As: f.as, Partial: f.partial}
 	if !f.file() {
 		return a.download(ctx, c, id, r, f.out)
@@ -120,10 +127,12 @@ func (a *app) download(ctx context.Context, c *api.Client, id string, r api.Resu
 		return err
 	}
 	defer body.Close()
-	if !strings.HasPrefix(r.As, trainer.ExportGGUF) { // a GGUF file stands beside other forms
-		if err := clearResult(dir, ""); err != nil {
-			return err
-		}
+	name := ""
+	if j, err := c.Job(ctx, id); err == nil {
+		name = j.Name
+	}
+	if err := clearResult(dir, name); err != nil {
+		return err
 	}
 	return unpack(body, dir)
 }

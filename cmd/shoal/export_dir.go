@@ -27,11 +27,12 @@ func (a *app) exportDir(ctx context.Context, f exportFlags) error {
 		if base := absolute(d.Base); !f.file() && (overlap(at, f.dir) || filepath.IsAbs(base) && overlap(at, base)) {
 			return fmt.Errorf("output %s overlaps with what is read; choose another directory with -o", at)
 		}
-		if form, gguf := trainer.GGUFName(d.Name, f.as); gguf && !f.file() {
-			at = filepath.Join(f.out, form)
-		} else if !gguf {
-			if err := clearResult(f.out, ""); err != nil {
+		if !f.file() {
+			if err := clearResult(f.out, d.Name); err != nil {
 				return err
+			}
+			if form, gguf := trainer.GGUFName(d.Name, f.as); gguf {
+				at = filepath.Join(f.out, form)
 			}
 		}
 		return d.Export(at, f.as)

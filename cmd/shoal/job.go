@@ -31,8 +31,21 @@ func (a *app) jobVerb(use, short string, run func(context.Context, *api.Client, 
 			if err != nil {
 				return err
 			}
+			a.tellNewest(cmd.Context(), c, args[0])
 			return run(cmd.Context(), c, args[0])
 		},
+	}
+}
+
+// tellNewest says which job is meant by a name that several have. Whether there are any is for the verb itself to find.
+func (a *app) tellNewest(ctx context.Context, c *api.Client, id string) {
+	jobs, err := c.Jobs(ctx) // newest first
+	if err != nil {
+		return
+	}
+	jobs = slices.DeleteFunc(jobs, func(j api.Job) bool { return j.Name != id })
+	if len(jobs) > 1 {
+		a.say("%d jobs are called %s; this is the newest, %s of %s", len(jobs), id, short(jobs[0].ID), jobs[0].Created.Local().Format(time.DateTime))
 	}
 }
 
@@ -152,19 +165,26 @@ func (a *app) jobRoundsCmd() *cobra.Command {
 		if picture != "" {
 			return writePicture(picture, func(w io.Writer) error { return roundsPicture(w, rounds) })
 		}
-		return list(a, rounds, "ROUND\tATTEMPTS\tSECONDS\tTOKENS\tMEMBERS AND POSITIONS\tNOTES", func(r api.Round) string {
-			var parts []string
-			for _, m := range r.Members {
-				parts = append(parts, member(m.Positions, string(m.Peer), m.Left))
-			}
-			return fmt.Sprintf("%d\t%d\t%.2f\t%d\t%s\t%s", r.Round, r.Attempts, r.Seconds, r.Tokens, strings.Join(parts, " "), strings.Join(r.Notes, "; "))
-		})
+		return list(a, rounds, "ROUND\tATTEMPTS\tSECONDS\tTOKENS\tMEMBERS AND POSITIONS\tLEFT OUT", roundLine)
 	})
 	cmd.Flags().StringVar(&picture, "svg", "", "write a timeline of members and rounds to this file instead")
 	return cmd
 }
 
-func member(positions [][2]uint64, peer, left string) string {
+func roundLine(r api.Round) string {
+	var parts []string
+	out := slices.Clone(r.Notes)
+	for _, m := range r.Members {
+		if m.Left != "" {
+			out = append(out, short(string(m.Peer))+": "+m.Left)
+		} else {
+			parts = append(parts, member(m.Positions, string(m.Peer)))
+		}
+	}
+	return fmt.Sprintf("%d\t%d\t%.2f\t%d\t%s\t%s", r.Round, r.Attempts, r.Seconds, r.Tokens, strings.Join(parts, " "), strings.Join(out, "; "))
+}
+
+func member(positions [][2]uint64, peer string) string {
 	text := short(peer) + ":"
 	for i, p := range slices.SortedFunc(slices.Values(positions), func(a, b [2]uint64) int { return int(a[0]) - int(b[0]) }) {
 		if i > 0 {
@@ -173,9 +193,6 @@ func member(positions [][2]uint64, peer, left string) string {
 		if text += fmt.Sprint(p[0]); p[1] > p[0]+1 {
 			text += fmt.Sprintf("-%d", p[1]-1)
 		}
-	}
-	if left != "" {
-		text += "(" + left + ")"
 	}
 	return text
 }

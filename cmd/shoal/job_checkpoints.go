@@ -29,6 +29,9 @@ func checkpointLine(c api.Checkpoint) string {
 	if c.Settled {
 		state = "settled"
 	}
+	if c.Left {
+		state = "left by a rollback"
+	}
 	if c.Best {
 		state += ", best"
 	}
@@ -73,6 +76,6 @@ func (a *app) jobRollbackCmd() *cobra.Command {
 		}
 		return a.answer(j, func(w io.Writer) { fmt.Fprintf(w, "%s goes on after step %d\n", j.ID, step) })
 	})
-	cmd.Flags().Int64Var(&step, "step", -1, "step of the checkpoint to go back to; 0: the beginning")
+	cmd.Flags().Int64Var(&step, "step", -1, "step of the checkpoint to go back to, as \"job checkpoints\" shows it; 0: the beginning")
 	return cmd
 }

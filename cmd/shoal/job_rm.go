@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/seed-7b27c88a/shoal/node/api"
-	"github.com/seed-7b27c88a/shoal/node/config"
 )
 
 func (a *app) jobRmCmd() *cobra.Command {
@@ -27,16 +26,7 @@ func (a *app) jobRmCmd() *cobra.Command {
 			}
 		}
 		r, err := c.Remove(ctx, j.ID)
-		if err != nil {
-			return err
-		}
-		return a.answer(r, func(w io.Writer) {
-			freed := config.Bytes(r.Freed).String() + " freed"
-			if r.Later {
-				freed = "its blocks are freed when no job runs any more"
-			}
-			fmt.Fprintf(w, "%s removed, %s\n", r.ID, freed)
-		})
+		return a.answerRemoved(r, r.ID, err)
 	})
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return cmd

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/seed-7b27c88a/shoal/node/api"
+	"github.com/seed-7b27c88a/shoal/node/config"
 )
 
 func (a *app) pauseCmd() *cobra.Command {
@@ -99,7 +100,7 @@ func (a *app) limitsShowCmd() *cobra.Command {
 
 func printLimits(w io.Writer, l map[string]string) {
 	for _, k := range slices.Sorted(maps.Keys(l)) {
-		fmt.Fprintf(w, "%-11s %s\n", k, l[k])
+		fmt.Fprintf(w, "%-14s %s\n", k, l[k])
 	}
 }
 
@@ -117,6 +118,9 @@ func (a *app) limitsSetCmd() *cobra.Command {
 			})
 			if len(changes) == 0 {
 				return usagef("no limit given; see %s --help", cmd.CommandPath())
+			}
+			if _, err := (config.Limits{}).With(changes); err != nil {
+				return usageError{err}
 			}
 			c, err := a.client()
 			if err != nil {

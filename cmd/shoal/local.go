@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 
 	"github.com/seed-7b27c88a/shoal/node"
 	"github.com/seed-7b27c88a/shoal/node/prepare"
 	"github.com/seed-7b27c88a/shoal/shard"
+	"github.com/seed-7b27c88a/shoal/shard/scratch"
 	"github.com/seed-7b27c88a/shoal/trainer"
 	"github.com/seed-7b27c88a/shoal/trainer/data"
 	"github.com/seed-7b27c88a/shoal/trainer/job"
@@ -122,15 +124,31 @@ func (a *app) loadLocal(ctx context.Context, src *prepare.Sources, spec job.Spec
 	if err != nil {
 		return nil, err
 	}
-	cfg := trainer.Config{Spec: &spec, Model: in.Model.Files, Rows: rows, Device: dev}
+	room, err := a.scratch(&spec)
+	if err != nil {
+		return nil, errors.Join(err, dev.Close())
+	}
+	cfg := trainer.Config{Spec: &spec, Model: in.Model.Files, Rows: rows, Device: dev, Scratch: room}
 	if in.Adapter != nil {
 		cfg.Adapter = in.Adapter.Files
 	}
 	if l.trainer, err = trainer.New(cfg); err != nil {
-		return nil, errors.Join(err, dev.Close())
+		return nil, errors.Join(err, dev.Close(), room.Close())
 	}
-	l.close = func() error { return errors.Join(l.trainer.Close(), dev.Close()) }
+	l.close = func() error { return errors.Join(l.trainer.Close(), dev.Close(), room.Close()) }
 	return l, nil
+}
+
+// scratch is where vectors lie that need not be in memory; nil: the job has none.
+func (a *app) scratch(spec *job.Spec) (*scratch.Dir, error) {
+	if spec.Parallel.Zero != "3" {
+		return nil, nil
+	}
+	home, err := a.home()
+	if err != nil {
+		return nil, err
+	}
+	return scratch.New(filepath.Join(home, "scratch"))
 }
 
 // sayRows tells what became of the rows: first those trained on.

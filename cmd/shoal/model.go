@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -35,8 +37,46 @@ func (a *app) modelCmd() *cobra.Command {
 			})
 		},
 	}
-	cmd.AddCommand(take, ls, a.modelShowCmd(), a.modelConvertCmd())
+	rm := a.itemRmCmd("rm NAME", "forget a stored model", api.Library.RemoveModel)
+	cmd.AddCommand(take, ls, rm, a.modelShowCmd(), a.modelConvertCmd())
 	return cmd
+}
+
+// itemRmCmd forgets a model or data.
+func (a *app) itemRmCmd(use, short string, remove func(api.Library, context.Context, string) (api.Removed, error)) *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use:   use,
+		Short: short + "; jobs that use it keep it until they are over",
+		Args:  usage(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !yes {
+				if ok, err := a.confirm("remove %s?", args[0]); err != nil || !ok {
+					return err
+				}
+			}
+			return a.withLibrary(cmd.Context(), func(l api.Library) error {
+				r, err := remove(l, cmd.Context(), args[0])
+				return a.answerRemoved(r, r.Name, err)
+			})
+		},
+	}
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	return cmd
+}
+
+// answerRemoved says what became of something that is forgotten.
+func (a *app) answerRemoved(r api.Removed, what string, err error) error {
+	if err != nil {
+		return err
+	}
+	return a.answer(r, func(w io.Writer) {
+		freed := config.Bytes(r.Freed).String() + " freed"
+		if r.Later {
+			freed = "its blocks are freed when no job runs any more"
+		}
+		fmt.Fprintf(w, "%s removed, %s\n", what, freed)
+	})
 }
 
 func (a *app) item(i api.Item, err error) error {

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/seed-7b27c88a/shoal/node/api"
+	"github.com/seed-7b27c88a/shoal/node/task"
 )
 
 func writePicture(path string, draw func(io.Writer) error) error {
@@ -24,7 +25,8 @@ func writePicture(path string, draw func(io.Writer) error) error {
 }
 
 // roundsPicture draws a line per member over the time that the rounds took: blue where its work counted (dark up to the
-// cut, light up to the commit), red where it was left out; pointing at a field tells why. A dot marks the leader.
+// cut, light up to the commit), red where it was left out: of the work, or what came after it; pointing at a field tells
+// why. A dot marks the leader.
 func roundsPicture(w io.Writer, rounds []api.Round) error {
 	const left, plot, line, top = 120, 900, 18, 34
 	var peers []string
@@ -53,13 +55,18 @@ func roundsPicture(w io.Writer, rounds []api.Round) error {
 				x, row(id)+1, max(wide*0.96, 0.3), line-3, fill, html.EscapeString(text))
 		}
 		for _, m := range r.Members {
-			text := fmt.Sprintf("round %d: %s", r.Round, member(m.Positions, string(m.Peer), m.Left))
-			if m.Left != "" {
-				field(string(m.Peer), at, all, "#de2d26", text)
+			id := string(m.Peer)
+			text := fmt.Sprintf("round %d: %s", r.Round, member(m.Positions, id))
+			if m.Left == "" {
+				field(id, at, collect, "#3182bd", text)
+				field(id, at+collect, all-collect, "#9ecae1", text)
 				continue
 			}
-			field(string(m.Peer), at, collect, "#3182bd", text)
-			field(string(m.Peer), at+collect, all-collect, "#9ecae1", text)
+			from := at
+			if slices.ContainsFunc(r.Members, func(o task.RoundMember) bool { return o.Peer == m.Peer && o.Left == "" }) {
+				from += collect
+			}
+			field(id, from, at+all-from, "#de2d26", fmt.Sprintf("round %d: %s: %s", r.Round, short(id), m.Left))
 		}
 		if k := row(string(r.Leader)); k >= top {
 			fmt.Fprintf(b, `<circle cx="%.2f" cy="%d" r="2" fill="#000"/>`+"\n", at+all/2, k+line/2)

@@ -16,7 +16,7 @@ func TestRoundsPicture(t *testing.T) {
 	var r api.Round
 	r.Round, r.Seconds, r.Collect, r.Leader = 3, 2, 1.5, "a"
 	r.Members = []task.RoundMember{
-		{Peer: "a", Positions: [][2]uint64{{4, 8}}}, {Peer: "b", Left: "attempt 0, work: connection <lost>"},
+		{Peer: "a", Positions: [][2]uint64{{4, 8}}}, {Peer: "b", Left: "attempt 1, work: connection <lost>"},
 	}
 	var b bytes.Buffer
 	if err := roundsPicture(&b, []api.Round{r}); err != nil {
@@ -30,7 +30,7 @@ func TestRoundsPicture(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if !strings.Contains(b.String(), "round 3: b:(attempt 0, work: connection &lt;lost&gt;)") {
+	if !strings.Contains(b.String(), "round 3: b: attempt 1, work: connection &lt;lost&gt;") {
 		t.Error(b.String())
 	}
 }

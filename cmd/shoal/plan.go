@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -31,6 +32,7 @@ type planFlags struct {
 	nodes  string
 	count  int
 	tokens int
+	gflops float64
 }
 
 func (a *app) planCmd() *cobra.Command {
@@ -51,22 +53,27 @@ The nodes are those of --nodes, a JSON list with name, memory ("700MB", or bytes
 	fl.StringArrayVar(&f.set, "set", nil, "override a key, as parallel.pipeline=3; may repeat")
 	fl.StringVar(&f.nodes, "nodes", "", "JSON file of nodes")
 	fl.IntVar(&f.count, "count", 1, "without --nodes: how many nodes like this one")
-	fl.IntVar(&f.tokens, "tokens", 512, "tokens of a row, where the spec has no sequence_len")
+	fl.IntVar(&f.tokens, "tokens", 0, "tokens of a row, where the spec has no sequence_len (default 512, or what the model takes)")
+	fl.Float64Var(&f.gflops, "gflops", 0, "without --nodes: speed of the nodes' products; 0: this machine's, measured, to a power of two")
 	return cmd
 }
 
 // planned is the answer of plan.
 type planned struct {
 	*plan.Plan
-	Tokens int    `json:"tokens"` // of a micro-batch
-	Micros int    `json:"micros"`
-	Note   string `json:"note,omitempty"` // what this version's swarms cannot do yet
+	Tokens int     `json:"tokens"` // of a micro-batch
+	Micros int     `json:"micros"`
+	Note   string  `json:"note,omitempty"`   // what this version's swarms cannot do yet
+	GFlops float64 `json:"gflops,omitempty"` // without --nodes: what the nodes' products are taken to reach
 }
 
 func (a *app) plan(ctx context.Context, f planFlags) error {
 	spec, want, note, err := f.wanted()
 	if err != nil {
 		return err
+	}
+	if f.tokens < 0 {
+		return usagef("--tokens %d is below 0", f.tokens)
 	}
 	nodes, err := f.planNodes()
 	if err != nil {
@@ -85,7 +92,10 @@ func (a *app) plan(ctx context.Context, f planFlags) error {
 	if err != nil {
 		return err
 	}
-	v := planned{p, j.Tokens, j.Micros, note}
+	v := planned{p, j.Tokens, j.Micros, note, 0}
+	if f.nodes == "" {
+		v.GFlops = nodes[0].Flops / ofProducts / 1e9
+	}
 	return a.answer(v, v.text)
 }
 
@@ -272,9 +282,12 @@ func (f *planFlags) likeThis() ([]plan.Node, error) {
 		return nil, err
 	}
 	defer dev.Close()
-	flops, err := speed(dev)
-	if err != nil {
-		return nil, err
+	flops := f.gflops * 1e9
+	if !(flops > 0) {
+		if flops, err = speed(dev); err != nil {
+			return nil, err
+		}
+		flops = math.Exp2(math.Round(math.Log2(flops))) // the same plan again, whatever else the machine does
 	}
 	var nodes []plan.Node
 	for i := range f.count {
@@ -326,6 +339,9 @@ func (v planned) text(w io.Writer) {
 	fmt.Fprintf(w, "sent per step: %s by all, %s by the busiest node; most of the time is %s\n", plan.MB(v.Sent), plan.MB(v.Busiest), v.Bound)
 	if len(v.Unused) > 0 {
 		fmt.Fprintf(w, "without use: %s\n", strings.Join(v.Unused, ", "))
+	}
+	if v.GFlops > 0 {
+		fmt.Fprintf(w, "nodes are taken to multiply at %.3g gflops; --gflops sets it\n", v.GFlops)
 	}
 	if v.Note != "" {
 		fmt.Fprintln(w, v.Note)

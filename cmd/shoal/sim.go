@@ -21,6 +21,11 @@ func (a *app) simCmd() *cobra.Command {
 			"invariants after every event. The same seed gives the same run.",
 		Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, f := range []string{"nodes", "for", "round", "bytes", "chunks", "rows"} { // to the simulator 0 is the default
+				if v := cmd.Flags().Lookup(f).Value.String(); v == "0" || v == "0s" {
+					return usagef("--%s 0: want more; leave it out for the default", f)
+				}
+			}
 			debug.SetGCPercent(400) // thousands of machines are little to hold and much to look through
 			r, err := sim.New(cfg)
 			if err != nil {

@@ -47,6 +47,9 @@ type Library interface {
 	ImportModel(ctx context.Context, r ImportRequest, p Progress) (Item, error)
 	Datasets(ctx context.Context) ([]Item, error)
 	AddDataset(ctx context.Context, r ImportRequest, p Progress) (Item, error)
+	// RemoveModel and RemoveDataset forget what has a name. Jobs that use it keep it until they are over.
+	RemoveModel(ctx context.Context, name string) (Removed, error)
+	RemoveDataset(ctx context.Context, name string) (Removed, error)
 	// Block returns the bytes of what is stored, or shard.ErrNotFound.
 	Block(ctx context.Context, c cid.Cid) ([]byte, error)
 }
@@ -196,7 +199,7 @@ type Job struct {
 	Spec      job.Spec  `json:"spec"`
 }
 
-// Removed says what became of a job that is forgotten.
+// Removed says what became of a job, a model or data that is forgotten.
 type Removed struct {
 	ID    string `json:"id"`
 	Name  string `json:"name"`

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -287,6 +288,21 @@ func TestHostileBodies(t *testing.T) {
 		resp.Body.Close()
 		if resp.StatusCode != 400 {
 			t.Errorf("%s: status %d, want 400", q, resp.StatusCode)
+		}
+	}
+}
+
+// What is wrong with a body is said in the words of JSON.
+func TestExplain(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"for":"x"}`: `"for": want a number, not string`, `[1]`: "the value: want an object, not array", ``: "it is empty",
+		`{"fro":1}`: `unknown field "fro"`, `{`: "unexpected EOF",
+	} {
+		var v PauseRequest
+		d := json.NewDecoder(strings.NewReader(body))
+		d.DisallowUnknownFields()
+		if got := explain(d.Decode(&v)); !strings.HasPrefix(got, want) || strings.Contains(got, "Go ") {
+			t.Errorf("%s: %s; want %s", body, got, want)
 		}
 	}
 }

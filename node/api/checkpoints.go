@@ -8,8 +8,12 @@ import (
 	"github.com/seed-7b27c88a/shoal/node/task"
 )
 
-// Checkpoint is one that a job can go back to.
-type Checkpoint = task.Checkpoint
+// Checkpoint is one that a job can go back to. In diloco Step is the number of steps of all members, as it is in Job, and Round
+// that of the job's rounds.
+type Checkpoint struct {
+	task.Checkpoint
+	Round uint64 `json:"round,omitempty"` // 0: it is Step
+}
 
 // Checkpoints shows what a job could go back to, and sends one back that was submitted here.
 type Checkpoints interface {

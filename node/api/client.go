@@ -120,6 +120,16 @@ func (c *Client) Remove(ctx context.Context, id string) (v Removed, err error) {
 	return v, c.call(ctx, http.MethodDelete, "jobs/"+url.PathEscape(id), nil, &v)
 }
 
+// RemoveModel forgets a stored model.
+func (c *Client) RemoveModel(ctx context.Context, name string) (v Removed, err error) {
+	return v, c.call(ctx, http.MethodDelete, "models/"+url.PathEscape(name), nil, &v)
+}
+
+// RemoveDataset forgets stored data.
+func (c *Client) RemoveDataset(ctx context.Context, name string) (v Removed, err error) {
+	return v, c.call(ctx, http.MethodDelete, "datasets/"+url.PathEscape(name), nil, &v)
+}
+
 // Block reads one of the daemon's blocks, and checks it.
 func (c *Client) Block(ctx context.Context, id cid.Cid) ([]byte, error) {
 	resp, err := c.do(ctx, http.MethodGet, "blocks/"+id.String(), nil, nil)

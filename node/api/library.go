@@ -15,6 +15,12 @@ func (s *Server) libraryRoutes(mux *http.ServeMux) {
 	mux.Handle("POST /api/v1/models", long(importing(s.Library.ImportModel)))
 	mux.Handle("GET /api/v1/datasets", answer(func(r *http.Request) ([]Item, error) { return s.Library.Datasets(r.Context()) }))
 	mux.Handle("POST /api/v1/datasets", long(importing(s.Library.AddDataset)))
+	mux.Handle("DELETE /api/v1/models/{name}", answer(func(r *http.Request) (Removed, error) {
+		return s.Library.RemoveModel(r.Context(), r.PathValue("name"))
+	}))
+	mux.Handle("DELETE /api/v1/datasets/{name}", answer(func(r *http.Request) (Removed, error) {
+		return s.Library.RemoveDataset(r.Context(), r.PathValue("name"))
+	}))
 	mux.HandleFunc("GET /api/v1/blocks/{cid}", s.block)
 }
 

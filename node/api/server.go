@@ -2,8 +2,6 @@ package api
 
 import (
 	"encoding/json"
-	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"sync"
@@ -175,25 +173,6 @@ func (l *lines) write(v line) {
 func wantJSON(r *http.Request) error {
 	if mt, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mt != "application/json" {
 		return &Error{http.StatusUnsupportedMediaType, "send Content-Type: application/json"}
-	}
-	return nil
-}
-
-// readBody decodes a JSON request body strictly.
-func readBody(r *http.Request, v any) error {
-	if err := wantJSON(r); err != nil {
-		return err
-	}
-	d := json.NewDecoder(r.Body)
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-			return err
-		}
-		return BadRequest("request body: %v", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return BadRequest("request body: more than one JSON value")
 	}
 	return nil
 }

@@ -134,6 +134,16 @@ func (b Bytes) String() string {
 	return strconv.FormatInt(int64(b), 10) + " B"
 }
 
+// exact is String without rounding: a whole number of the largest unit that allows it.
+func (b Bytes) exact() string {
+	for _, u := range units[:4] {
+		if n := int64(u.n); int64(b)%n == 0 {
+			return strconv.FormatInt(int64(b)/n, 10) + " " + u.suffix
+		}
+	}
+	return strconv.FormatInt(int64(b), 10) + " B"
+}
+
 // UnmarshalYAML accepts both a number and a text with a unit.
 func (b *Bytes) UnmarshalYAML(data []byte) (err error) {
 	*b, err = ParseBytes(strings.Trim(strings.TrimSpace(string(data)), `"'`))

@@ -151,6 +151,12 @@ func (l *Limits) validate() error {
 	switch {
 	case l.MaxJobs < 0:
 		return fmt.Errorf("max_jobs %d: want 0 or more", l.MaxJobs)
+	case l.MaxMemory > 0 && l.MaxMemory < minMemory:
+		return fmt.Errorf("max_memory %v: no job fits into that; give %v or more, or none", l.MaxMemory, Bytes(minMemory))
+	case l.MaxDisk > 0 && l.MaxDisk < minMemory:
+		return fmt.Errorf("max_disk %v: no model fits into that; give %v or more, or none", l.MaxDisk, Bytes(minMemory))
+	case l.MaxGPUMemory > 0 && l.MaxGPUMemory < minMemory:
+		return fmt.Errorf("max_gpu_memory %v: no job fits into that; give %v or more, or none", l.MaxGPUMemory, Bytes(minMemory))
 	case l.MaxGPUPower < 0 || l.MaxGPUPower > 0 && l.MaxGPUPower < 30:
 		return fmt.Errorf("max_gpu_power %d: want watts, 30 or more; a GPU draws that much doing nothing", l.MaxGPUPower)
 	case l.MaxGPUTemp < 0 || l.MaxGPUTemp > 0 && l.MaxGPUTemp < 40:
@@ -161,8 +167,11 @@ func (l *Limits) validate() error {
 	return nil
 }
 
-// minRate is p2p.MinCap.
-const minRate = 64 << 10
+// minRate is p2p.MinCap, rounded up to whole kbit.
+const minRate = 525e3 / 8
+
+// minMemory is less than the smallest job takes, bytes: who gives less meant another unit.
+const minMemory = 1 << 20
 
 // Rate is a bandwidth in bytes per second; as text "10Mbit" or "2MB" (per second).
 type Rate int64
@@ -196,6 +205,9 @@ func ParseRate(s string) (Rate, error) {
 func (r Rate) String() string {
 	if r == 0 {
 		return "none"
+	}
+	if r%1024 == 0 && r%125 != 0 { // it was given in such units
+		return strings.Replace(Bytes(r).exact(), " ", "", 1)
 	}
 	for _, u := range bits[:3] {
 		if float64(r) >= u.n {

@@ -42,8 +42,12 @@ func TestRate(t *testing.T) {
 			t.Errorf("%q was accepted", bad)
 		}
 	}
-	if s := Rate(1250000).String(); s != "10Mbit" {
-		t.Error(s)
+	for want, r := range map[string]Rate{"10Mbit": 1250000, "1MiB": 1 << 20, "96KiB": 96 << 10, "16Mbit": 2e6, "525kbit": minRate, "1.5Gbit": 187500000} {
+		if s := r.String(); s != want {
+			t.Errorf("%d is shown as %s, want %s", r, s, want)
+		} else if again, err := ParseRate(s); err != nil || again != r {
+			t.Errorf("%s reads as %d, %v; want %d", s, again, err, r)
+		}
 	}
 }
 
@@ -75,7 +79,7 @@ func TestLimitsLayer(t *testing.T) {
 	if err != nil || l.MaxUp != 0 || l.MaxDown != 125000000 || l.Text()["max_cpu"] != "50%" || l.Text()["max_up"] != "none" {
 		t.Errorf("%+v, %v", l, err)
 	}
-	for key, v := range map[string]string{"max_up": "1kbit", "max_cpu": "200%", "name": "x", "max_jobs": "-1", "schedule": "never"} {
+	for key, v := range map[string]string{"max_up": "1kbit", "max_cpu": "200%", "name": "x", "max_jobs": "-1", "schedule": "never", "max_memory": "1", "max_disk": "5kB", "max_gpu_memory": "16"} {
 		if _, err := c.Limits.With(map[string]string{key: v}); err == nil || !strings.Contains(err.Error(), key) && key != "name" {
 			t.Errorf("%s %s: %v", key, v, err)
 		}

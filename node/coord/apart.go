@@ -191,7 +191,7 @@ func (m *Machine) cutOff(maker int, rows []Row) bool {
 func (m *Machine) lacks(owner, member int) bool {
 	p := m.job.plan
 	for i, pc := range p.Pieces {
-		if pc.ID == p.Members[member].ID {
+		if pc.ID == p.Members[member].ID && p.concerns(i, owner) {
 			if _, ok := m.lead.haves[owner].mark(i); !ok {
 				return true
 			}
@@ -222,7 +222,7 @@ func (m *Machine) withParted(out []Absence, d draft) []Absence {
 			}
 			out = append(slices.Clip(out), a)
 			if p := m.job.plan; p == nil || !said(p.Absent, a) {
-				m.note("round %d attempt %d: %s: %s", d.round, attemptOf(d.attempt), a.Peer, a.Why)
+				m.note("round %d goes to attempt %d: %s: %s", d.round, attemptOf(d.attempt)+1, a.Peer, a.Why)
 			}
 		}
 	}

@@ -58,7 +58,7 @@ func (m *Machine) valid(e *Entry) bool {
 }
 
 func (m *Machine) validPlan(b *PlanEntry, h record.Header) bool {
-	if h.Round != m.job.round+1 || m.job.cursor.done(&m.g) || !m.holds(b, h.Round, m.job.cursor) {
+	if h.Round != m.job.round+1 || m.job.cursor.done(&m.g) || !m.holds(b, h.Round, m.job.cursor) || !m.goesOnWith(b, h.Attempt) {
 		return false
 	}
 	if p := m.job.plan; p != nil {
@@ -70,17 +70,23 @@ func (m *Machine) validPlan(b *PlanEntry, h record.Header) bool {
 // validCommit judges a commit by the job's terms alone.
 func (m *Machine) validCommit(b *CommitEntry, h record.Header) bool {
 	left := cursor{b.Next, b.Open}
-	if m.g.past(h.Round) || len(b.Units) != m.units() || (b.Plan == nil) != left.done(&m.g) {
+	if m.g.past(h.Round) || len(b.Units) != m.units() {
 		return false
 	}
-	return b.Plan == nil || m.holds(b.Plan, h.Round+1, left)
+	switch over := left.done(&m.g); {
+	case b.Plan == nil:
+		return over || m.g.Pipeline != nil // a stage may have to wait for a member
+	case over || b.Plan.Begun != nil:
+		return false
+	}
+	return m.holds(b.Plan, h.Round+1, left) && m.goesOnWith(b.Plan, m.job.firstAttempt())
 }
 
 // validCursor tells whether a commit leaves what its cut did not count.
 func (m *Machine) validCursor(b *CommitEntry) bool {
 	want := m.g.afterRound(m.job.round + 1)
 	if m.g.diloco() {
-		want = m.job.cursor.after(m.job.plan.Pieces, m.job.plan.counted(m.job.cut.Set))
+		want = m.job.cursor.after(m.job.plan.Pieces, m.job.plan.counted(m.job.cut))
 	}
 	return want.equal(cursor{b.Next, b.Open})
 }
@@ -91,6 +97,12 @@ func (g *Genesis) past(round uint64) bool { return !g.diloco() && round > g.Step
 // holds tells whether a plan's pieces lie in the round's batch; in diloco, whether their positions are free, each of
 // them once.
 func (m *Machine) holds(b *PlanEntry, round uint64, left cursor) bool {
+	if b.flows() != (m.g.Pipeline != nil) {
+		return false
+	}
+	if b.flows() {
+		return m.holdsFlow(b, round)
+	}
 	if m.g.diloco() {
 		return within(pieceRanges(b.Pieces), left.free(&m.g))
 	}
@@ -106,12 +118,16 @@ func (m *Machine) holds(b *PlanEntry, round uint64, left cursor) bool {
 // validSet tells whether the cut's pieces cover the round's batch, each position once (invariant I2). In diloco any set of
 // pieces may count, since no two of a plan overlap.
 func (m *Machine) validSet(c *CutEntry) bool {
+	p := m.job.plan
+	if p.flows() {
+		return m.validFlowSet(c)
+	}
 	var rs []shard.Range
 	for _, k := range c.Set {
-		if k.Piece >= len(m.job.plan.Pieces) {
+		if k.Piece >= len(p.Pieces) {
 			return false
 		}
-		rs = append(rs, m.job.plan.Pieces[k.Piece].Ranges...)
+		rs = append(rs, p.Pieces[k.Piece].Ranges...)
 	}
 	if m.g.diloco() {
 		return len(rs) > 0
@@ -179,6 +195,9 @@ func (m *Machine) enforce(e *Entry, b *PlanEntry, round uint64) {
 	key := collective.Key{Job: m.g.Job, Generation: m.job.gen, Round: round, Attempt: attempt, Plan: e.CID}
 	m.job.plan = &planned{PlanEntry: b, key: key, since: m.now, parts: m.parts(b, key)}
 	m.job.cut, m.job.totals = nil, nil
+	if b.flows() {
+		m.job.stages = b.stages()
+	}
 	m.startPlan()
 	m.leadPlan()
 }
@@ -202,6 +221,8 @@ func (m *Machine) performCommit(e *Entry, b *CommitEntry) {
 	m.reconcile()
 	if b.Plan != nil {
 		m.enforce(e, b.Plan, done.round+1)
+	} else {
+		m.leadFlow()
 	}
 }
 

@@ -26,6 +26,9 @@ type fault struct {
 	late  []int // rows whose piece has reached no owner: others do their positions
 	apart bool  // a working member and an owner cannot reach each other
 	timed bool  // the deadline has passed
+
+	why    string // of the mute; empty: they did not report
+	broken bool   // the pipe cannot go on
 }
 
 // moves tells whether chunks change hands for it.
@@ -117,7 +120,7 @@ func (m *Machine) hindered(dead, owners []int) bool {
 		return false
 	}
 	for i, pc := range p.Pieces {
-		if _, n := m.heldBy(i, owners); n < len(owners) && !m.peers.lives(pc.ID, pc.Boot, m.now) {
+		if _, _, all := m.heldBy(i, owners); !all && !m.peers.lives(pc.ID, pc.Boot, m.now) {
 			return true
 		}
 	}
@@ -135,7 +138,7 @@ func (m *Machine) worthWaiting(owners []int) bool {
 		return !m.peers.lives(p.Members[o].ID, p.Members[o].Boot, m.now)
 	})
 	for i, pc := range p.Pieces {
-		if _, n := m.heldBy(i, living); n < len(living) && m.peers.lives(pc.ID, pc.Boot, m.now) {
+		if _, _, all := m.heldBy(i, living); !all && m.peers.lives(pc.ID, pc.Boot, m.now) {
 			return true
 		}
 	}
@@ -156,15 +159,15 @@ func (m *Machine) blame(owners []int) (mute, late []int) {
 		}
 	}
 	for i, pc := range p.Pieces {
-		_, n := m.heldBy(i, owners)
-		if n == len(owners) {
+		_, n, all := m.heldBy(i, owners)
+		if all {
 			continue
 		}
 		if r := p.row(pc.ID, pc.Boot); r >= 0 && (n == 0 || pc.Attempt < p.key.Attempt) && !slices.Contains(late, r) {
 			late = append(late, r)
 		}
 		for _, o := range owners {
-			if _, ok := m.lead.haves[o].mark(i); n > 0 && !ok && !slices.Contains(mute, o) {
+			if _, ok := m.lead.haves[o].mark(i); n > 0 && !ok && p.concerns(i, o) && !slices.Contains(mute, o) {
 				mute = append(mute, o)
 			}
 		}
@@ -175,7 +178,7 @@ func (m *Machine) blame(owners []int) (mute, late []int) {
 // silentOwners are owners that have not answered the cut, or not acknowledged the result, while another has.
 func (m *Machine) silentOwners(owners []int) (mute []int) {
 	for _, o := range owners {
-		summed := m.lead.haves[o] != nil && slices.Equal(m.lead.haves[o].Pieces, m.job.cut.Set)
+		summed := m.lead.haves[o] != nil && slices.Equal(m.lead.haves[o].Pieces, m.job.plan.concerning(m.job.cut.Set, o))
 		if m.lead.acks[o] == nil && (m.job.totals != nil || !summed) {
 			mute = append(mute, o)
 		}
@@ -209,6 +212,10 @@ func (m *Machine) suspects(owners []int) (out []int) {
 // the positions that are missing. When nothing can be done better the deadline is extended instead.
 func (m *Machine) nextAttempt(f fault) {
 	p := m.job.plan
+	if p.flows() {
+		m.nextFlow(f)
+		return
+	}
 	d := draft{round: p.key.Round, attempt: p.key.Attempt + 1, slower: m.lead.tries, cursor: m.job.cursor}
 	if f.timed {
 		d.slower++
@@ -246,7 +253,7 @@ func (m *Machine) goOn(d draft, f fault) {
 		m.lead.late[id] = min(m.lead.late[id]+1, 3)
 	}
 	for _, a := range d.absent[min(len(m.job.plan.Absent), len(d.absent)):] {
-		m.note("round %d attempt %d: %s: %s", d.round, attemptOf(d.attempt), a.Peer, a.Why)
+		m.note("round %d goes to attempt %d: %s: %s", d.round, attemptOf(d.attempt)+1, a.Peer, a.Why)
 	}
 	if i := m.job.plan.row(m.self.ID, m.self.Boot); slices.Contains(f.late, i) || slices.Contains(f.mute, i) {
 		m.lead.yield = true
@@ -314,8 +321,11 @@ func (m *Machine) prospect(i int, f fault, rows []Row) (keep, certain bool) {
 		return true, !slices.Contains(f.late, maker)
 	}
 	lost := slices.Concat(f.dead, f.mute, m.setAside(rows))
-	for _, os := range p.parts.Owners {
+	for c, os := range p.parts.Owners {
 		holder := os[0]
+		if !p.inChunk(pc, c) {
+			continue
+		}
 		if holder == maker { // its first successor has the slice
 			if len(os) < 2 || slices.Contains(lost, os[1]) {
 				return false, false
@@ -373,16 +383,47 @@ func (m *Machine) absentNow(f fault) []Absence {
 		case slices.Contains(f.dead, i):
 		case m.lead.acks[i] != nil:
 			add(i, "members have different bytes of its chunks")
+		case f.why != "":
+			add(i, f.why)
 		default:
 			add(i, fmt.Sprintf("no report after %v", took))
 		}
 	}
 	for _, i := range f.late {
-		if !slices.Contains(f.mute, i) && !slices.Contains(f.dead, i) {
-			add(i, fmt.Sprintf("work not there after %v", took))
+		if slices.Contains(f.mute, i) || slices.Contains(f.dead, i) {
+			continue
 		}
+		if n, of := m.reached(i); n > 0 {
+			out = append(out, Absence{
+				Peer: p.Members[i].ID, Attempt: attemptOf(p.key.Attempt), Phase: "send",
+				Why: fmt.Sprintf("its work reached %d of %d owners in %v", n, of, took),
+			})
+			continue
+		}
+		add(i, fmt.Sprintf("work not there after %v", took))
 	}
 	return out
+}
+
+// reached tells how many owners have everything of what a member made, of those whom it concerns.
+func (m *Machine) reached(row int) (n, of int) {
+	p := m.job.plan
+	for _, o := range p.owning() {
+		concerned, all := false, true
+		for i, pc := range p.Pieces {
+			if p.row(pc.ID, pc.Boot) == row && p.concerns(i, o) {
+				_, held := m.lead.haves[o].mark(i)
+				concerned, all = true, all && held
+			}
+		}
+		if concerned {
+			of++
+			if all {
+				n++
+			}
+		}
+	}
+	return n, of
 }
 
 func count(n int) string { return fmt.Sprint(n) }

@@ -119,9 +119,9 @@ func (m *Machine) proposeCommit(units []collective.Hash) {
 	p, j := m.job.plan, m.job
 	round := p.key.Round
 	c := CommitEntry{
-		Of: p.key.Plan, Prev: j.commit, Units: units, Counted: p.counted(j.cut.Set),
+		Of: p.key.Plan, Prev: j.commit, Units: units, Counted: p.counted(j.cut),
 		Totals: *j.totals, Tokens: j.tokens + j.totals.Weight, State: m.stateHash(), Scale: 1,
-		Collect: m.lead.cutAt, Gather: m.now - m.lead.from, Bad: m.badAfter(j.totals),
+		Collect: m.lead.cutAt, Gather: m.now - m.lead.began - m.lead.cutAt, Bad: m.badAfter(j.totals),
 	}
 	left := m.g.afterRound(round)
 	if m.g.diloco() {
@@ -129,7 +129,7 @@ func (m *Machine) proposeCommit(units []collective.Hash) {
 	}
 	c.Next, c.Open = left.next, left.open
 	if attemptOf(p.key.Attempt) == 0 && m.lead.tries == 0 {
-		m.lead.gather.add(c.Gather)
+		m.lead.gather.add(m.now - m.lead.from)
 	}
 	ready, absent := m.readyNext(units, c.State)
 	c.Absent = clip(slices.Concat(p.Absent, m.lead.missed, absent, m.moments()))
@@ -149,6 +149,12 @@ func (m *Machine) planNext(round uint64, ready []record.PeerID, left cursor) *Pl
 				d.rows[len(d.rows)-1].Syncing, d.rows[len(d.rows)-1].Aside = false, false
 			}
 		}
+	}
+	if m.g.Pipeline != nil {
+		if err := m.place(&d, rowsBut(d.rows, nil)); err != nil {
+			return nil // driveFirst waits for who is missing
+		}
+		return m.plan(d)
 	}
 	m.wholeBatch(&d)
 	return m.plan(d)

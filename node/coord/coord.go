@@ -29,6 +29,14 @@
 // successor (attempt.go). Members beat to the leader with their state; one whose weights have another hash than most, or
 // that missed a round's result, is syncing: it receives results, owns and computes nothing until it has the state.
 //
+// # A pipeline
+//
+// Where Genesis.Pipeline says so, working members sit in stages (stages.go, arrange.go), and one piece of each has no positions
+// in the plan: members compute what p2p/pipe brings them, and tell the leader what they have finished (flow.go). When every
+// stage has every micro-batch once the leader seals the round (book.go); the cut says which positions each piece holds,
+// and counts the batch once in every stage. Without a member that is lost before the seal the others go on in the same pipe.
+// docs/decisions/stages-in-rounds.md has the reasons.
+//
 // # What lasts
 //
 // Every CheckpointEvery rounds and after the last one two members write a checkpoint; their receipts settle it

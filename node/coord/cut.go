@@ -44,17 +44,23 @@ func (h *haveMsg) mark(i int) (CutMark, bool) {
 	return h.Pieces[at], true
 }
 
-// heldBy tells in how many owners' Haves piece i is, and its mark when they agree about it.
-func (m *Machine) heldBy(i int, owners []int) (k CutMark, n int) {
+// heldBy tells in how many owners' Haves piece i is, and its mark when they agree about it; all: in those of all whom it
+// concerns.
+func (m *Machine) heldBy(i int, owners []int) (k CutMark, n int, all bool) {
+	all = true
 	for _, o := range owners {
+		if !m.job.plan.concerns(i, o) {
+			continue
+		}
 		got, ok := m.lead.haves[o].mark(i)
 		if !ok || n > 0 && got != k {
+			all = false
 			continue
 		}
 		k = got
 		n++
 	}
-	return k, n
+	return k, n, all
 }
 
 // driveCut proposes the cut once pieces that every owner holds cover the batch; at the deadline, or when a member that
@@ -66,9 +72,13 @@ func (m *Machine) driveCut() {
 		m.driveCutOwn(owners)
 		return
 	}
+	if p.flows() {
+		m.driveFlow(owners)
+		return
+	}
 	var held []CutMark
 	for i := range p.Pieces {
-		if k, n := m.heldBy(i, owners); n == len(owners) {
+		if k, _, all := m.heldBy(i, owners); all {
 			held = append(held, k)
 		}
 	}
@@ -135,7 +145,7 @@ func (m *Machine) totalsOf(set []CutMark, owners []int) *Totals {
 	}
 	for _, o := range owners {
 		h := m.lead.haves[o]
-		if h == nil || !slices.Equal(h.Pieces, set) {
+		if h == nil || !slices.Equal(h.Pieces, m.job.plan.concerning(set, o)) {
 			return nil
 		}
 		t.SumSq += h.SumSq
@@ -167,8 +177,11 @@ func (p *planned) marks(set []CutMark) []collective.Mark {
 }
 
 // counted lists per member the positions of a cut, in plan order.
-func (p *planned) counted(set []CutMark) (out []Contribution) {
-	for _, k := range set {
+func (p *planned) counted(c *CutEntry) (out []Contribution) {
+	if p.flows() {
+		return p.flowCounted(c)
+	}
+	for _, k := range c.Set {
 		pc := p.Pieces[k.Piece]
 		if n := len(out); n > 0 && out[n-1].Peer == pc.ID {
 			out[n-1].Ranges = append(slices.Clone(out[n-1].Ranges), pc.Ranges...)

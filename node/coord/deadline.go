@@ -65,6 +65,9 @@ func median(ds []time.Duration) time.Duration {
 // the slowest member's announced time for its positions.
 func (m *Machine) deadlines(e *PlanEntry, d draft) (collect, gather time.Duration) {
 	work, send := m.slowest(e, d.attempt)
+	if e.flows() {
+		work, send = m.flowTime(e, d.round)
+	}
 	collect = max(m.lead.collect.deadline(max(2*work, firstCollect)+max(send, firstGather)), 2*work)
 	if m.g.diloco() {
 		collect = m.lead.collect.ownDeadline(work, send)
@@ -124,8 +127,12 @@ func seconds(s float64) time.Duration {
 
 // noteArrival remembers how long the work of this plan took. Rounds that went wrong teach nothing about good ones.
 func (m *Machine) noteArrival() {
-	if attemptOf(m.job.plan.key.Attempt) == 0 && m.lead.tries == 0 {
-		m.lead.collect.add(m.now - m.lead.from)
+	from := m.lead.from
+	if m.job.plan.flows() {
+		from = m.job.plan.since // the phase began anew with the seal
 	}
-	m.lead.cutAt = m.now - m.lead.from
+	if attemptOf(m.job.plan.key.Attempt) == 0 && m.lead.tries == 0 {
+		m.lead.collect.add(m.now - from)
+	}
+	m.lead.cutAt = m.now - m.lead.began
 }

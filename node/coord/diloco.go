@@ -188,7 +188,7 @@ const lookEvery = 250 * time.Millisecond
 // arrivals are the pieces that every owner holds, and whether a living member's piece is still missing somewhere.
 func (m *Machine) arrivals(owners []int) (held []CutMark, comes bool) {
 	for i, pc := range m.job.plan.Pieces {
-		if k, n := m.heldBy(i, owners); n == len(owners) {
+		if k, _, all := m.heldBy(i, owners); all {
 			held = append(held, k)
 		} else {
 			comes = comes || m.peers.lives(pc.ID, pc.Boot, m.now)
@@ -224,7 +224,7 @@ func (m *Machine) cutOwn(held []CutMark, owners []int, f fault) {
 	if !f.timed {
 		m.noteArrival()
 	}
-	m.lead.cutAt = m.now - m.lead.from
+	m.lead.cutAt = m.now - m.lead.began
 	for i, pc := range p.Pieces {
 		here := slices.ContainsFunc(held, func(k CutMark) bool { return k.Piece == i })
 		r := p.row(pc.ID, pc.Boot)

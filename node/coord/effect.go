@@ -117,7 +117,7 @@ type RoundReport struct {
 	Commit     cid.Cid        // of the commit entry
 	Attempts   uint32         // 1: nothing had to be done again
 	Peers      int            // members whose work counted
-	Collect    time.Duration  // first plan to cut, at the leader
+	Collect    time.Duration  // first plan to the cut that counts, at the leader that committed it: since it leads
 	Gather     time.Duration  // cut to commit, at the leader
 	Absent     []Absence      // who was left out of the round or of an attempt of it
 	Counted    []Contribution // per member the positions that counted
@@ -129,7 +129,7 @@ type RoundReport struct {
 type Absence struct {
 	Peer    record.PeerID `cbor:"1,keyasint"`
 	Attempt uint32        `cbor:"2,keyasint"`
-	Phase   string        `cbor:"3,keyasint"` // "work", "reduce", "gather", "state", "moments"
+	Phase   string        `cbor:"3,keyasint"` // "work", "send", "reduce", "gather", "connect", "state", "moments"
 	Why     string        `cbor:"4,keyasint"`
 }
 

@@ -55,7 +55,9 @@ type PlanEntry struct {
 	// ableOwners. Empty: all the same.
 	Shares []byte `cbor:"8,keyasint,omitempty"`
 	// Cuts, in a pipeline: stage s, from 1, holds the model's units [Cuts[s-1], Cuts[s]).
-	Cuts []int `cbor:"9,keyasint,omitempty"`
+	Cuts  []int         `cbor:"9,keyasint,omitempty"`
+	Begun *Begun        `cbor:"10,keyasint,omitempty"` // the pipe that goes on; nil: this attempt begins one (stages.go)
+	Delay time.Duration `cbor:"11,keyasint,omitempty"` // of a line, with what a micro-batch sends over it
 
 	made *collective.Plan // what parts made of it last
 }
@@ -67,6 +69,7 @@ type Row struct {
 	Syncing bool          `cbor:"3,keyasint,omitempty"` // receives results, owns and computes nothing
 	Aside   bool          `cbor:"4,keyasint,omitempty"` // computes and receives, and owns nothing (shares.go)
 	Stage   int           `cbor:"5,keyasint,omitempty"` // of a pipeline, from 1; 0: none
+	Pace    time.Duration `cbor:"6,keyasint,omitempty"` // there, of a micro-batch, both ways
 }
 
 // Piece is a contribution that a plan lists. In a record the place of its maker among Members (from 1) stands for ID and
@@ -84,6 +87,8 @@ type Piece struct {
 type CutEntry struct {
 	Set    []CutMark `cbor:"1,keyasint"` // in plan order
 	Totals *Totals   `cbor:"2,keyasint,omitempty"`
+	// Ranges, in a pipeline, are the positions that each piece of Set holds.
+	Ranges [][]shard.Range `cbor:"3,keyasint,omitempty"`
 }
 
 // CutMark is a piece of the plan with what it brings.
@@ -275,9 +280,12 @@ func (p *PlanEntry) check() error {
 		if err := errors.Join(checkID(pc.ID), checkRanges(pc.Ranges)); err != nil {
 			return fmt.Errorf("piece of %s: %w", pc.ID, err)
 		}
-		if len(pc.Ranges) == 0 {
+		if len(pc.Ranges) == 0 && !p.flows() {
 			return fmt.Errorf("piece of %s without positions", pc.ID)
 		}
+	}
+	if err := p.checkFlow(); err != nil {
+		return err
 	}
 	return checkAbsent(p.Absent)
 }
@@ -289,6 +297,14 @@ func (c *CutEntry) check() error {
 	for i, m := range c.Set {
 		if i > 0 && m.Piece <= c.Set[i-1].Piece || m.Piece < 0 || m.Weight < 0 || !finite(m.Loss) {
 			return fmt.Errorf("mark %d", i)
+		}
+	}
+	if n := len(c.Ranges); n > 0 && n != len(c.Set) {
+		return fmt.Errorf("positions of %d pieces of %d", n, len(c.Set))
+	}
+	for _, rs := range c.Ranges {
+		if err := checkRanges(rs); err != nil {
+			return err
 		}
 	}
 	if c.Totals != nil {
@@ -316,6 +332,9 @@ func (c *CommitEntry) check() error {
 	for _, n := range c.Counted {
 		if err := checkRanges(n.Ranges); err != nil {
 			return err
+		}
+		if n.Stage < 0 || n.Stage > maxStages {
+			return fmt.Errorf("stage %d", n.Stage)
 		}
 	}
 	if err := c.Totals.check(); err != nil {

@@ -25,6 +25,7 @@ type guide struct {
 	leader record.PeerID
 	term   uint64
 	heard  time.Duration // from it
+	waits  string        // what it says the job waits for
 }
 
 // beat tells the leader how this node stands, or whoever may know the leader.
@@ -82,6 +83,7 @@ const hailed = 8 // links looked at every repeatEvery
 // repeat tells the leader again what members report of the present round and of checkpoints.
 func (m *Machine) repeat() {
 	m.sendHave()
+	m.sendFlow()
 	m.sendAck()
 	m.tellReceipts()
 	m.sendOrder()
@@ -122,6 +124,9 @@ func (m *Machine) sendBeat(to record.PeerID, answer bool) {
 		Leader: m.guide.leader, Term: m.guide.term, Leaving: m.leaving || m.over == "failed" && !m.job.ended, Answer: answer,
 		Apart: m.me.apart,
 	}
+	if m.lead != nil {
+		b.Waits = m.lead.waits
+	}
 	m.send(to, m.header(contextBeat, m.job.round, 0), b)
 }
 
@@ -139,6 +144,9 @@ func (m *Machine) takeBeat(o *opened, b *beat) {
 	m.heardApart(p, b.Apart)
 	p.ready, p.round, p.commit, p.hash = b.Ready, b.Round, b.Commit, b.Hash
 	m.hint(o.signer, b)
+	if o.signer == m.guide.leader {
+		m.guide.waits = b.Waits
+	}
 	if m.lead != nil {
 		m.leadState(p)
 	}
@@ -166,7 +174,11 @@ func (m *Machine) hint(from record.PeerID, b *beat) {
 // follow takes from as the leader. It is told everything again that only a leader keeps.
 func (m *Machine) follow(leader record.PeerID, term uint64) {
 	changed := m.guide.leader != leader || m.guide.term != term
-	m.guide = guide{leader: leader, term: term, heard: m.now}
+	waits := m.guide.waits
+	if changed {
+		waits = ""
+	}
+	m.guide = guide{leader: leader, term: term, heard: m.now, waits: waits}
 	if changed && m.lead == nil {
 		m.tellLeader()
 	}

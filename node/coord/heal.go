@@ -206,7 +206,7 @@ func (m *Machine) leaveLog(forks []Fork) {
 	me := &m.me
 	me.fetch, me.late = fetch{tries: me.fetch.tries}, 0
 	me.started, me.cut, me.released = collective.Key{}, collective.Key{}, collective.Key{}
-	me.staged, me.have, me.ack = nil, nil, nil
+	me.staged, me.have, me.ack, me.flow = nil, nil, nil, flowing{}
 	if m.job.head.Defined() {
 		back := min(m.job.round, commonRound(m.job.forks, forks))
 		m.note("the job goes on after round %d in another generation", back)

@@ -15,7 +15,13 @@ import (
 // TestHostileRecords changes well-formed records field by field, signs them anew as if a member had said so, and gives
 // them to a member as messages and as committed entries. Whatever they say, nothing panics and nothing grows.
 func TestHostileRecords(t *testing.T) {
-	entries, messages := recorded(t)
+	for _, flow := range []bool{false, true} {
+		hostileRecords(t, flow)
+	}
+}
+
+func hostileRecords(t *testing.T, flow bool) {
+	entries, messages := recorded(t, flow)
 	rng := rand.New(rand.NewPCG(1, 5))
 	all := append(entries, messages...)
 	var s *swarm
@@ -25,7 +31,7 @@ func TestHostileRecords(t *testing.T) {
 	}
 	for i := range rounds {
 		if i%100 == 0 { // what was said may have ended the job
-			s = newSwarm(t, uint64(i+1), options{nodes: 4, steps: 6, batch: 5, min: 3, every: 2})
+			s = newSwarm(t, uint64(i+1), options{nodes: 4, steps: 6, batch: 5, min: 3, every: 2, flow: flow})
 			s.startAll()
 			s.net.Run(time.Duration(rng.IntN(2000)) * time.Millisecond)
 		}

@@ -29,6 +29,7 @@ type job struct {
 	moves   []Move
 
 	plan   *planned
+	stages []Stage // of a pipeline, as they were last planned
 	cut    *CutEntry
 	totals *Totals
 
@@ -50,6 +51,8 @@ type planned struct {
 	key   collective.Key
 	since time.Duration    // when it was applied here
 	parts *collective.Plan // with owners
+
+	asked []bool // of a pipeline, per piece and member; see concerns
 }
 
 // commitAt is a commit and what a member that has its predecessor's state needs to step.

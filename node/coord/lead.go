@@ -17,24 +17,27 @@ type lead struct {
 	acks    [][]collective.Hash
 	notices []string      // of acks, see Adopted
 	from    time.Duration // since when the present phase runs: plan, cut or totals
-	cutAt   time.Duration // when the cut was applied; its duration is reported
+	began   time.Duration // the round, with its first attempt; or the lead, where that came later
+	cutAt   time.Duration // from there to the cut; it is reported
 	tries   int           // extensions of the present phase's deadline
 	missed  []Absence     // diloco: whose work was not there at the cut
 
-	states   map[record.PeerID]stateOf // hashes of members' states
-	late     map[record.PeerID]int
-	collect  timing
-	gather   timing
-	receipts []receiptOf
-	asked    time.Duration // when more members were asked for a checkpoint
-	order    *record.Signed
-	waits    string        // what the leader last said it waits for
-	barren   time.Duration // since when nobody has had the state of the newest commit
-	apartAt  time.Duration // when what members cannot reach changed last
-	news     bool          // a Have came since the last look at them
-	looked   time.Duration // when that was
-	hailed   int           // index of the link looked at last
-	yield    bool          // this node's own work was late: another keeper should lead
+	states    map[record.PeerID]stateOf // hashes of members' states
+	late      map[record.PeerID]int
+	collect   timing
+	gather    timing
+	receipts  []receiptOf
+	asked     time.Duration // when more members were asked for a checkpoint
+	order     *record.Signed
+	waits     string        // what the leader last said it waits for
+	barren    time.Duration // since when nobody has had the state of the newest commit
+	apartAt   time.Duration // when what members cannot reach changed last
+	news      bool          // a Have came since the last look at them
+	looked    time.Duration // when that was
+	hailed    int           // index of the link looked at last
+	yield     bool          // this node's own work was late: another keeper should lead
+	flow      *book         // of a pipeline
+	arranging arranging
 }
 
 // stateOf is the hash of a member's state after a round.
@@ -46,7 +49,7 @@ type stateOf struct {
 // beginLead starts with what the log says. A plan in force goes on; its deadline begins anew, since the members' reports
 // have to come again.
 func (m *Machine) beginLead() {
-	m.lead = &lead{since: m.now, barren: m.now, late: map[record.PeerID]int{}, states: map[record.PeerID]stateOf{}}
+	m.lead = &lead{since: m.now, began: m.now, barren: m.now, late: map[record.PeerID]int{}, states: map[record.PeerID]stateOf{}}
 	if p := m.job.plan; p != nil {
 		m.peers.excuse(m.now, p.Members)
 	}
@@ -69,12 +72,16 @@ func (m *Machine) leadPlan() {
 		return
 	}
 	l.from, l.cutAt, l.tries = m.now, 0, 0
+	if p := m.job.plan; p == nil || attemptOf(p.key.Attempt) == 0 {
+		l.began = m.now
+	}
 	l.haves, l.acks, l.notices, l.missed = nil, nil, nil, nil
 	if p := m.job.plan; p != nil {
 		l.haves = make([]*haveMsg, len(p.Members))
 		l.acks = make([][]collective.Hash, len(p.Members))
 		l.notices = make([]string, len(p.Members))
 	}
+	m.leadFlow()
 }
 
 // drive does the one next thing that the job needs from its leader. Proposals are made one at a time, because each names

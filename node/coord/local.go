@@ -21,12 +21,14 @@ type local struct {
 	hash   collective.Hash
 
 	fetch    fetch
-	finish   cid.Cid          // of the commit that the trainer is stepping; undefined: none
-	staged   []staged         // results that no Finish named yet, oldest first
-	late     time.Duration    // since when a committed result is missing here
-	started  collective.Key   // of the last Start
-	cut      collective.Key   // of the last Cut
-	released collective.Key   // of the last Release
+	finish   cid.Cid        // of the commit that the trainer is stepping; undefined: none
+	staged   []staged       // results that no Finish named yet, oldest first
+	late     time.Duration  // since when a committed result is missing here
+	started  collective.Key // of the last Start
+	cut      collective.Key // of the last Cut
+	released collective.Key // of the last Release
+	flow     flowing
+	pace     time.Duration    // see Node.Pace; 0: not measured yet
 	have     *collective.Have // last of the plan in force
 	ack      *staged
 	adopted  Adopted // last; of the plan whose key it has
@@ -75,7 +77,14 @@ func (m *Machine) startPlan() {
 			s.Work = append(s.Work, pc.Ranges...)
 		}
 	}
+	if p.flows() {
+		s.Flow = m.startFlow(p, i)
+	}
 	m.emit(s)
+	if s.Flow != nil {
+		m.startSealed(p)
+		m.sendFlow()
+	}
 }
 
 // startCut tells the collective what the log says about the cut of the plan in force.
@@ -91,9 +100,11 @@ func (m *Machine) startCut() {
 	if j.totals != nil && m.me.released != j.plan.key {
 		m.me.released = j.plan.key
 		r := Release{Key: j.plan.key, Totals: j.totals.plain(), Taken: j.cursor.taken()}
-		for _, c := range j.plan.counted(j.cut.Set) {
+		for _, c := range j.plan.counted(j.cut) {
 			r.Peers++
-			r.Taken += count64(c.Ranges)
+			if c.Stage <= 1 { // a pipeline counts each position in every stage
+				r.Taken += count64(c.Ranges)
+			}
 		}
 		m.emit(r)
 	}

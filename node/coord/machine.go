@@ -53,6 +53,11 @@ func New(g Genesis, self Self, c Capability, spine []*record.Signed) (*Machine, 
 		return nil, fmt.Errorf("job %v: %d steps of %d sequences, %d in all, %d chunks",
 			g.Job, g.Steps, g.Batch, g.Samples, len(g.Chunks))
 	}
+	if g.Pipeline != nil {
+		if err := g.Pipeline.check(&g); err != nil {
+			return nil, fmt.Errorf("job %v: %w", g.Job, err)
+		}
+	}
 	g.MinPeers = max(g.MinPeers, 1)
 	m := &Machine{g: g, self: self, cap: c, job: newJob(&g)}
 	m.peers.init(self)
@@ -129,6 +134,10 @@ func (m *Machine) take(e Event) {
 		m.note("this node leaves the job: %s", e.Why)
 		m.leave()
 		m.end("failed", e.Why)
+	case FlowDone:
+		m.flowDone(e)
+	case FlowLost:
+		m.flowLost(e)
 	case Leave:
 		m.leave()
 	case GoBack:
@@ -138,8 +147,8 @@ func (m *Machine) take(e Event) {
 	}
 }
 
-// tick lets time pass for everything that waits for something.
-func (m *Machine) tick(now time.Duration) {
+// At tells how late it is between ticks, which makes what is measured exact. Nothing happens by it.
+func (m *Machine) At(now time.Duration) {
 	if now < m.now {
 		return
 	}
@@ -147,6 +156,14 @@ func (m *Machine) tick(now time.Duration) {
 		m.awake(gap)
 	}
 	m.now = now
+}
+
+// tick lets time pass for everything that waits for something.
+func (m *Machine) tick(now time.Duration) {
+	if now < m.now {
+		return
+	}
+	m.At(now)
 	if m.seat != nil {
 		m.seat.Tick()
 	}
@@ -168,6 +185,7 @@ func (m *Machine) awake(gap time.Duration) {
 	m.guide.heard += gap
 	if m.lead != nil {
 		m.lead.from += gap
+		m.lead.began = min(m.lead.began+gap, m.lead.from)
 	}
 }
 
@@ -239,6 +257,10 @@ func (m *Machine) ofThisLog(o *opened) {
 		m.takeAck(o, b)
 	case *receiptMsg:
 		m.takeReceipt(o, b)
+	case *flowMsg:
+		m.takeFlow(o, b)
+	case *sealMsg:
+		m.takeSeal(o, b)
 	}
 }
 
@@ -288,6 +310,7 @@ type Status struct {
 	Ready      bool   // it has weights
 	Settled    uint64 // round of the newest settled checkpoint
 	Order      uint64 // number of the newest order of a person
+	Waits      string // what the job waits for, as its leader says; empty: for nothing
 	Over       string // "done", "cancelled", "failed", "left"; empty: it goes on
 }
 
@@ -295,7 +318,10 @@ type Status struct {
 func (m *Machine) Status() Status {
 	s := Status{
 		Generation: m.job.gen, Round: m.job.round, Tokens: m.job.tokens, Leader: m.guide.leader,
-		State: m.me.round, Ready: m.me.ready, Settled: m.job.lastSettled().Round, Over: m.over, Order: m.job.order(),
+		Waits: m.guide.waits, State: m.me.round, Ready: m.me.ready, Settled: m.job.lastSettled().Round, Over: m.over, Order: m.job.order(),
+	}
+	if m.lead != nil {
+		s.Waits = m.lead.waits
 	}
 	for _, k := range m.job.keepers {
 		s.Keepers = append(s.Keepers, k.ID)

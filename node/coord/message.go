@@ -19,6 +19,8 @@ const (
 	contextStanding = "shoal/standing"
 	contextSign     = "shoal/reset-sign"
 	contextOrder    = "shoal/cancel-order"
+	contextFlow     = "shoal/flow"
+	contextSeal     = "shoal/seal"
 )
 
 const (
@@ -41,6 +43,7 @@ type beat struct {
 	Leaving    bool            `cbor:"9,keyasint,omitempty"`
 	Answer     bool            `cbor:"10,keyasint,omitempty"` // asks for no answer
 	Apart      []record.PeerID `cbor:"11,keyasint,omitempty"` // whom this node cannot reach, see Unreached
+	Waits      string          `cbor:"12,keyasint,omitempty"` // of the leader: what the job waits for
 }
 
 // push brings entries to a member that is not a keeper, or is behind. Spine: they stand for the whole log.
@@ -100,6 +103,10 @@ func messageBody(context string) checked {
 		return new(signMsg)
 	case contextOrder:
 		return new(orderMsg)
+	case contextFlow:
+		return new(flowMsg)
+	case contextSeal:
+		return new(sealMsg)
 	}
 	return nil
 }
@@ -109,7 +116,7 @@ func (b *beat) check() error {
 	if len(c.Versions) > maxVersions || len(b.Leader) > 64 || !finite(c.RowsPerSec) || !finite(c.BytesPerSec) {
 		return fmt.Errorf("capability %+v", c)
 	}
-	if len(b.Apart) > maxApart {
+	if len(b.Apart) > maxApart || len(b.Waits) > maxText {
 		return fmt.Errorf("%d peers out of reach", len(b.Apart))
 	}
 	return checkIDs(b.Apart)

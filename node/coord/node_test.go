@@ -80,6 +80,8 @@ func (r *run) receive(from record.PeerID, msg any) {
 	case wireRcpt:
 		delete(r.failing, from)
 		r.collect(r.col.Sent(from, w.r.Frame, w.r.Err))
+	case wireFlow:
+		r.flowFrame(w)
 	case wireAsk:
 		r.answer(from, w)
 	case wireState:
@@ -99,6 +101,9 @@ func (r *run) reportSoon() {
 }
 
 func (r *run) lost(to record.PeerID, msg any) {
+	if w, ok := msg.(wireFlow); ok {
+		r.flowFailed(to, w)
+	}
 	if w, ok := msg.(wireFrame); ok {
 		if _, ok := r.failing[to]; !ok {
 			r.failing[to] = r.s.net.Now()
@@ -165,12 +170,16 @@ func (r *run) perform(ef Effect) {
 		r.sim.Send(e.To, wireLog{e.Payload}, len(e.Payload))
 	case Start:
 		r.collect(r.col.Plan(e.Plan))
+		r.flowStart(e.Flow)
 		r.work(e)
+	case Seal:
+		r.flowSeal(e)
 	case Cut:
 		r.collect(r.col.Cut(e.Key, e.Set))
 	case Release:
 		r.collect(r.col.Release(e.Key, e.Totals))
 	case Committed:
+		r.flow = nil
 		r.collect(r.col.Commit(e.Key))
 	case Finish:
 		r.finish(e)
@@ -186,7 +195,7 @@ func (r *run) perform(ef Effect) {
 		r.s.logged(r, e)
 	case Rollback:
 		r.back = append(r.back, e.Round)
-		r.waiting, r.owing = nil, nil
+		r.waiting, r.owing, r.flow = nil, nil, nil
 		r.collect(r.col.Reset())
 	case Report:
 		r.rounds = append(r.rounds, e.Round)
@@ -294,6 +303,7 @@ func (r *run) set(st state) {
 			r.stepOwn(e)
 		}
 	}
+	r.flowTurn()
 	if !r.flip && !slices.Equal(st.w, r.s.expect(r.m, st.round)) {
 		r.s.violate("%s has wrong weights after round %d", r.id, st.round)
 	}

@@ -31,6 +31,12 @@ func (m *Machine) makeParts(b *PlanEntry, key collective.Key) *collective.Plan {
 		p.Pieces = append(p.Pieces, collective.PieceID{Round: key.Round, Attempt: pc.Attempt, Member: pc.ID, Boot: pc.Boot})
 	}
 	p.Owners = m.owners(b)
+	if b.flows() {
+		for _, r := range b.Members {
+			p.Stage = append(p.Stage, r.Stage)
+		}
+		p.Covers = collective.Covers(m.g.Pipeline.Of, b.Cuts)
+	}
 	return p
 }
 

@@ -24,6 +24,10 @@ type draft struct {
 	base    []record.PeerID // see PlanEntry.Base
 	shares  []byte          // see PlanEntry.Shares; made here where base is empty
 	slower  int             // how often the deadline is doubled
+
+	cuts  []int // of a pipeline, with the two below
+	begun *Begun
+	delay time.Duration
 }
 
 // plan finishes a draft.
@@ -37,15 +41,24 @@ func (m *Machine) plan(d draft) *PlanEntry {
 		e.Shares = m.shares(e.base())
 	}
 	e.Pieces = slices.Concat(d.kept, d.again)
+	if m.g.Pipeline != nil {
+		e.Cuts, e.Begun, e.Delay, e.Pieces = d.cuts, d.begun, d.delay, d.flowPieces()
+	} else {
+		m.handOutWork(e, d)
+	}
+	m.sortPieces(e)
+	e.Collect, e.Gather = m.deadlines(e, d)
+	return e
+}
+
+// handOutWork adds a piece for each worker with positions.
+func (m *Machine) handOutWork(e *PlanEntry, d draft) {
 	for k, rs := range m.assign(d.round, d.missing, d.rows, d.workers) {
 		r := d.rows[d.workers[k]]
 		if len(rs) > 0 {
 			e.Pieces = append(e.Pieces, Piece{Attempt: d.attempt, ID: r.ID, Boot: r.Boot, Ranges: rs})
 		}
 	}
-	m.sortPieces(e)
-	e.Collect, e.Gather = m.deadlines(e, d)
-	return e
 }
 
 // sortPieces puts pieces in the order of summation: members in plan order (those that are not in it any more after
@@ -185,9 +198,16 @@ func (m *Machine) driveFirst() {
 	if len(ready) == 0 || len(ready) < m.peers.near(m.now) && m.now < m.lead.since+firstWait {
 		return
 	}
-	m.waitFor("")
 	d := draft{round: round, attempt: m.job.firstAttempt(), rows: m.rowsOf(ready), cursor: m.job.cursor}
-	m.wholeBatch(&d)
+	if m.g.Pipeline != nil {
+		if err := m.place(&d, rowsBut(d.rows, nil)); err != nil {
+			m.waitFor(clipText("waiting: " + err.Error()))
+			return
+		}
+	} else {
+		m.wholeBatch(&d)
+	}
+	m.waitFor("")
 	m.propose(contextPlan, round, d.attempt, m.plan(d))
 }
 

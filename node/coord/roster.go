@@ -36,6 +36,7 @@ type peer struct {
 	head      cid.Cid
 	leaving   bool
 	apart     []record.PeerID // whom it cannot reach, by its word
+	pace      time.Duration   // see Node.Pace; the leader knows it
 	pushed    time.Duration   // when the last catch-up was sent
 	pushes    int             // how many were sent for the same head; 0: none
 	met       time.Duration   // last told how this node's log stands

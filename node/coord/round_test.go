@@ -39,3 +39,28 @@ func TestEmptyRound(t *testing.T) {
 		t.Errorf("an empty round takes %.2f round trips, want at most 6.5", trips)
 	}
 }
+
+// TestReport: the report of a round with a member that froze names it, the phase and the reason, and counts the time of
+// all attempts.
+func TestReport(t *testing.T) {
+	s := newSwarm(t, 4, options{nodes: 4, steps: 6, batch: 8, min: 4, every: 100})
+	s.startAll()
+	s.until("round 3 is in work", time.Minute, func() bool { return s.round() == 2 && s.phase() == "work" })
+	bad, l := s.victim("owner"), s.leader()
+	began := s.net.Now()
+	s.net.Freeze(bad.id)
+	s.until("round 3 commits", time.Minute, func() bool { return s.done[3] })
+	took := s.net.Now() - began
+	s.net.Thaw(bad.id)
+	s.until("the job ends", time.Minute, s.allEnded)
+	rep := l.rounds[2]
+	if d := rep.Collect + rep.Gather; rep.Round != 3 || rep.Attempts < 2 || d < took-time.Second || d > took+time.Second {
+		t.Errorf("round %d took %v and %v in %d attempts; it froze %v", rep.Round, rep.Collect, rep.Gather, rep.Attempts, took)
+	}
+	for _, a := range rep.Absent {
+		if a.Peer == bad.id && a.Phase == "work" && a.Why != "" {
+			return
+		}
+	}
+	t.Errorf("no reason for %s in %+v", bad.id, rep.Absent)
+}

@@ -92,6 +92,9 @@ type run struct {
 	spoil     bool                            // its work is not finite
 	waiting   []Start                         // work for which the state is not there yet
 	owing     []collective.Step               // the same for steps of an owner
+	flow      *flowRun                        // its pipe; nil: none
+	hung      bool                            // its device does nothing
+	early     []wireFlow                      // frames of pipes it does not know yet
 }
 
 // Messages on the simulated network.
@@ -164,6 +167,7 @@ type options struct {
 	members []float64 // rates; missing: 1
 	chunks  int       // at most 5, which 0 is
 	zero    bool      // owners step
+	flow    bool      // a pipeline of three stages
 }
 
 func newSwarm(t testing.TB, seed uint64, o options) *swarm {
@@ -183,6 +187,9 @@ func newSwarm(t testing.TB, seed uint64, o options) *swarm {
 	s.g.OwnersStep = o.zero
 	if o.chunks > 0 {
 		s.g.Chunks = s.g.Chunks[:o.chunks]
+	}
+	if o.flow {
+		s.g.OwnersStep, s.g.Pipeline = true, s.pipeline()
 	}
 	s.want = map[string][][]float32{}
 	for i := range o.nodes {
@@ -299,12 +306,17 @@ func (s *swarm) logged(r *run, e Logged) {
 	}
 	s.log[gen][o.Header.Round] = o.CID
 	s.done[o.Header.Round] = true
-	var rs []shard.Range
+	stages := map[int][]shard.Range{}
 	for _, n := range c.Counted {
-		rs = append(rs, n.Ranges...)
+		stages[n.Stage] = append(stages[n.Stage], n.Ranges...)
 	}
-	if !exactly(rs, r.m.batch(o.Header.Round)) {
-		s.violate("I2: round %d counts %v", o.Header.Round, rs)
+	if s.g.Pipeline != nil && (len(stages) != flowStages || stages[0] != nil) {
+		s.violate("I2: round %d counts in %d stages", o.Header.Round, len(stages))
+	}
+	for stage, rs := range stages {
+		if !exactly(rs, r.m.batch(o.Header.Round)) {
+			s.violate("I2: round %d counts %v in stage %d", o.Header.Round, rs, stage)
+		}
 	}
 }
 

@@ -61,7 +61,7 @@ func Create(home, name string, key ed25519.PrivateKey, now time.Time) (Joined, e
 // Join shows an invite at the node that issued it and keeps the membership that comes back. A node that is a member
 // already may join again, for another role.
 func Join(ctx context.Context, home, token string, key ed25519.PrivateKey, log *slog.Logger) (Joined, error) {
-	t, _, err := swarm.ParseToken(token, time.Now())
+	t, v, err := swarm.ParseToken(token, time.Now())
 	if err != nil {
 		return Joined{}, err
 	}
@@ -76,6 +76,9 @@ func Join(ctx context.Context, home, token string, key ed25519.PrivateKey, log *
 		}
 	}
 	chain, err := p2p.Join(ctx, key, t, log)
+	if err != nil && time.Now().After(v.Until) { // by this clock; members say nothing to whom they refuse
+		return Joined{}, fmt.Errorf("join swarm %s: the invite expired %s; ask for a new one", t.Swarm.Name, v.Until.UTC().Format(time.RFC3339))
+	}
 	if err != nil {
 		return Joined{}, fmt.Errorf("join swarm %s: %w", t.Swarm.Name, err)
 	}

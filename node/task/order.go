@@ -58,12 +58,13 @@ func (t Task) WithOrder(s *record.Signed) (Task, error) {
 
 // Checkpoint is one that a job can go back to, as this node knows it.
 type Checkpoint struct {
-	Step     uint64          `json:"step"`
+	Step     uint64          `json:"step"`           // as the runtime counts: in diloco rounds
 	Loss     float64         `json:"loss,omitempty"` // of that step
 	Settled  bool            `json:"settled"`        // by the job's log
 	Holders  []record.PeerID `json:"holders"`        // who promised to keep it, when it was settled
 	Bytes    int64           `json:"bytes"`          // 0: not here
 	Here     bool            `json:"here"`
-	Best     bool            `json:"best,omitempty"` // the one with the lowest held-out loss, at the submitter
+	Left     bool            `json:"left,omitempty"` // a rollback left it behind: the job has come another way since
+	Best     bool            `json:"best,omitempty"` // the one with the lowest held-out loss that the submitter measured
 	Manifest string          `json:"manifest"`
 }

@@ -175,9 +175,13 @@ type RoundReport struct {
 	Notes      []string      `json:"notes,omitempty"`
 }
 
-// RoundMember is one member's part: the half-open stream ranges of its work that counted.
+// RoundMember is one member's part: the half-open stream ranges of its work that counted; or, with Left, that it was left
+// out. A member may have both: its work counted, and then it was gone.
 type RoundMember struct {
 	Peer      record.PeerID `json:"peer"`
 	Positions [][2]uint64   `json:"positions"`
-	Left      string        `json:"left,omitempty"` // why it was left out
+	Left      string        `json:"left,omitempty"`    // attempt, phase and why as a sentence
+	Attempt   int           `json:"attempt,omitempty"` // the one it was left out of, from 1
+	Phase     string        `json:"phase,omitempty"`   // work, send, reduce, gather; connect, state, moments
+	Why       string        `json:"why,omitempty"`
 }

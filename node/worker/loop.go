@@ -35,6 +35,7 @@ func (j *Job) loop(m *coord.Machine) {
 			f(m)
 		case e := <-j.events:
 			j.log.Debug("event", "event", brief{e})
+			m.At(time.Since(started))
 			j.perform(m.Step(e))
 		case <-tick.C:
 			now := time.Since(started)
@@ -89,10 +90,14 @@ func (j *Job) performRound(e coord.Effect) {
 	switch e := e.(type) {
 	case coord.Start:
 		j.group.Plan(e.Plan)
+		j.startFlow(e.Flow)
 		j.startRound(e)
 		if j.moments != nil {
 			j.provide(e.Plan)
 		}
+	case coord.Seal:
+		j.rounds.seal(e.Piece)
+		j.flow.End()
 	case coord.Cut:
 		j.group.Cut(e.Key, e.Set)
 		if j.moments != nil && j.rounds.inVain(e) {
@@ -176,6 +181,7 @@ func (j *Job) receive() (stop func()) {
 		}),
 		control.Handle(j.topic(topicStateAsk), j.answer),
 		control.Handle(j.topic(topicStateAnswer), j.asks.answered),
+		control.Handle(j.topic(topicBest), j.heardBest),
 		j.Host.Watch(j.peerChanged),
 	}
 	if m := j.moments; m != nil {
@@ -204,6 +210,9 @@ func (j *Job) receiveMessage(from record.PeerID, payload []byte) {
 func (j *Job) peerChanged(id record.PeerID, up bool) {
 	if up {
 		j.group.Reachable(id)
+		if j.task.Spec.Eval.KeepBest {
+			j.greetBest(id)
+		}
 	}
 	j.post(coord.Peer{ID: id, Up: up})
 }
@@ -220,7 +229,10 @@ func roundReport(r coord.RoundReport) task.RoundReport {
 		out.Members = append(out.Members, m)
 	}
 	for _, a := range r.Absent {
-		out.Members = append(out.Members, task.RoundMember{Peer: a.Peer, Left: fmt.Sprintf("attempt %d, %s: %s", a.Attempt, a.Phase, a.Why)})
+		n := int(a.Attempt) + 1 // people count from one
+		out.Members = append(out.Members, task.RoundMember{
+			Peer: a.Peer, Left: fmt.Sprintf("attempt %d, %s: %s", n, a.Phase, a.Why), Attempt: n, Phase: a.Phase, Why: a.Why,
+		})
 	}
 	return out
 }

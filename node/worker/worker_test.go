@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/p2p"
 	"github.com/seed-7b27c88a/shoal/p2p/blocks"
 	"github.com/seed-7b27c88a/shoal/p2p/collective"
+	"github.com/seed-7b27c88a/shoal/p2p/pipe"
 	"github.com/seed-7b27c88a/shoal/p2p/xfer"
 	"github.com/seed-7b27c88a/shoal/shard"
 	"github.com/seed-7b27c88a/shoal/shard/store"
@@ -37,6 +39,7 @@ type peer struct {
 	mu     sync.Mutex
 	steps  []trainer.StepReport
 	rounds []task.RoundReport
+	at     []time.Time       // of each of rounds
 	states map[uint64]string // hashes by step
 	ended  task.Ended
 	key    ed25519.PrivateKey
@@ -47,7 +50,7 @@ type peer struct {
 	done   chan struct{}
 }
 
-func newPeer(t *testing.T) *peer {
+func newPeer(t testing.TB) *peer {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(nil)
 	must(t, err)
@@ -55,7 +58,7 @@ func newPeer(t *testing.T) *peer {
 }
 
 // openPeer starts a node on a store.
-func openPeer(t *testing.T, dir string, key ed25519.PrivateKey) *peer {
+func openPeer(t testing.TB, dir string, key ed25519.PrivateKey) *peer {
 	t.Helper()
 	host, err := p2p.New(p2p.Config{Key: key, Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Log: slog.New(slog.DiscardHandler)})
 	must(t, err)
@@ -66,7 +69,7 @@ func openPeer(t *testing.T, dir string, key ed25519.PrivateKey) *peer {
 	x := xfer.Over(host, xfer.Config{})
 	ex := blocks.New(host, st, nil)
 	p := &peer{host: host, key: key, dir: dir, states: map[uint64]string{}, mark: 10, tenth: make(chan struct{}), done: make(chan struct{}), Runtime: New(Deps{
-		Host: host, Blocks: ex, Groups: collective.NewExchange(x), Vectors: NewVectors(x), Store: st, Device: dev, Log: slog.Default(),
+		Host: host, Blocks: ex, Groups: collective.NewExchange(x), Vectors: NewVectors(x), Pipes: pipe.NewExchange(x), Store: st, Device: dev, Scratch: filepath.Join(dir, "scratch"), Log: slog.Default(),
 	})}
 	p.stop = sync.OnceFunc(func() {
 		p.Close()
@@ -80,7 +83,7 @@ func openPeer(t *testing.T, dir string, key ed25519.PrivateKey) *peer {
 	return p
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -99,7 +102,7 @@ func (p *peer) run(ctx context.Context, tk task.Task) error {
 				close(p.tenth)
 			}
 		case task.Round:
-			p.rounds = append(p.rounds, e.RoundReport)
+			p.rounds, p.at = append(p.rounds, e.RoundReport), append(p.at, time.Now())
 		case task.Note:
 			if testing.Verbose() {
 				fmt.Println(time.Now().Format("05.000"), p.host.ID()[len(p.host.ID())-4:], e.Text)
@@ -122,7 +125,7 @@ func tinyTask(t *testing.T, p *peer, members, steps int, more ...string) task.Ta
 }
 
 // signTask puts a model into p's store and signs a job over it and rows.
-func signTask(t *testing.T, p *peer, dir string, rows cid.Cid, n uint64, text string) task.Task {
+func signTask(t testing.TB, p *peer, dir string, rows cid.Cid, n uint64, text string) task.Task {
 	t.Helper()
 	_, model, err := shard.ImportDir(t.Context(), p.deps.Store, dir, shard.KindModel, "tiny", nil)
 	must(t, err)
@@ -163,7 +166,7 @@ func tinyRows(t *testing.T, st shard.Store, n int) cid.Cid {
 	return storeRows(t, st, rows)
 }
 
-func storeRows(t *testing.T, st shard.Store, rows [][]int32) cid.Cid {
+func storeRows(t testing.TB, st shard.Store, rows [][]int32) cid.Cid {
 	t.Helper()
 	w := data.NewWriter(st)
 	for _, ids := range rows {
@@ -183,7 +186,7 @@ func alone(t *testing.T, p *peer, tk task.Task) []trainer.StepReport {
 	m, err := j.openMaterials(t.Context())
 	must(t, err)
 	c := j.config(m)
-	c.Owners = false
+	c.Owners, c.Whole, c.Line = false, false, nil
 	tr, err := trainer.New(c)
 	must(t, err)
 	defer tr.Close()
@@ -192,7 +195,7 @@ func alone(t *testing.T, p *peer, tk task.Task) []trainer.StepReport {
 	return steps
 }
 
-func connect(t *testing.T, ps []*peer) {
+func connect(t testing.TB, ps []*peer) {
 	t.Helper()
 	for i, p := range ps {
 		for _, q := range ps[:i] {

@@ -21,7 +21,7 @@ func TestOwnersReference(t *testing.T) {
 	for _, n := range sizes {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			c := gather(t, n)
-			c.storiesTask(n, 0)
+			c.storiesTask(n, "{zero: 2}")
 			for i := range n {
 				c.start(i)
 			}
@@ -40,7 +40,7 @@ func TestOwnersReference(t *testing.T) {
 }
 
 // storiesTask is the reference run of all weights.
-func (c *crew) storiesTask(members, mirrors int) {
+func (c *crew) storiesTask(members int, parallel string) {
 	t := c.t
 	var meta struct {
 		Full struct {
@@ -65,10 +65,10 @@ max_steps: 50
 max_grad_norm: 1.0
 optimizer: {name: adamw, lr: 1e-3, betas: [0.9, 0.95], weight_decay: 0.1, no_decay: []}
 lr_scheduler: {name: cosine, warmup_steps: 5, min_lr_ratio: 0.1}
-parallel: {zero: 2, mirror_rounds: %d}
+parallel: %s
 swarm: {min_peers: %d}
 checkpoint: {every_steps: 50}
-`, mirrors, members))
+`, parallel, members))
 }
 
 // TestMirrorGap shows what the death of an owner costs with mirrors of different age, in the middle of a run of 50 steps.
@@ -79,7 +79,7 @@ func TestMirrorGap(t *testing.T) {
 	for _, mirrors := range []int{1, 3, 10, 0} {
 		t.Run(fmt.Sprint(mirrors), func(t *testing.T) {
 			c := gather(t, 3)
-			c.storiesTask(3, mirrors)
+			c.storiesTask(3, fmt.Sprintf("{zero: 2, mirror_rounds: %d}", mirrors))
 			c.all[1].mark = 25
 			c.start(0, 1, 2)
 			<-c.all[1].tenth

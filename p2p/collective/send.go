@@ -66,7 +66,8 @@ func (s *sendState) forget(id PieceID) {
 }
 
 // sendPiece sends what is missing of an own piece; to only, unless that is empty. What owners wait for goes first: copies
-// for successors then fill the time in which the job agrees on a cut; in a further attempt results overtake them.
+// for successors fill the time in which others still work and the job agrees on a cut, and results overtake them. The
+// commit drops those that are not through.
 func (m *Machine) sendPiece(out []Effect, id PieceID, only record.PeerID) []Effect {
 	p := m.pieces[id]
 	if p == nil || p.own == nil || m.plan.me < 0 {
@@ -97,7 +98,7 @@ func (m *Machine) sendSlice(out []Effect, p *piece, c int, only record.PeerID) [
 	}
 	at[c] = underway
 	ch := m.plan.Chunks[c]
-	later := m.plan.Attempt > 1 && m.plan.Owners[c][0] == m.plan.me
+	later := m.plan.Owners[c][0] == m.plan.me
 	return append(out, Effect{Send: &Send{To: to.ID, Later: later, Frame: &Frame{
 		Kind: FrameContribution, Key: m.plan.Key, Mark: p.mark, Chunk: c, Codec: m.plan.Codec, Data: p.own[ch.Lo:ch.Hi:ch.Hi],
 	}}})

@@ -31,7 +31,8 @@ type Machine struct {
 
 	leader  Leader
 	silent  int    // ticks since the leader was heard
-	timeout int    // ticks of silence that start an election
+	jitter  int    // draws what patience adds to the voter's turn
+	hurry   bool   // begins the first election at once
 	applied uint64 // raft index
 	broken  error
 }
@@ -49,7 +50,7 @@ func New(cfg Config) (*Machine, error) {
 	}
 	m.voters[m.self] = cfg.Self
 	m.store = newStorage()
-	m.restartTimer()
+	m.jitter = m.rng.IntN(ElectionTicks)
 	if len(cfg.Voters) > 0 {
 		m.begin(cfg.Voters)
 	}
@@ -85,7 +86,7 @@ func (m *Machine) begin(vs []Voter) {
 	m.store.begin(m.conf)
 	m.applied = 1
 	if vs[0] == m.cfg.Self {
-		m.timeout = 1
+		m.hurry = true
 	}
 }
 
@@ -105,10 +106,10 @@ func (m *Machine) Tick() {
 			return nil
 		}
 		m.node.TickQuiesced()
-		if m.silent++; m.silent < m.timeout {
+		if m.silent++; m.silent < m.patience() {
 			return nil
 		}
-		m.restartTimer()
+		m.silent, m.jitter, m.hurry = 0, m.rng.IntN(ElectionTicks), false
 		if !slices.Contains(m.conf, m.self) {
 			return m.node.ForgetLeader() // this seat is not counted in yet, so it cannot find out by an election
 		}
@@ -116,8 +117,19 @@ func (m *Machine) Tick() {
 	})
 }
 
-func (m *Machine) restartTimer() {
-	m.silent, m.timeout = 0, ElectionTicks+m.rng.IntN(ElectionTicks)
+// patience is how many ticks of silence start an election: once to twice ElectionTicks. Voters take turns, which change
+// with the term, and each turn has a gap behind it, longer than a round trip for up to five voters: two that begin at the
+// same moment may each get a part of the votes, and then everybody waits once more.
+func (m *Machine) patience() int {
+	if m.hurry {
+		return 1
+	}
+	at, n := slices.Index(m.conf, m.self), len(m.conf)
+	if at < 0 {
+		return ElectionTicks + m.jitter
+	}
+	turn := int((uint64(at) + m.node.BasicStatus().GetTerm()) % uint64(n))
+	return ElectionTicks + 1 + turn*(ElectionTicks-1)/n + m.jitter/(2*n)
 }
 
 // Leads tells whether this voter leads.

@@ -386,3 +386,35 @@ func FuzzState(f *testing.F) {
 	f.Add(data)
 	f.Fuzz(func(t *testing.T, data []byte) { _, _ = openState(data) })
 }
+
+// TestTurns: whatever they draw, no two voters of a log begin an election at the same moment, and all do in time.
+func TestTurns(t *testing.T) {
+	for _, names := range []string{"abc", "abcde", "abcdefg"} {
+		var vs []Voter
+		for _, n := range names {
+			vs = append(vs, voter(string(n)))
+		}
+		var ms []*Machine
+		for _, v := range vs {
+			m, err := New(Config{Key: testKey, Self: v, Voters: vs})
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.hurry = false
+			ms = append(ms, m)
+		}
+		for draw := range ElectionTicks {
+			var turns []int
+			for i, m := range ms {
+				m.jitter = (draw + i*(ElectionTicks-1)) % ElectionTicks
+				turns = append(turns, m.patience())
+			}
+			slices.Sort(turns)
+			for i, at := range turns {
+				if at <= ElectionTicks || at > 2*ElectionTicks || i > 0 && at < turns[i-1]+2 {
+					t.Fatalf("%d voters begin after %v ticks", len(vs), turns)
+				}
+			}
+		}
+	}
+}

@@ -42,12 +42,13 @@ type lane struct {
 type sending struct {
 	*Transfer
 	refused bool // the receipt came before the end of the payload
+	yielded bool // canceled to make room: it goes again
 }
 
 func (l *lane) run() {
 	openErr := l.dial()
 	if openErr == nil {
-		l.peer.count(&l.peer.up, l.class, 1)
+		l.peer.opened(l.class, l.far())
 		var wg sync.WaitGroup
 		wg.Go(l.listen)
 		l.fail(l.work())
@@ -68,6 +69,17 @@ func (l *lane) dial() error {
 		l.writer = &joining{Stream: s}
 	}
 	return nil
+}
+
+// distant is the round trip from which a peer has one lane for bulk. On a long line two take turns to fill it, and what one
+// peer's two get the other peers' lack; on a short one they use two processors. A guess between a network in a house and the
+// internet.
+const distant = 5 * time.Millisecond
+
+// far tells whether the peer is at least as far as that; a stream that does not know is taken to be near.
+func (l *lane) far() bool {
+	s, ok := l.stream.(interface{ RoundTrip() time.Duration })
+	return ok && s.RoundTrip() >= distant
 }
 
 // lentWriter is a stream that writes a head, and a body that is lent to it for the moment, in one go; p2p.Stream is one.
@@ -101,19 +113,26 @@ func (l *lane) work() error {
 		if err != nil {
 			return err
 		}
-		if err := l.admit(t); err != nil {
-			t.Done(err)
-			return err
-		}
-		s, id, err := l.register(t)
+		buf, err = l.write(buf, t)
+		l.peer.written(l.class, t)
 		if err != nil {
-			t.Done(err)
-			return err
-		}
-		if buf, err = l.send(buf, s, id); err != nil {
 			return err
 		}
 	}
+}
+
+// write sends t as soon as the window has room for it.
+func (l *lane) write(buf []byte, t *Transfer) ([]byte, error) {
+	if err := l.admit(t); err != nil {
+		t.Done(err)
+		return buf, err
+	}
+	s, id, err := l.register(t)
+	if err != nil {
+		t.Done(err)
+		return buf, err
+	}
+	return l.send(buf, s, id)
 }
 
 // next waits for a transfer.
@@ -182,7 +201,7 @@ func (l *lane) send(buf []byte, t *sending, id uint32) ([]byte, error) {
 	part := partSize(t.Size, t.Unit)
 	for lo := 0; lo < t.Size; lo += part {
 		hi := min(lo+part, t.Size)
-		if l.wasRefused(t) {
+		if l.wasRefused(t) || l.yields(t) {
 			return l.flush(header{typ: frameCancel, id: id}.append(buf))
 		}
 		head := header{typ: frameData, id: id, size: uint32(hi - lo), offset: uint32(lo)}.append(buf)
@@ -253,6 +272,17 @@ func (l *lane) wasRefused(s *sending) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return s.refused
+}
+
+// yields tells whether t makes room for something that is not Later.
+func (l *lane) yields(s *sending) bool {
+	if l.class != bulk || !s.Later || !l.peer.x.patient.pressed() {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.yielded = true
+	return true
 }
 
 // allow gives the next write its time.
@@ -339,12 +369,15 @@ func (l *lane) receipt(h header) error {
 	s.refused = true // or done: in either case nothing more is to be sent of it
 	l.measure(s.Size)
 	l.expect()
+	yielded := s.yielded
 	l.mu.Unlock()
 	l.poke()
-	switch c := Code(h.code); c {
-	case Taken:
+	switch c := Code(h.code); {
+	case c == Taken:
 		s.Done(nil)
-	case CodeBroken:
+	case c == CodeBroken && yielded:
+		l.peer.push(s.Transfer)
+	case c == CodeBroken:
 		s.Done(ErrCanceled)
 	default:
 		s.Done(Refused{c})

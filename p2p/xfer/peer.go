@@ -68,6 +68,7 @@ type peer struct {
 	lanes [classes]int // running
 	up    [classes]int // of those, with a stream
 	idle  [classes]int // of those, waiting for something to send
+	far   bool         // see distant
 }
 
 func newPeer(x *Xfer, id record.PeerID) *peer {
@@ -91,6 +92,9 @@ func (p *peer) push(t *Transfer) {
 	c := classOf(t)
 	p.mu.Lock()
 	p.queue[c].push(t)
+	if c == bulk && !t.Later {
+		p.x.patient.press(1)
+	}
 	p.mu.Unlock()
 	p.start(c)
 	p.signal(c)
@@ -110,7 +114,11 @@ func (p *peer) signal(c int) {
 func (p *peer) start(c int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.lanes[c] >= p.x.lanes(c) || p.queue[c].len() <= p.idle[c] {
+	most := p.x.lanes(c)
+	if c == bulk && (p.far || p.up[c] == 0) { // the first lane shows how far away the peer is
+		most = 1
+	}
+	if p.lanes[c] >= most || p.queue[c].len() <= p.idle[c] {
 		return
 	}
 	l := &lane{peer: p, class: c, wake: make(chan struct{}, 1), open: map[uint32]*sending{}, window: firstWindow}
@@ -122,11 +130,46 @@ func (p *peer) start(c int) {
 	}
 }
 
-// pop takes the next transfer, or nil.
+// pop takes the next transfer, or nil. Lanes for bulk call written when they are through with it.
 func (p *peer) pop(c int) *Transfer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.queue[c].pop()
+	q := &p.queue[c]
+	if c == bulk && len(q.now) == 0 && len(q.later) > 0 {
+		p.x.patient.wait(p)
+		if !p.x.patient.begin() {
+			return nil
+		}
+	}
+	return q.pop()
+}
+
+// written ends what pop began.
+func (p *peer) written(c int, t *Transfer) {
+	switch {
+	case c != bulk:
+	case t.Later:
+		p.x.patient.end()
+	default:
+		p.x.patient.press(-1)
+	}
+}
+
+// opened counts a lane that got its stream, and starts the next.
+func (p *peer) opened(c int, far bool) {
+	p.mu.Lock()
+	p.up[c]++
+	p.far = far
+	p.mu.Unlock()
+	p.start(c)
+}
+
+// clear empties a queue. Called with mu held.
+func (p *peer) clear(c int) []*Transfer {
+	if c == bulk {
+		p.x.patient.press(-len(p.queue[c].now))
+	}
+	return p.queue[c].clear()
 }
 
 // count notes that a lane got or lost its stream, or begins or ends waiting.
@@ -145,7 +188,7 @@ func (p *peer) leave(c int, openErr error) {
 	if openErr == nil {
 		p.up[c]--
 	} else if p.up[c] == 0 {
-		failed = p.queue[c].clear()
+		failed = p.clear(c)
 	}
 	p.mu.Unlock()
 	for _, t := range failed {
@@ -176,7 +219,7 @@ func (p *peer) failAll(err error) {
 	p.mu.Lock()
 	var failed []*Transfer
 	for c := range p.queue {
-		failed = append(failed, p.queue[c].clear()...)
+		failed = append(failed, p.clear(c)...)
 	}
 	p.mu.Unlock()
 	for _, t := range failed {

@@ -1,7 +1,7 @@
 // Package xfer moves bulk bytes, mostly tensors, between peers: transfers of up to 1 MiB with a receipt each.
 //
 // A transfer is a few bytes of meta, which say what it is, and a payload. The sender keeps lanes open to each peer it
-// sends to: long-lived streams, one for small transfers (they never queue behind bulk) and two for bulk. On a lane the
+// sends to: long-lived streams, one for small transfers (they never queue behind bulk) and one or two for bulk. On a lane the
 // sender writes hello, then for each transfer open, meta and data in parts of at most 128 KiB; it goes on with the next
 // transfer without waiting. The receiver asks the service that a transfer is for before it reads the payload: it gets
 // the memory to read into, or a refusal, so nothing unwanted is ever buffered. When the service is done with the
@@ -89,7 +89,7 @@ type Transfer struct {
 	Meta    []byte
 	Size    int
 	Unit    int  // bytes; parts are cut at multiples of it; default 8
-	Later   bool // whatever else waits for this peer goes first
+	Later   bool // whatever else waits, for any peer, goes first; of a small transfer: for this peer
 	// Read copies the part of the payload from off on into dst; false cancels the transfer.
 	Read func(dst []byte, off int) bool
 	// Lend, where it is not nil, is called instead of Read: it calls use with the part [lo, hi) of the payload, which must not
@@ -105,6 +105,8 @@ type Xfer struct {
 	ctx context.Context
 	end context.CancelFunc
 	wg  sync.WaitGroup
+
+	patient patient
 
 	mu       sync.Mutex // guards the rest
 	closed   bool

@@ -64,14 +64,14 @@ func (s *Store) readLarge(c cid.Cid, at place, buf []byte) ([]byte, error) {
 		}
 		data, err = s.large.read(at, buf)
 		if gone(err) && at == was {
-			s.damaged(err)
-			return nil, s.Err()
+			s.large.abandon(at.segment)
+			break
 		}
 	}
-	if errors.Is(err, errRotten) {
-		err = &damage{s.disk.dir, err}
-	}
-	if err != nil {
+	switch {
+	case gone(err) || errors.Is(err, errRotten):
+		return nil, &blockDamage{c, s.large.path(at.segment), err}
+	case err != nil:
 		return nil, fmt.Errorf("block %s: %w", c, err)
 	}
 	return data, nil
@@ -218,27 +218,51 @@ func (p *putter) store(ctx context.Context, c cid.Cid, data []byte) error {
 			return err
 		}
 	}
+	have, err := p.s.intact(ctx, c)
+	if err != nil {
+		return err
+	}
 	if len(data) < p.s.from {
 		return p.s.write(ctx, p.promise, func(b *pebble.Batch) error { return p.fill(b, c, data, nil) })
 	}
 	for {
-		err := p.storeLarge(ctx, c, data)
+		err := p.storeLarge(ctx, c, data, have)
 		if !errors.Is(err, errCollected) {
 			return err
 		}
+		have = false
 	}
+}
+
+// intact tells whether a block is there, and removes it if it cannot be read any more: what is about to be stored heals it.
+func (s *Store) intact(ctx context.Context, c cid.Cid) (bool, error) {
+	if have, err := s.Has(ctx, c); !have || err != nil {
+		return false, err
+	}
+	buf, _ := s.bufs.Get().(*[shard.MaxBlock]byte)
+	if buf == nil {
+		buf = new([shard.MaxBlock]byte)
+	}
+	defer s.bufs.Put(buf)
+	_, err := s.GetInto(ctx, c, buf[:])
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, shard.ErrNotFound):
+		return false, nil
+	case errors.Is(err, shard.ErrCorrupt) && s.Err() == nil:
+		s.log.Warn("a block that could not be read is stored anew", "block", c, "err", err)
+		return false, s.Drop(ctx, c)
+	}
+	return false, err
 }
 
 // errCollected says that a block that was there has just gone.
 var errCollected = errors.New("block collected")
 
 // storeLarge writes the bytes before it takes the turn, unless they are there.
-func (p *putter) storeLarge(ctx context.Context, c cid.Cid, data []byte) error {
+func (p *putter) storeLarge(ctx context.Context, c cid.Cid, data []byte, have bool) error {
 	s := p.s
-	have, err := s.Has(ctx, c)
-	if err != nil {
-		return err
-	}
 	var at *place
 	if !have {
 		if err := s.quotaRoom(len(data)); err != nil {

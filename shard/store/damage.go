@@ -16,11 +16,12 @@ import (
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/sstable/blob"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/ipfs/go-cid"
 
 	"github.com/seed-7b27c88a/shoal/shard"
 )
 
-// damage says that files of the store are gone or hold something else than was written. It is a shard.ErrCorrupt.
+// damage says that files of the database are gone or hold something else than was written. It is a shard.ErrCorrupt.
 type damage struct {
 	dir   string
 	cause error
@@ -28,11 +29,25 @@ type damage struct {
 
 func (d *damage) Error() string {
 	cause, _, _ := strings.Cut(d.cause.Error(), "\n") // the database adds lines of detail
-	return fmt.Sprintf("the store in %s is damaged (%s); move it away and start again: models and jobs are fetched anew from other nodes",
+	return fmt.Sprintf("the store in %s is damaged (%s); move it away and start again: jobs are fetched anew from other nodes, models and data are to be imported again",
 		d.dir, cause)
 }
 
 func (d *damage) Unwrap() []error { return []error{shard.ErrCorrupt, d.cause} }
+
+// blockDamage says that one large block cannot be read any more. It is a shard.ErrCorrupt.
+type blockDamage struct {
+	c     cid.Cid
+	path  string
+	cause error
+}
+
+func (d *blockDamage) Error() string {
+	return fmt.Sprintf("block %s in %s is damaged (%v); a job fetches it anew where another node has it, else import its model or data again",
+		d.c, d.path, d.cause)
+}
+
+func (d *blockDamage) Unwrap() error { return shard.ErrCorrupt } // no file of the caller's is missing
 
 // damaged ends the store's work, because what is on the disk is not what was written.
 func (s *Store) damaged(cause error) { s.end(&damage{s.disk.dir, cause}) }

@@ -4,8 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
+	"maps"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -25,7 +26,11 @@ func (s *Store) openSegments(dir string, o Options) error {
 	if err != nil {
 		return err
 	}
-	if err := g.measure(); err != nil {
+	short, err := g.measure()
+	if err != nil {
+		return err
+	}
+	if err := s.dropLost(short); err != nil {
 		return err
 	}
 	return s.settleDoubts(doubted)
@@ -118,11 +123,12 @@ func (g *segments) found(at place, sure bool) {
 	}
 }
 
-// measure compares the files with what the places say, removes those in which nothing lies, and goes on in the last.
-func (g *segments) measure() error {
+// measure compares the files with what the places say, removes those in which nothing lies, and goes on in the last. It returns
+// the sizes of those that are cut, 0 of those that are gone.
+func (g *segments) measure() (short map[uint32]int64, err error) {
 	names, err := g.fs.List(g.dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	there := map[uint32]bool{}
 	for _, name := range names {
@@ -133,30 +139,82 @@ func (g *segments) measure() error {
 		g.last, there[id] = max(g.last, id), true
 		if g.files[id] == nil { // a crash came before its first block, or before its removal
 			if err := g.fs.Remove(g.path(id)); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
+	short = map[uint32]int64{}
 	for id, seg := range g.files {
 		g.last = max(g.last, id)
-		if !there[id] && seg.end > 0 {
-			return fmt.Errorf("%s: %w", g.path(id), fs.ErrNotExist)
-		} else if !there[id] {
-			continue // all its blocks are in doubt
+		size := int64(0)
+		if there[id] {
+			info, err := g.fs.Stat(g.path(id))
+			if err != nil {
+				return nil, err
+			}
+			size = info.Size()
 		}
-		info, err := g.fs.Stat(g.path(id))
-		if err != nil {
-			return err
+		if size < seg.end {
+			short[id] = size
 		}
-		if info.Size() < seg.end {
-			return fmt.Errorf("%s has %d bytes instead of %d: %w", g.path(id), info.Size(), seg.end, io.ErrUnexpectedEOF)
-		}
-		seg.end = info.Size()
+		seg.end = size
 	}
 	if seg := g.files[g.last]; seg != nil && there[g.last] {
 		g.active = seg
 	}
-	return nil
+	return short, nil
+}
+
+// Lost is what was in files of large blocks that are cut or gone.
+type Lost struct {
+	Files  []string // in the order of their names
+	Blocks []cid.Cid
+	Bytes  int64
+}
+
+// Lost is what Open missed and dropped: it can be stored anew, from other nodes or from where it was imported.
+func (s *Store) Lost() Lost { return s.lost }
+
+// dropLost forgets the blocks that lay in files where these end now. Those in doubt are not meant: nobody had promised that they
+// would survive.
+func (s *Store) dropLost(short map[uint32]int64) (err error) {
+	if len(short) == 0 {
+		return nil
+	}
+	for _, id := range slices.Sorted(maps.Keys(short)) {
+		s.lost.Files = append(s.lost.Files, s.large.path(id))
+	}
+	it, err := s.iter(prefixRange(placePrefix))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	b := s.db.NewBatch()
+	for ok := it.First(); ok; ok = it.Next() {
+		c, at, err := placeEntry(it)
+		if err != nil {
+			return err
+		}
+		size, cut := short[at.segment]
+		if !cut || at.epoch > s.recorded || at.end() <= size {
+			continue
+		}
+		if err := b.Delete(placeKey(c), nil); err != nil {
+			return err
+		}
+		s.forget(at)
+		s.lost.Blocks, s.lost.Bytes = append(s.lost.Blocks, c), s.lost.Bytes+int64(at.size)
+	}
+	s.log.Warn("files of the store are cut or gone; the blocks in them are dropped", "files", s.lost.Files,
+		"blocks", len(s.lost.Blocks), "bytes", s.lost.Bytes)
+	return errors.Join(it.Error(), s.db.Apply(b, pebble.Sync))
+}
+
+// forget takes a large block out of the sums.
+func (s *Store) forget(at place) {
+	s.used.Add(-int64(at.size))
+	s.blocks.Add(-1)
+	s.large.count(at, -1)
 }
 
 // settleDoubts reads the blocks that were put shortly before the store was left without a clean close. Those that are
@@ -178,9 +236,7 @@ func (s *Store) settleDoubts(doubted []doubt) error {
 			if err := b.Delete(placeKey(d.c), nil); err != nil {
 				return err
 			}
-			s.used.Add(-int64(d.at.size))
-			s.blocks.Add(-1)
-			s.large.count(d.at, -1)
+			s.forget(d.at)
 		default:
 			return err
 		}

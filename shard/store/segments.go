@@ -291,6 +291,16 @@ func (g *segments) readPast(at place, buf []byte) bool {
 	return err == nil
 }
 
+// abandon makes new blocks go to another file than this one, which is cut or gone.
+func (g *segments) abandon(id uint32) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if seg := g.active; seg != nil && seg.id == id {
+		g.active = nil
+		g.shut(seg)
+	}
+}
+
 // close closes what is open. Nobody uses g any more.
 func (g *segments) close() (err error) {
 	for _, seg := range g.files {

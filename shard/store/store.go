@@ -12,8 +12,9 @@
 // a reserve, so that what is under way can be finished, and a part of that for the key-value areas. Should the disk
 // run full all the same, writes under way wait until there is room again and new ones return shard.ErrFull: nothing
 // crashes and nothing acknowledged is lost. A disk that fails, as when an fsync reports an error, ends the store's work
-// (see Failed). So do files of the store that are gone or hold something else: a call that meets them returns a
-// shard.ErrCorrupt which says what to do, and so does Open. A block that alone is rotten ends nothing.
+// (see Failed). So do files of the database that are gone or hold something else: a call that meets them returns a
+// shard.ErrCorrupt which says what to do, and so does Open. A large block that is rotten, or whose file is cut or gone, ends
+// nothing: to read it is a shard.ErrCorrupt until it is stored anew or dropped, and Open drops what it misses (see Lost).
 //
 // A Store is safe for concurrent use. One process at a time may have it open.
 package store
@@ -58,7 +59,7 @@ type Options struct {
 
 	fs       vfs.FS        // tests run on a file system that breaks; nil: the real one
 	retry    time.Duration // how often a full disk is looked at again; default 1 s
-	memTable uint64        // bytes collected in memory before they become a file; default 32 MiB
+	memTable uint64        // bytes collected in memory before they become a file; default 2 MiB
 	large    int           // bytes from which on a block does not lie in the database; default 64 KiB
 	segment  int64         // bytes of a file of large blocks; default 64 MiB
 }
@@ -71,6 +72,8 @@ type Store struct {
 	lock  *pebble.Lock
 	disk  *disk
 	log   *slog.Logger
+	lost  Lost      // since before Open
+	bufs  sync.Pool // of *[shard.MaxBlock]byte
 
 	quota  int64
 	used   atomic.Int64 // bytes of blocks
@@ -108,7 +111,7 @@ func Open(dir string, o Options) (*Store, error) {
 		o.retry = time.Second
 	}
 	if o.memTable == 0 {
-		o.memTable = 32 << 20
+		o.memTable = 2 << 20 // an idle node keeps up to four logs of that size, and what is large does not pass here
 	}
 	if o.large == 0 {
 		o.large = 64 << 10

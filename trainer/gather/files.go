@@ -13,11 +13,25 @@ import (
 type Files struct {
 	mu    sync.Mutex // one reads at a time
 	units [][]*autograd.Param
-	read  func(p *autograd.Param, dst []float32) error
+	read  Reader
+}
+
+// Reader gives the values of a weight to put, a piece after the other, each with the place of its first element.
+type Reader func(p *autograd.Param, put func(lo int, v []float32) error) error
+
+// InOne is a Reader of weights that are known as a whole alone.
+func InOne(read func(p *autograd.Param, dst []float32) error) Reader {
+	return func(p *autograd.Param, put func(lo int, v []float32) error) error {
+		v := make([]float32, p.Len())
+		if err := read(p, v); err != nil {
+			return err
+		}
+		return put(0, v)
+	}
 }
 
 // NewFiles is a Source of params by what reads one of them.
-func NewFiles(params []*autograd.Param, read func(p *autograd.Param, dst []float32) error) *Files {
+func NewFiles(params []*autograd.Param, read Reader) *Files {
 	f := &Files{read: read}
 	for _, p := range params {
 		for len(f.units) <= p.Unit {
@@ -30,16 +44,23 @@ func NewFiles(params []*autograd.Param, read func(p *autograd.Param, dst []float
 
 // Gather implements Source.
 func (f *Files) Gather(ctx context.Context, unit int, dst []float32) error {
+	return f.GatherPieces(ctx, unit, func(lo int, v []float32) { copy(dst[lo:], v) })
+}
+
+// GatherPieces implements Pieces.
+func (f *Files) GatherPieces(ctx context.Context, unit int, put func(lo int, v []float32)) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	at := 0
 	for _, p := range f.units[unit] {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := f.read(p, dst[:p.Len()]); err != nil {
+		err := f.read(p, func(lo int, v []float32) error {
+			put(at+lo, v)
+			return ctx.Err()
+		})
+		if err != nil {
 			return fmt.Errorf("read %s: %w", p.Name, err)
 		}
-		dst = dst[p.Len():]
+		at += p.Len()
 	}
 	return nil
 }

@@ -8,15 +8,16 @@ import (
 // fit cuts the model for groups of nodes so that the slowest stage is as fast as can be within the memories; nil: it
 // does not fit.
 func fit(j Job, gs []group, w Want) *Plan {
+	w.Flow = w.Flow || len(gs) > 1
 	cuts := cut(j, gs, w)
 	if cuts == nil {
 		return nil
 	}
-	p := &Plan{Tensor: w.Tensor, Zero: w.Zero, Offload: w.Offload}
+	p := &Plan{Tensor: w.Tensor, Zero: w.Zero, Offload: w.Offload, flow: w.Flow}
 	for i, g := range gs {
 		s := Stage{Lo: cuts[i], Hi: cuts[i+1], Live: live(gs, i, j.Micros)}
 		s.Weights, s.Learns = j.weights(s.Lo, s.Hi)
-		s.Memory = need(j, s, len(gs), len(g.nodes), w)
+		s.Memory = need(j, s, gs, len(g.nodes), w)
 		s.Replicas = share(j, s, g)
 		p.Stages = append(p.Stages, s)
 	}
@@ -40,7 +41,7 @@ func cut(j Job, gs []group, w Want) []int {
 		l := live(gs, k, j.Micros)
 		for hi := k + 1; hi <= units; hi++ {
 			for lo := hi - 1; lo >= k; lo-- {
-				if need(j, Stage{Lo: lo, Hi: hi, Live: l}, len(gs), len(g.nodes), w) > g.memory {
+				if need(j, Stage{Lo: lo, Hi: hi, Live: l}, gs, len(g.nodes), w) > g.memory {
 					break // more units need more
 				}
 				if t := max(best[k][lo], j.operations(lo, hi)/g.flops); t < best[k+1][hi] {
@@ -93,21 +94,14 @@ func (j Job) operations(lo, hi int) (sum float64) {
 	return sum * float64(j.Tokens)
 }
 
-// need is the memory of one replica of a stage, bytes.
-func need(j Job, s Stage, stages, replicas int, w Want) int64 {
-	frozen, learns := j.weights(s.Lo, s.Hi)
-	held := frozen + learns*int64(j.PerLearned) + learns*int64(j.OnHost)
-	r := int64(max(replicas, 1))
-	switch {
-	case w.Zero >= 3: // weights, gradients and moments are owned; two units are gathered at a time
-		held = held/r + 2*j.largest(s.Lo, s.Hi)
-	case w.Zero >= 1: // moments alone, 8 bytes of an element
-		held -= learns * 8 * (r - 1) / r
-	}
+// need is the memory of one replica of a stage, bytes. gs are all stages' nodes.
+func need(j Job, s Stage, gs []group, replicas int, w Want) int64 {
+	bytes := held(j, s, max(seats(gs), 1), int64(max(replicas, 1)), w)
+	_, learns := j.weights(s.Lo, s.Hi)
 	if w.Offload == "cpu" || w.Offload == "disk" { // two units on the device; what learns stays where its optimizer is
-		held = min(held, 2*j.largest(s.Lo, s.Hi)+learns*8)
+		bytes = min(bytes, 2*j.largest(s.Lo, s.Hi)+learns*8)
 	}
-	held /= int64(w.Tensor)
+	bytes /= int64(w.Tensor)
 	var keep, work int64
 	for i, u := range j.Units[s.Lo:s.Hi] {
 		if inner := s.Lo+i > 0 && s.Lo+i < len(j.Units)-1; j.Rerun && inner {
@@ -120,10 +114,38 @@ func need(j Job, s Stage, stages, replicas int, w Want) int64 {
 	}
 	tokens := int64(j.Tokens)
 	passing := tokens * (int64(s.Live)*keep + work) * 6 / 5 // what memory is taken in leaves gaps: a fifth, measured
-	if stages > 1 {                                         // what went to both neighbours is kept until the round's cut, on the host
+	if len(gs) > 1 {                                        // what went to both neighbours is kept until the round's cut, on the host
 		passing += tokens * 2 * 4 * int64(j.Hidden) * int64((j.Micros+replicas-1)/replicas)
 	}
-	return base + held + passing
+	return base + bytes + passing
+}
+
+// held are the bytes of weights and of what belongs to them.
+func held(j Job, s Stage, members, r int64, w Want) int64 {
+	frozen, learns := j.weights(s.Lo, s.Hi)
+	each, state := int64(j.PerLearned-j.State), int64(j.State)
+	if w.Flow { // everybody has all that learns on the host, and owners the old and the new state of their chunks
+		_, all := j.weights(0, len(j.Units))
+		return frozen + learns*each + all*int64(4+j.OnHost) + 2*all*state/members
+	}
+	bytes := frozen + learns*(each+state) + learns*int64(j.OnHost)
+	switch {
+	case w.Zero >= 3: // weights, gradients and moments are owned; two units are gathered at a time
+		return bytes/r + 2*j.largest(s.Lo, s.Hi)
+	case w.Zero >= 1: // the state alone, old and new
+		return bytes + learns*state*(2-r)/r
+	case j.Every > 1: // the shared weights and the outer momentum
+		return bytes + 8*learns
+	}
+	return bytes
+}
+
+// seats is how many nodes hold a stage.
+func seats(gs []group) (n int64) {
+	for _, g := range gs {
+		n += int64(len(g.nodes))
+	}
+	return n
 }
 
 // largest is the most bytes that the weights of one unit take while it works.
@@ -161,7 +183,7 @@ func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Se
 func (p *Plan) time(j Job, gs []group) {
 	stream := float64(j.Tokens*j.Hidden) * j.Stream // bytes of a micro-batch between two stages, one way
 	sent := map[string]float64{}
-	var slowest, line, once, reduce time.Duration
+	var slowest, its, line, once, reduce time.Duration // its: what a micro-batch takes in the slowest stage
 	for i, s := range p.Stages {
 		var busy, pass time.Duration
 		for k, r := range s.Replicas {
@@ -181,17 +203,19 @@ func (p *Plan) time(j Job, gs []group) {
 			if n.Rate > 0 { // what it sends and what it gets are about the same
 				line = max(line, seconds(bytes/n.Rate))
 			}
-			gradient := p.gradient(j, s)
+			gradient := p.gradient(j, s, seats(gs)) / float64(max(j.Every, 1))
 			sent[n.Name] = bytes + gradient
 			if n.Rate > 0 && gradient > 0 {
-				reduce = max(reduce, seconds(gradient/n.Rate)+4*n.Delay)
+				reduce = max(reduce, seconds(gradient/n.Rate)+4*n.Delay/time.Duration(max(j.Every, 1)))
 			}
 		}
-		slowest = max(slowest, busy)
+		if busy > slowest {
+			slowest, its = busy, pass
+		}
 		once += pass
 	}
 	p.Compute, p.Reduce = slowest, reduce
-	p.Fill = max(once-slowest/time.Duration(j.Micros), 0)
+	p.Fill = max(once-its, 0)
 	p.Step = max(slowest, line) + p.Fill + reduce
 	for _, b := range sent {
 		p.Sent += int64(b)
@@ -200,10 +224,15 @@ func (p *Plan) time(j Job, gs []group) {
 	p.Bound = bound(slowest, line, p.Fill, reduce)
 }
 
-// gradient is the bytes that a replica sends to add gradients up, per step: two passes of what learns, and for weights that are
-// gathered a third (Rajbhandari et al. 2020, arXiv:1910.02054, section 7).
-func (p *Plan) gradient(j Job, s Stage) float64 {
+// gradient is the bytes that a replica sends to add gradients up, per exchange: two passes of what learns, and for weights
+// that are gathered a third (Rajbhandari et al. 2020, arXiv:1910.02054, section 7). In a pipeline it sends the gradient of
+// its own part, and to all members what it owns.
+func (p *Plan) gradient(j Job, s Stage, members int64) float64 {
 	r := float64(len(s.Replicas))
+	if p.flow && members > 1 {
+		_, all := j.weights(0, len(j.Units))
+		return float64(s.Learns+all) * j.Gradient * float64(members-1) / float64(members)
+	}
 	if r < 2 {
 		return 0
 	}

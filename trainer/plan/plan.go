@@ -39,7 +39,9 @@ type Job struct {
 	Micros int // micro-batches of a step
 
 	PerLearned int     // bytes of device memory for an element that learns: weight, gradient, moments, copies
+	State      int     // of these, what the optimizer remembers
 	OnHost     int     // bytes of host memory besides: contribution, result
+	Every      int     // diloco: steps between exchanges; 0: none are apart
 	Stream     float64 // bytes of an element of the residual stream on its way between stages
 	Gradient   float64 // bytes of an element of a gradient on its way
 	Rerun      bool    // gradient checkpointing: blocks keep their input alone and run again
@@ -52,6 +54,7 @@ type Node struct {
 	Flops  float64       `json:"flops"`              // operations per second that products of this model's size reach
 	Rate   float64       `json:"rate"`               // bytes per second of its line, up or down
 	Delay  time.Duration `json:"delay_ns,omitempty"` // to the others, one way
+	Pace   time.Duration `json:"pace_ns,omitempty"`  // for Arrange, where Flops is 0: of a micro-batch in a unit of mean costs, both ways
 }
 
 // Want is what the spec says about it; zero fields leave the choice to the plan.
@@ -60,6 +63,7 @@ type Want struct {
 	Tensor  int    // 0 is 1
 	Zero    int    // 0 to 3
 	Offload string // "", none, cpu or disk
+	Flow    bool   // a pipeline even where it has one stage; more stages always are
 }
 
 // base is what a process has besides: code, Go heap, network. A daemon at rest has 50 to 90 MB.
@@ -101,6 +105,8 @@ type Plan struct {
 	Sent    int64         `json:"bytes"`      // by all nodes together, per step
 	Busiest int64         `json:"node_bytes"` // by the node that sends most
 	Bound   string        `json:"bound"`      // what the time is made of, mostly
+
+	flow bool
 }
 
 // Make finds the plan with the shortest expected step; of plans within a twentieth the one with fewer stages.
@@ -111,6 +117,9 @@ func Make(j Job, nodes []Node, w Want) (*Plan, error) {
 	all := nodes
 	nodes = bundles(nodes, w.Tensor)
 	lo, hi := 1, min(len(nodes), len(j.Units))
+	if j.Every > 1 {
+		hi = 1
+	}
 	if w.Stages != 0 {
 		lo, hi = w.Stages, w.Stages
 	}
@@ -152,6 +161,8 @@ func check(j Job, nodes []Node, w *Want) error {
 		return fmt.Errorf("%w: the job has nothing to compute", ErrInfeasible)
 	case w.Stages > len(j.Units):
 		return fmt.Errorf("%w: %d stages of a model of %d units; set parallel.pipeline to %d at most", ErrInfeasible, w.Stages, len(j.Units), len(j.Units))
+	case w.Stages > 1 && j.Every > 1:
+		return fmt.Errorf("%w: members of a diloco job hold the whole model; leave parallel.pipeline or sync out", ErrInfeasible)
 	case max(w.Stages, 1)*w.Tensor > len(nodes):
 		return fmt.Errorf("%w: parallel.pipeline %d times parallel.tensor %d are more than the %d nodes", ErrInfeasible, max(w.Stages, 1), w.Tensor, len(nodes))
 	}

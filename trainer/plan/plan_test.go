@@ -10,7 +10,7 @@ import (
 
 // model is one of blocks alike.
 func model(blocks int, megabytes int64) Job {
-	j := Job{Hidden: 1024, Vocab: 32000, Tokens: 512, Micros: 16, PerLearned: 16, OnHost: 12, Stream: 2, Gradient: 4}
+	j := Job{Hidden: 1024, Vocab: 32000, Tokens: 512, Micros: 16, PerLearned: 16, State: 8, OnHost: 12, Stream: 2, Gradient: 4}
 	j.Units = append(j.Units, Unit{Frozen: 2 * megabytes << 20, Keep: 4096, Work: 4096})
 	for range blocks {
 		j.Units = append(j.Units, Unit{Frozen: megabytes << 20, Learns: 100_000, Forward: float64(megabytes << 20), Back: float64(megabytes << 20), Keep: 40 << 10, Work: 40 << 10})

@@ -7,7 +7,7 @@ func refusal(j Job, nodes []Node, w Want) error {
 	most := byMemory(nodes)[0]
 	unit, bytes := 0, int64(0)
 	for i := range j.Units {
-		if n := need(j, Stage{Lo: i, Hi: i + 1, Live: 1}, 1, 1, w); n > bytes {
+		if n := need(j, Stage{Lo: i, Hi: i + 1, Live: 1}, nil, 1, w); n > bytes {
 			unit, bytes = i, n
 		}
 	}
@@ -19,7 +19,7 @@ func refusal(j Job, nodes []Node, w Want) error {
 	for _, n := range nodes {
 		have += n.Memory
 	}
-	whole := need(j, Stage{Lo: 0, Hi: len(j.Units), Live: 1}, 1, 1, w)
+	whole := need(j, Stage{Lo: 0, Hi: len(j.Units), Live: 1}, nil, 1, w)
 	at := "any number of stages"
 	if w.Stages != 0 {
 		at = fmt.Sprintf("%d stages", w.Stages)

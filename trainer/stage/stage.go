@@ -109,7 +109,7 @@ func begin(compute dtype.Type, dev kernels.Device, m *model.Model, a Adapter, tr
 	s := &Stage{stored: autograd.Stored(compute), compute: compute, Model: m, Part: of.part, Train: trained, Spans: of.spans, before: of.before,
 		Stream: kernels.NewStream(dev), weights: autograd.NewResident()}
 	if s.door = s.weights; of.source != nil {
-		s.base = gather.New(s.Stream, held, func(p *autograd.Param) bool { return slices.Contains(of.gathered, p) }, of.source)
+		s.base = gather.New(s.Stream, s.stored, held, func(p *autograd.Param) bool { return slices.Contains(of.gathered, p) }, of.source)
 		s.door, held = gather.Layered{Resident: s.weights, Base: s.base}, nil
 	}
 	s.use(0)

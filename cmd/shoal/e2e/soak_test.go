@@ -25,7 +25,20 @@ func TestProcessFaults(t *testing.T) {
 	}
 	times, seed := number(t, "SHOAL_FAULTS", 1), number(t, "SHOAL_SEED", usualSeed())
 	t.Logf("SHOAL_SEED=%d", seed)
-	s := newSoak(t, rand.New(rand.NewPCG(seed, 1)))
+	faultsOn(t, newSoak(t, rand.New(rand.NewPCG(seed, 1)), ""), times, seed)
+}
+
+// TestProcessFaultsOwners is the same where owners step, with mirrors that let nothing be lost.
+func TestProcessFaultsOwners(t *testing.T) {
+	if os.Getenv("SHOAL_FAULTS") == "" {
+		t.Skip("SHOAL_FAULTS is not set: it takes minutes")
+	}
+	times, seed := number(t, "SHOAL_FAULTS", 1), number(t, "SHOAL_SEED", usualSeed())
+	t.Logf("SHOAL_SEED=%d", seed)
+	faultsOn(t, newSoak(t, rand.New(rand.NewPCG(seed, 2)), "parallel: {zero: 2, mirror_rounds: 1}\n"), times, seed)
+}
+
+func faultsOn(t *testing.T, s *soak, times, seed uint64) {
 	for n := range times {
 		for i, role := range []string{"member", "submitter", "leader", "majority"} {
 			for k, fault := range []string{"kill", "stop"} {
@@ -73,11 +86,11 @@ type soak struct {
 	want  curve
 }
 
-func newSoak(t *testing.T, rng *rand.Rand) *soak {
+func newSoak(t *testing.T, rng *rand.Rand, more string) *soak {
 	dir := refDir(t)
 	s := &soak{t: t, rng: rng, want: loadReference(t, dir).LoRA}
 	s.want.F64.Loss, s.want.F64.Norm = s.want.F64.Loss[:soakSteps], s.want.F64.Norm[:soakSteps]
-	s.spec = shorter(t, writeSpec(t, dir, true, writeRows(t, dir), "swarm: {min_peers: 4}\ncheckpoint: {every_steps: 5}\n"))
+	s.spec = shorter(t, writeSpec(t, dir, true, writeRows(t, dir), "swarm: {min_peers: 4}\ncheckpoint: {every_steps: 5}\n"+more))
 	for range 4 {
 		s.nodes = append(s.nodes, newDaemon(t, s.bootstraps()...))
 	}

@@ -199,6 +199,9 @@ func (b *bench) clean(n int) (median time.Duration, err error) {
 		if err != nil {
 			return 0, err
 		}
+		if *verbose {
+			fmt.Printf("first owner ready %v, cut %v, done %v\n", r.firstIn, r.cutAt, r.doneAt)
+		}
 		if i > 0 {
 			took, cpu, worst = append(took, d), cpu+b.cpu()-before, max(worst, r.worst)
 		}

@@ -24,12 +24,17 @@ type running struct {
 	dones  map[record.PeerID][]collective.Hash
 	worst  float64 // error
 	killed <-chan time.Time
+
+	began   time.Time
+	cutAt   time.Duration   // after began
+	doneAt  []time.Duration // of each member, the same
+	firstIn time.Duration   // when the first owner had everything
 }
 
 // run returns how long it took until everybody alive had the result.
 func (r *running) run() (time.Duration, error) {
 	r.b.round++
-	began := time.Now()
+	r.began = time.Now()
 	r.propose(1, nil)
 	if r.victim != nil {
 		r.killed = time.After(r.at)
@@ -49,7 +54,7 @@ func (r *running) run() (time.Duration, error) {
 			return 0, fmt.Errorf("round %d hangs", r.b.round)
 		}
 	}
-	took := time.Since(began)
+	took := time.Since(r.began)
 	r.tell(order{Commit: &r.plan.Key})
 	if r.victim != nil && r.dead == nil { // it dies after the round
 		r.victim.cmd.Process.Kill()
@@ -113,6 +118,9 @@ func (r *running) hear(n news) error {
 	case n.ended:
 		return fmt.Errorf("peer %d ended", n.from.number)
 	case n.Have != nil && n.Have.Key == r.plan.Key && len(n.Have.Pieces) == len(r.plan.Pieces):
+		if len(r.haves) == 0 {
+			r.firstIn = time.Since(r.began)
+		}
 		r.haves[n.ID] = *n.Have
 		delete(r.short, n.ID)
 		r.goOn()
@@ -123,6 +131,7 @@ func (r *running) hear(n news) error {
 		n.from.cpu = n.Done.CPU
 		if n.Done.Key == r.plan.Key {
 			r.dones[n.ID] = n.Done.Units
+			r.doneAt = append(r.doneAt, time.Since(r.began))
 			r.worst = max(r.worst, n.Done.Error)
 		}
 	}
@@ -166,6 +175,7 @@ func (r *running) certain(dead *process) bool {
 }
 
 func (r *running) cut() {
+	r.cutAt = time.Since(r.began)
 	c := cut{Key: r.plan.Key, Set: r.haves[r.plan.Members[0].ID].Pieces}
 	for _, m := range r.plan.Members { // in their order: sums are the same every time
 		c.Totals.SumSq += r.haves[m.ID].SumSq
