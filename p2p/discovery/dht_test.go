@@ -31,16 +31,11 @@ func TestSwarmOutlivesItsBootstrap(t *testing.T) {
 	hosts, finders := make([]*p2p.Host, nodes), make([]*Discovery, nodes)
 	caches := make([]*memCache, nodes)
 	for i := range hosts {
-		hosts[i], caches[i] = startInternet(t, name, 12, 24), &memCache{}
-		finders[i] = start(t, hosts[i], Config{Bootstrap: boot.Addrs(), Want: 6, Cache: caches[i]})
+		hosts[i], caches[i] = startInternet(t, name, 8, 16), &memCache{}
+		finders[i] = start(t, hosts[i], Config{Bootstrap: boot.Addrs(), Want: 4, Cache: caches[i]})
 	}
-	until(t, "everybody has joined", func() bool {
-		for i, h := range hosts {
-			if h.Routing().Size() < 3 || len(finders[i].Up()) < 3 {
-				return false
-			}
-		}
-		return true
+	untilAll(t, "everybody has joined", nodes, func(i int) bool {
+		return hosts[i].Routing().Size() >= 3 && len(finders[i].Up()) >= 3
 	})
 	bootD.Close()
 	boot.Close()
@@ -52,26 +47,46 @@ func TestSwarmOutlivesItsBootstrap(t *testing.T) {
 	}
 	for i := range newcomers {
 		finders[i].Close() // writes its list of peers
-		h := startInternet(t, name, 12, 24)
-		start(t, h, Config{Cache: caches[i], Want: 6})
+		h := startInternet(t, name, 8, 16)
+		start(t, h, Config{Cache: caches[i], Want: 4})
 		hosts = append(hosts, h)
 	}
-	for _, h := range hosts[nodes:] {
-		until(t, "the newcomer has joined", func() bool { return len(h.Peers()) > 0 && h.Routing().Size() > 3 })
-	}
+	untilAll(t, "the newcomers have joined", newcomers, func(i int) bool {
+		h := hosts[nodes+i]
+		return len(h.Peers()) > 0 && h.Routing().Size() > 3
+	})
 	t.Logf("newcomers in after %v", time.Since(began))
+	var pairs [][2]*p2p.Host
 	for i := range jobs {
 		for k := range 4 {
-			for l := range 4 {
+			for l := range k {
 				a, b := (i+k*nodes/4)%nodes, (i+l*nodes/4)%nodes
-				if a < newcomers || b < newcomers || a == b {
-					continue // stopped looking above
+				if a >= newcomers && b >= newcomers && a != b { // the others stopped looking above
+					pairs = append(pairs, [2]*p2p.Host{hosts[a], hosts[b]})
 				}
-				until(t, "members of a job are connected", func() bool { return connected(hosts[a], hosts[b]) })
 			}
 		}
 	}
+	untilAll(t, "members of a job are connected", len(pairs), func(i int) bool { return connected(pairs[i][0], pairs[i][1]) })
 	t.Logf("members of all jobs met after %v", time.Since(began))
+}
+
+// untilAll waits until n things have come about, as long as ever more of them do: how fast is the machine's affair.
+func untilAll(t *testing.T, what string, n int, ok func(i int) bool) {
+	t.Helper()
+	for left := n; left > 0; {
+		now := n
+		until(t, fmt.Sprintf("%s: %d of %d left", what, left, n), func() bool {
+			now = 0
+			for i := range n {
+				if !ok(i) {
+					now++
+				}
+			}
+			return now < left
+		})
+		left = now
+	}
 }
 
 func connected(a, b *p2p.Host) bool {
