@@ -95,6 +95,9 @@ func (l *limits) run(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		l.n.jobs.hold(l.why())
+		l.mu.Lock()
+		heap(l.n.dev, l.set)
+		l.mu.Unlock()
 		tick.Reset(l.nap())
 		select {
 		case <-ctx.Done():

@@ -8,6 +8,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/node/worker"
 	"github.com/seed-7b27c88a/shoal/p2p/blocks"
 	"github.com/seed-7b27c88a/shoal/p2p/collective"
+	"github.com/seed-7b27c88a/shoal/p2p/pipe"
 	"github.com/seed-7b27c88a/shoal/p2p/xfer"
 )
 
@@ -24,7 +25,7 @@ func (n *Node) openRuntime(ctx context.Context) error {
 	x := xfer.Over(n.host, xfer.Config{})
 	n.onClose(func() error { x.Close(); return nil })
 	w := worker.New(worker.Deps{
-		Host: n.host, Blocks: ex, Groups: collective.NewExchange(x), Vectors: worker.NewVectors(x), Store: n.store, Device: n.dev, Scratch: filepath.Join(n.cfg.Home, "scratch"), Log: n.log,
+		Host: n.host, Blocks: ex, Groups: collective.NewExchange(x), Vectors: worker.NewVectors(x), Pipes: pipe.NewExchange(x), Store: n.store, Device: n.dev, Scratch: filepath.Join(n.cfg.Home, "scratch"), Log: n.log,
 	})
 	n.onClose(func() error { w.Close(); return nil })
 	n.runtime = w

@@ -6,11 +6,9 @@ package trainer_test
 
 import (
 	"os"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/seed-7b27c88a/shoal/kernels"
 	"github.com/seed-7b27c88a/shoal/shard/safetensors"
@@ -54,27 +52,13 @@ func TestFrozenBaseMemory(t *testing.T) {
 		}
 	}
 	dev := modeltest.Device(t)
-	kernels.PackCache(dev, 0) // a copy of a small model, which large ones do not have
-	debug.FreeOSMemory()      // what writing the model has left
-	before, end, peak := anonymous(t), make(chan bool), make(chan int64)
-	go func() {
-		tick := time.NewTicker(2 * time.Millisecond)
-		defer tick.Stop()
-		for most := int64(0); ; {
-			select {
-			case <-tick.C:
-				most = max(most, anonymous(t))
-			case <-end:
-				peak <- most
-				return
-			}
-		}
-	}()
-	tr := open(t, dev, trainer.Config{Spec: valid(t, spec), Model: files, Rows: data})
-	defer tr.Close()
-	train(t, tr, 2)
-	end <- true
-	got, bar := <-peak-before, info.Size()*5/4+besides
+	kernels.PackCache(dev, 0)  // a copy of a small model, which large ones do not have
+	peak := peakOf(t, func() { // less what writing the model has left
+		tr := open(t, dev, trainer.Config{Spec: valid(t, spec), Model: files, Rows: data})
+		defer tr.Close()
+		train(t, tr, 2)
+	})
+	got, bar := peak, info.Size()*5/4+besides
 	t.Logf("%.1f MB for a base of %.1f MB, at most %.1f", float64(got)/1e6, float64(info.Size())/1e6, float64(bar)/1e6)
 	if got > bar {
 		t.Errorf("%d bytes for a base of %d, want at most %d", got, info.Size(), bar)

@@ -114,6 +114,9 @@ type passing struct {
 // flow gives the summed gradient of what came back here, and completes p with what it adds up to.
 func (t *Trainer) flow(ctx context.Context, w Work, p *Piece) (u []float32, err error) {
 	f := &flow{t: t, step: w.Round, live: map[uint32]passing{}}
+	if t.whole != nil && t.Part() == (model.Part{}) { // it takes what the others made of the round
+		return t.nothing()
+	}
 	if err := f.begin(); err != nil {
 		return nil, err
 	}
@@ -138,6 +141,15 @@ func (t *Trainer) flow(ctx context.Context, w Work, p *Piece) (u []float32, err 
 		p.Tokens, p.Loss = f.sums.Tokens, f.sums.Loss
 	}
 	return f.end()
+}
+
+// nothing is the contribution of a member that computes nothing.
+func (t *Trainer) nothing() ([]float32, error) {
+	if err := t.lock(); err != nil {
+		return nil, err
+	}
+	defer t.mu.Unlock()
+	return t.host.zeros(), nil
 }
 
 func (f *flow) begin() error {

@@ -165,6 +165,9 @@ func (p *parted) repart(t *testing.T, cuts ...int) {
 	}
 }
 
+// far is how much losses may differ: by the order in which shares of a gradient are added, where several parts have one.
+const far = 1e-5
+
 // TestWhole: parts of all kinds of jobs have the losses of one process, members agree to the bit, may be given other parts
 // between two rounds, and any of them measures and exports as one process does.
 func TestWhole(t *testing.T) {
@@ -173,23 +176,23 @@ func TestWhole(t *testing.T) {
 	for name, tc := range map[string]struct {
 		shape tiny.Shape
 		spec  job.Spec
-		far   float64
 	}{
-		"full":               {plain, job.Spec{}, 1e-4},
-		"full, tied":         {tied, job.Spec{GradientCheckpointing: true}, 1e-4},
-		"full, tied, gpt2":   {tiny.Shape{Type: "gpt2", Layers: 4, Tied: true}, job.Spec{}, 1e-4},
-		"full, bf16":         {plain, job.Spec{DType: job.BF16}, 2e-2},
-		"full, bf16 on wire": {plain, job.Spec{Wire: job.Wire{Gradients: job.BF16}}, 1e-4},
-		"lora, dropout":      {tied, job.Spec{Adapter: job.AdapterLora, LoraTargetLinear: true, LoraDropout: 0.1, NEFTuneAlpha: 5}, 1e-4},
-		"lora, modules":      {plain, job.Spec{Adapter: job.AdapterLora, LoraModulesToSave: []string{"lm_head"}}, 1e-4},
-		"lora, bf16":         {tied, job.Spec{Adapter: job.AdapterLora, DType: job.BF16, GradientCheckpointing: true}, 2e-2},
-		"lora, adamw8bit":    {plain, job.Spec{Adapter: job.AdapterLora, Optimizer: job.Optimizer{Name: job.AdamW8}}, 1e-3},
-		"dora":               {plain, job.Spec{Adapter: job.AdapterDora}, 1e-4},
-		"ia3":                {plain, job.Spec{Adapter: job.AdapterIA3}, 1e-4},
-		"houlsby":            {plain, job.Spec{Adapter: job.AdapterBottleneck, Bottleneck: job.Bottleneck{Sites: []string{"attn", "mlp"}}}, 1e-4},
-		"prefix":             {plain, job.Spec{Adapter: job.AdapterPrefix, Prefix: job.Prefix{Tokens: 3, Projection: true}}, 1e-4},
-		"prompt":             {plain, job.Spec{Adapter: job.AdapterPrompt, Prompt: job.Prompt{Tokens: 3}}, 1e-4},
-		"unfrozen":           {plain, job.Spec{UnfrozenParameters: []string{"lm_head"}}, 1e-4},
+		"full":               {plain, job.Spec{}},
+		"full, tied":         {tied, job.Spec{GradientCheckpointing: true}},
+		"full, tied, gpt2":   {tiny.Shape{Type: "gpt2", Layers: 4, Tied: true}, job.Spec{}},
+		"full, bf16":         {plain, job.Spec{DType: job.BF16}},
+		"full, fp16":         {plain, job.Spec{DType: job.FP16}},
+		"full, bf16 on wire": {plain, job.Spec{Wire: job.Wire{Gradients: job.BF16}}},
+		"lora, dropout":      {tied, job.Spec{Adapter: job.AdapterLora, LoraTargetLinear: true, LoraDropout: 0.1, NEFTuneAlpha: 5}},
+		"lora, modules":      {plain, job.Spec{Adapter: job.AdapterLora, LoraModulesToSave: []string{"lm_head"}}},
+		"lora, bf16":         {tied, job.Spec{Adapter: job.AdapterLora, DType: job.BF16, GradientCheckpointing: true}},
+		"lora, adamw8bit":    {plain, job.Spec{Adapter: job.AdapterLora, Optimizer: job.Optimizer{Name: job.AdamW8}}},
+		"dora":               {plain, job.Spec{Adapter: job.AdapterDora}},
+		"ia3":                {plain, job.Spec{Adapter: job.AdapterIA3}},
+		"houlsby":            {plain, job.Spec{Adapter: job.AdapterBottleneck, Bottleneck: job.Bottleneck{Sites: []string{"attn", "mlp"}}}},
+		"prefix":             {plain, job.Spec{Adapter: job.AdapterPrefix, Prefix: job.Prefix{Tokens: 3, Projection: true}}},
+		"prompt":             {plain, job.Spec{Adapter: job.AdapterPrompt, Prompt: job.Prompt{Tokens: 3}}},
+		"unfrozen":           {plain, job.Spec{UnfrozenParameters: []string{"lm_head"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			files := base(t, tc.shape)
@@ -202,12 +205,15 @@ func TestWhole(t *testing.T) {
 			got := p.steps(t, 3)
 			p.repart(t, 0, 1, 5, 6)
 			got = append(got, p.steps(t, 3)...)
+			most := 0.0
 			for i, r := range got {
-				if d := math.Abs(r.Loss - want[i].Loss); d > tc.far || r.Tokens != want[i].Tokens || r.Skipped {
+				d := math.Abs(r.Loss - want[i].Loss)
+				if most = max(most, d); d > far || r.Tokens != want[i].Tokens || r.Skipped {
 					t.Errorf("step %d: %+v, one process %+v", i+1, r, want[i])
 				}
 			}
-			measuredAlike(t, one, p.trainers[1], tc.far)
+			t.Logf("losses within %.2g", most)
+			measuredAlike(t, one, p.trainers[1])
 			exportedAlike(t, p.trainers)
 		})
 	}
@@ -219,7 +225,7 @@ type joined struct{ rows }
 func (j joined) Cuts(i int) []int { return []int{len(j.rows[i]) / 2} }
 
 // measuredAlike: a part's member measures what one process does, also while training goes on.
-func measuredAlike(t *testing.T, one, part *trainer.Trainer, far float64) {
+func measuredAlike(t *testing.T, one, part *trainer.Trainer) {
 	t.Helper()
 	held := joined{lesson(5)}
 	want, err := one.Eval(t.Context(), held)
@@ -243,6 +249,7 @@ func measuredAlike(t *testing.T, one, part *trainer.Trainer, far float64) {
 	if err := part.Restore(s); err != nil {
 		t.Fatal(err)
 	}
+	t.Logf("measured within %.2g", math.Abs(got.Loss-want.Loss))
 	if err != nil || math.Abs(got.Loss-want.Loss) > far || got.Tokens != want.Tokens || got.Step != want.Step {
 		t.Errorf("a part's member measures %+v, %v; one process %+v", got, err, want)
 	}

@@ -22,11 +22,12 @@ type launcher struct {
 	lost   [4096]byte
 
 	lt        *driver.Products  // nil: products take our own kernels
-	temporary [2]kernels.Buffer // of operands that a product takes in another type
+	temporary [3]kernels.Buffer // of operands that a product takes in another type
 	convert   kernels.Cmd       // makes them
 	inner     kernels.Cmd       // a product inside of a head
 	logits    kernels.Buffer    // of a head
 	depth     int               // of the operation at work
+	products  int               // that cuBLASLt took so far
 }
 
 // A list takes the launches of a batch of commands; one that is full is sent and begun anew.

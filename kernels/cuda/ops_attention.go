@@ -54,7 +54,7 @@ func attenderFor(dim int32, compute dtype.Type) (attender, error) {
 			i += 2
 		}
 		row := 2 * (wide + 8)
-		return attender{kAttendBF64 + i, kAttendBackQBF64 + i, kAttendBackKBF64 + i, 64, 64, row * (64 + 4*64), row * 2 * (64 + 32), row * 2 * (64 + 32)}, nil
+		return attender{kAttendBF64 + i, kAttendBackQBF64 + i, kAttendBackKBF64 + i, 64, 64, row * (64 + 4*64), row * 2 * (64 + 2*32), row * 2 * (64 + 2*32)}, nil
 	}
 	for i, most := range []int32{32, 64, 128, mostHeadDim} {
 		if dim <= most {

@@ -69,13 +69,16 @@ func (l *launcher) product(c *kernels.Cmd) (bool, error) {
 	if l.lt == nil || !ok || out.Len() == 0 || a.Len() == 0 || out.Type == dtype.BF16 && typ != dtype.BF16 {
 		return false, nil
 	}
-	bias := matOf(&c.T[3])
-	if bias.p != 0 && out.Type != dtype.F32 {
-		return false, nil
+	add, err := c.T[3], error(nil)
+	if !add.None() && out.Type == dtype.BF16 { // cuBLASLt wants a bias of the result's type, which is off by as little as the result
+		err = l.asType(typ, &a, &b, &add)
+	} else {
+		err = l.asType(typ, &a, &b)
 	}
-	if err := l.asType(typ, &a, &b); err != nil {
+	if err != nil {
 		return false, err
 	}
+	bias := matOf(&add)
 	x, y, z := matOf(&a), matOf(&b), matOf(out)
 	ta, tb, k := c.I[0] != 0, c.I[1] != 0, a.Cols
 	if ta {
@@ -96,6 +99,7 @@ func (l *launcher) product(c *kernels.Cmd) (bool, error) {
 		l.list.AddProduct(plan, driver.Ptr(y.p), driver.Ptr(x.p), driver.Ptr(z.p), driver.Ptr(bias.p), c.I[2] != 0)
 	}
 	l.names = append(l.names, kProduct)
+	l.products++
 	return true, nil
 }
 

@@ -59,14 +59,16 @@ func place(t *testing.T, d *Device, typ dtype.Type, rows, cols, pad int, v []flo
 func TestProductsOfLt(t *testing.T) {
 	d := openWithLt(t)
 	for _, s := range [][3]int{{1, 1, 1}, {3, 5, 7}, {17, 33, 9}, {64, 32, 48}} {
-		for bits := range 32 {
+		for bits := range 64 {
 			o := kernels.MatMul{TA: bits&1 != 0, TB: bits&2 != 0, Mode: kernels.Mode(bits >> 2 & 1)}
 			typ := []dtype.Type{dtype.F32, dtype.BF16}[bits>>3&1]
-			ltCase(t, d, s, o, typ, bits>>4 != 0, bits%3)
+			if out := []dtype.Type{dtype.F32, dtype.BF16}[bits>>5]; out == dtype.F32 || typ == dtype.BF16 {
+				ltCase(t, d, s, o, typ, out, bits>>4&1 != 0, bits%3)
+			}
 		}
 	}
 	before := plans(t)
-	ltCase(t, d, [3]int{17, 33, 9}, kernels.MatMul{}, dtype.F32, false, 0)
+	ltCase(t, d, [3]int{17, 33, 9}, kernels.MatMul{}, dtype.F32, dtype.F32, false, 0)
 	if now := plans(t); now != before {
 		t.Errorf("plans were made for a product that was there before: %s, then %s", before, now)
 	}
@@ -81,7 +83,7 @@ func plans(t *testing.T) string {
 	return text
 }
 
-func ltCase(t *testing.T, d *Device, shape [3]int, o kernels.MatMul, typ dtype.Type, bias bool, pad int) {
+func ltCase(t *testing.T, d *Device, shape [3]int, o kernels.MatMul, typ, out dtype.Type, bias bool, pad int) {
 	t.Helper()
 	m, n, k := shape[0], shape[1], shape[2]
 	rng := rand.New(rand.NewPCG(uint64(m), uint64(n)))
@@ -93,14 +95,22 @@ func ltCase(t *testing.T, d *Device, shape [3]int, o kernels.MatMul, typ dtype.T
 	if o.TB {
 		br, bc = n, k
 	}
-	x, y, z := place(t, d, typ, ar, ac, pad, a), place(t, d, typ, br, bc, pad, b), place(t, d, dtype.F32, m, n, pad, c)
+	x, y, z := place(t, d, typ, ar, ac, pad, a), place(t, d, typ, br, bc, pad, b), place(t, d, out, m, n, pad, c)
 	if bias {
 		o.Bias = place(t, d, dtype.F32, 1, n, 0, extra)
 	}
-	s, got := kernels.NewStream(d), make([]float32, m*n)
+	s, got, wide, tol := kernels.NewStream(d), make([]float32, m*n), place(t, d, dtype.F32, m, n, 0, c), 1e-5
+	if out == dtype.BF16 {
+		tol = 0x1p-7 // what was there, the bias and the sum are rounded
+	}
+	before := d.launch.products
 	s.MatMul(z, x, y, o)
-	if err := s.Download(got, z); err != nil {
+	s.Copy(wide, z)
+	if err := s.Download(got, wide); err != nil {
 		t.Fatal(err)
+	}
+	if d.launch.products == before {
+		t.Errorf("%v: not computed by cuBLASLt", fmt.Sprint(shape, o.TA, o.TB, o.Mode, typ, out, bias))
 	}
 	for i := range m {
 		for j := range n {
@@ -121,12 +131,12 @@ func ltCase(t *testing.T, d *Device, shape [3]int, o kernels.MatMul, typ dtype.T
 			if o.Mode == kernels.Add {
 				want += float64(c[i*n+j])
 			}
-			if math.Abs(float64(got[i*n+j])-want) > 1e-5*(1+math.Abs(want)) {
+			if math.Abs(float64(got[i*n+j])-want) > tol*(1+math.Abs(want)) {
 				t.Fatalf("%s: row %d column %d is %v, want %v", fmt.Sprint(shape, o.TA, o.TB, o.Mode, typ, bias, pad), i, j, got[i*n+j], want)
 			}
 		}
 	}
-	for _, u := range []kernels.Tensor{x, y, z, o.Bias} {
+	for _, u := range []kernels.Tensor{x, y, z, wide, o.Bias} {
 		kernels.Free(d, u.Buf)
 	}
 }

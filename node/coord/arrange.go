@@ -61,14 +61,11 @@ func (m *Machine) rearrange(nodes []Node, round uint64) ([]Stage, error) {
 	now := m.job.stages
 	kept, whole := remaining(now, nodes)
 	if !whole {
-		if now != nil {
-			if s, err := m.ask(nodes, now); err == nil {
+		s, err := m.ask(nodes, now)
+		if err != nil && now != nil {
+			if s, anew := m.ask(nodes, nil); anew == nil {
 				return s, nil
 			}
-		}
-		s, err := m.ask(nodes, nil)
-		if empty := slices.IndexFunc(kept, func(s Stage) bool { return len(s.Members) == 0 }); err != nil && empty >= 0 {
-			err = fmt.Errorf("stage %d of %d has nobody left: %w", empty+1, len(kept), err)
 		}
 		return s, err
 	}

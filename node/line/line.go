@@ -11,7 +11,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ipfs/go-cid"
+
+	"github.com/seed-7b27c88a/shoal/p2p/collective/exact"
 	"github.com/seed-7b27c88a/shoal/p2p/pipe"
+	"github.com/seed-7b27c88a/shoal/p2p/record"
 	"github.com/seed-7b27c88a/shoal/shard"
 	"github.com/seed-7b27c88a/shoal/trainer"
 )
@@ -22,7 +26,9 @@ type Stage struct {
 
 	mu     sync.Mutex // guards the rest
 	micros map[at][]shard.Range
-	began  time.Time // the pass that the trainer is in
+	began  time.Time                // the pass that the trainer is in
+	took   map[uint32]time.Duration // per micro-batch, both ways
+	waited time.Duration            // in Next, since Begin
 }
 
 // at names a micro-batch of an attempt.
@@ -33,7 +39,55 @@ type at struct {
 }
 
 // New makes the trainer's end of a line.
-func New(l *pipe.Line) *Stage { return &Stage{pipe: l, micros: map[at][]shard.Range{}} }
+func New(l *pipe.Line) *Stage {
+	return &Stage{pipe: l, micros: map[at][]shard.Range{}, took: map[uint32]time.Duration{}}
+}
+
+// Finished says that a micro-batch is part of this member's sum, and how long both its passes took.
+type Finished struct {
+	pipe.Key
+	Micro uint32
+	Took  time.Duration
+}
+
+// Events tell whoever joined what happens, one at a time; see pipe.Events.
+type Events struct {
+	Finished    func(Finished)
+	Unreachable func(k pipe.Key, id record.PeerID, err error)
+}
+
+// Join makes this node a stage of a job until Close.
+func Join(e *pipe.Exchange, job cid.Cid, self record.PeerID, codec exact.Codec, on Events) (*Stage, error) {
+	s := New(nil)
+	l, err := e.Join(job, self, codec, pipe.Events{
+		Finished:    func(k pipe.Key, micro uint32) { on.Finished(Finished{k, micro, s.tookFor(micro)}) },
+		Unreachable: on.Unreachable,
+	})
+	s.pipe = l // nothing happens before Begin
+	return s, err
+}
+
+func (s *Stage) tookFor(micro uint32) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.took[micro]
+}
+
+// Lost says that a member does not count any more in the round.
+func (s *Stage) Lost(id record.PeerID) { s.pipe.Lost(id) }
+
+// End ends the round: the trainer's Next returns io.EOF until the next Begin.
+func (s *Stage) End() { s.pipe.End() }
+
+// Close leaves the job.
+func (s *Stage) Close() { s.pipe.Close() }
+
+// Waited is how long the trainer has waited for something to compute since Begin.
+func (s *Stage) Waited() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waited
+}
 
 // Begin starts a round, or another attempt of it: micros are the positions of each micro-batch.
 func (s *Stage) Begin(p pipe.Plan, micros [][]shard.Range) error {
@@ -42,6 +96,8 @@ func (s *Stage) Begin(p pipe.Plan, micros [][]shard.Range) error {
 	}
 	s.mu.Lock()
 	clear(s.micros)
+	clear(s.took)
+	s.waited = 0
 	for i, r := range micros {
 		s.micros[at{p.Round, p.Attempt, uint32(i)}] = r
 	}
@@ -51,6 +107,7 @@ func (s *Stage) Begin(p pipe.Plan, micros [][]shard.Range) error {
 
 // Next implements trainer.Line.
 func (s *Stage) Next(ctx context.Context, w trainer.Work) (trainer.Pass, error) {
+	asked := time.Now()
 	t, err := s.pipe.Next(ctx, w.Round, w.Attempt)
 	if errors.Is(err, pipe.ErrStale) {
 		return trainer.Pass{}, trainer.ErrAttempt
@@ -61,13 +118,15 @@ func (s *Stage) Next(ctx context.Context, w trainer.Work) (trainer.Pass, error) 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.began = time.Now()
+	s.waited += s.began.Sub(asked)
 	return trainer.Pass{Micro: t.Micro, Back: t.Back, Positions: s.micros[at{w.Round, w.Attempt, t.Micro}], Data: t.Data}, nil
 }
 
 // Done implements trainer.Line.
-func (s *Stage) Done(_ context.Context, _ trainer.Pass, out []float32) error {
+func (s *Stage) Done(_ context.Context, p trainer.Pass, out []float32) error {
 	s.mu.Lock()
 	took := time.Since(s.began)
+	s.took[p.Micro] += took
 	s.mu.Unlock()
 	s.pipe.Done(out, took)
 	return nil

@@ -107,9 +107,39 @@ func (in *Inputs) measure(spec *job.Spec) error {
 	if tokens == 0 {
 		tokens = c.MaxPos
 	}
-	perToken := c.Layers*(12*c.Hidden+4*c.Inner) + 2*c.Vocab // floats kept for the backward pass
+	block := 12*c.Hidden + 4*c.Inner
+	perToken := c.Layers*block + 2*c.Vocab // floats kept for the backward pass
+	if spec.GradientCheckpointing {
+		perToken = c.Layers*c.Hidden + 2*block + 2*c.Vocab
+	}
 	in.Params = trained
 	in.MemBytes = 4 * (all + 6*trained)
+	if most := largest(m); streams(spec) && spec.Parallel.Zero == "3" && adapterless(spec) {
+		in.MemBytes = 4 * 3 * most // two units and a gradient
+		if spec.Parallel.Offload == "" || spec.Parallel.Offload == job.None {
+			in.MemBytes += 4 * 4 * trained // moments, old and new, of whoever owns everything
+		}
+	} else if streams(spec) {
+		in.MemBytes = 4 * (2*most + 6*trained)
+	}
 	in.perRow = 4 * uint64(min(tokens, 4096)*perToken)
 	return nil
+}
+
+// streams says whether weights of the model come to the device as they are used.
+func streams(spec *job.Spec) bool {
+	p := spec.Parallel
+	return p.Zero == "3" || p.Offload != "" && p.Offload != job.None
+}
+
+func adapterless(spec *job.Spec) bool { return spec.Adapter == "" || spec.Adapter == job.AdapterNone }
+
+// largest is the most weights of one unit.
+func largest(m *model.Model) (most uint64) {
+	units := map[int]uint64{}
+	for _, p := range m.Params {
+		units[p.Unit] += uint64(p.Len())
+		most = max(most, units[p.Unit])
+	}
+	return most
 }

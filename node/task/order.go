@@ -65,6 +65,6 @@ type Checkpoint struct {
 	Bytes    int64           `json:"bytes"`          // 0: not here
 	Here     bool            `json:"here"`
 	Left     bool            `json:"left,omitempty"` // a rollback left it behind: the job has come another way since
-	Best     bool            `json:"best,omitempty"` // the one with the lowest held-out loss, at the submitter
+	Best     bool            `json:"best,omitempty"` // the one with the lowest held-out loss that the submitter measured
 	Manifest string          `json:"manifest"`
 }

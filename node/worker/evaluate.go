@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/seed-7b27c88a/shoal/node/coord"
@@ -110,7 +108,7 @@ func (j *Job) follow(r trainer.EvalReport, weights snapshot) error {
 	}
 	better, enough := w.Take(r, e.Patience)
 	if better && e.KeepBest && weights.State.W != nil {
-		if err := j.keepBest(weights); err != nil {
+		if err := j.keepBest(weights, r.Loss); err != nil {
 			return err
 		}
 	}
@@ -125,24 +123,14 @@ func (j *Job) follow(r trainer.EvalReport, weights snapshot) error {
 	return err
 }
 
-// keepBest stores weights as the result. Those before stay until these are safe.
-func (j *Job) keepBest(weights snapshot) error {
+// keepBest stores weights as the result, and says so.
+func (j *Job) keepBest(weights snapshot, loss float64) error {
 	c, err := saveSnapshot(j.ctx, j.Store, j.task.ID, weights)
 	if err != nil {
 		return err
 	}
-	name := pinBest + strconv.FormatUint(weights.State.Step, 10)
-	old, err := j.Store.Pins(j.ctx, j.pinName(pinBest))
-	if err != nil {
+	if err := j.pinBest(weights.State.Step, c); err != nil {
 		return err
 	}
-	if err := j.pin(name, c); err != nil {
-		return err
-	}
-	for _, p := range old {
-		if p.Name != j.pinName(name) {
-			j.unpin(strings.TrimPrefix(p.Name, j.pinName("")))
-		}
-	}
-	return nil
+	return j.sayBest(weights.State.Step, loss, c)
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // Export writes the result of a task, as far as this node has it, into dir: the best measured weights where the job keeps
-// those and this node measured them, else the newest settled ones. as is "lora", "merged" or "full". It loads
+// those, else the newest settled ones. as is "lora", "merged" or "full". It loads
 // a trainer of its own, so a job that is running goes on.
 func (r *Runtime) Export(ctx context.Context, t task.Task, as, dir string) error {
 	j := &Job{Deps: r.deps, runtime: r, task: t, log: r.deps.Log, ctx: ctx}
@@ -42,8 +42,7 @@ func (r *Runtime) Export(ctx context.Context, t task.Task, as, dir string) error
 	return tr.Export(dir, as)
 }
 
-// result makes the checkpoint that is the result complete here: the best, where the job keeps it and this node measured,
-// else the newest that was settled, from its holders if need be.
+// result makes the checkpoint that is the result complete here: the best, where the job keeps it, else the newest that was settled, from its holders if need be.
 func (j *Job) result(ctx context.Context) (cid.Cid, error) {
 	list, err := j.checkpoints(ctx)
 	if err != nil {

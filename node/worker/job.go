@@ -48,6 +48,10 @@ func (j *Job) run(ctx context.Context) (lingers bool, err error) {
 	if err := j.openScratch(); err != nil {
 		return false, j.startFailed(ctx, err)
 	}
+	if err := j.openFlow(m); err != nil {
+		return false, j.startFailed(ctx, err)
+	}
+	defer j.flow.close()
 	if j.trainer, err = j.newTrainer(m); err != nil {
 		return false, j.startFailed(ctx, err)
 	}
@@ -56,6 +60,9 @@ func (j *Job) run(ctx context.Context) (lingers bool, err error) {
 		if err := j.findMeasure(ctx, m); err != nil {
 			return false, j.startFailed(ctx, err)
 		}
+	}
+	if err := j.loadBest(); err != nil {
+		return false, j.startFailed(ctx, err)
 	}
 	machine, err := j.join()
 	if err != nil {
@@ -74,7 +81,11 @@ func (j *Job) idleTrainer(m *materials) (*trainer.Trainer, error) {
 }
 
 func (j *Job) config(m *materials) trainer.Config {
-	return trainer.Config{Spec: &j.task.Spec, Model: m.model, Adapter: m.adapter, Rows: m.rows, Device: j.Device, Scratch: j.scratch, Owners: true}
+	c := trainer.Config{Spec: &j.task.Spec, Model: m.model, Adapter: m.adapter, Rows: m.rows, Device: j.Device, Scratch: j.scratch, Owners: true}
+	if j.flow != nil {
+		c.Whole, c.Line = true, j.flow
+	}
+	return c
 }
 
 // startFailed ends a job that could not begin here.
@@ -142,6 +153,9 @@ func (j *Job) genesis() (coord.Genesis, error) {
 	_, g.Samples = s.Batch(g.Rows, g.Steps)
 	if s.Parallel.Sync == job.DiLoCo {
 		g.Inner = uint64(s.Parallel.InnerSteps)
+	}
+	if j.flow != nil {
+		g.Pipeline = j.flow.pipeline(len(l.Chunks))
 	}
 	for _, c := range l.Chunks {
 		g.Chunks = append(g.Chunks, collective.Chunk{Lo: c.Lo, Hi: c.Hi, Unit: c.Unit})

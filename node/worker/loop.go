@@ -90,10 +90,14 @@ func (j *Job) performRound(e coord.Effect) {
 	switch e := e.(type) {
 	case coord.Start:
 		j.group.Plan(e.Plan)
+		j.startFlow(e.Flow)
 		j.startRound(e)
 		if j.moments != nil {
 			j.provide(e.Plan)
 		}
+	case coord.Seal:
+		j.rounds.seal(e.Piece)
+		j.flow.End()
 	case coord.Cut:
 		j.group.Cut(e.Key, e.Set)
 		if j.moments != nil && j.rounds.inVain(e) {
@@ -177,6 +181,7 @@ func (j *Job) receive() (stop func()) {
 		}),
 		control.Handle(j.topic(topicStateAsk), j.answer),
 		control.Handle(j.topic(topicStateAnswer), j.asks.answered),
+		control.Handle(j.topic(topicBest), j.heardBest),
 		j.Host.Watch(j.peerChanged),
 	}
 	if m := j.moments; m != nil {
@@ -205,6 +210,9 @@ func (j *Job) receiveMessage(from record.PeerID, payload []byte) {
 func (j *Job) peerChanged(id record.PeerID, up bool) {
 	if up {
 		j.group.Reachable(id)
+		if j.task.Spec.Eval.KeepBest {
+			j.greetBest(id)
+		}
 	}
 	j.post(coord.Peer{ID: id, Up: up})
 }

@@ -33,7 +33,15 @@ func (j *Job) materials(ctx context.Context) (*materials, error) {
 		if err := j.pin(pinMaterials, c); err != nil {
 			return nil, err
 		}
+		if c == t.Model && j.task.Spec.Parallel.Staged() {
+			continue
+		}
 		if err := j.obtain(ctx, c); err != nil {
+			return nil, err
+		}
+	}
+	if j.task.Spec.Parallel.Staged() {
+		if err := j.obtainPart(ctx, model.Part{}, true); err != nil {
 			return nil, err
 		}
 	}
@@ -42,8 +50,16 @@ func (j *Job) materials(ctx context.Context) (*materials, error) {
 
 // obtain fetches what a manifest names until it is all here.
 func (j *Job) obtain(ctx context.Context, c cid.Cid) error {
-	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
+	return j.insist(ctx, func() error {
 		_, err := j.fetchManifest(ctx, c, nil)
+		return err
+	})
+}
+
+// insist does what needs others until it succeeds.
+func (j *Job) insist(ctx context.Context, fetch func() error) error {
+	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
+		err := fetch()
 		if err == nil || ctx.Err() != nil || errors.Is(err, shard.ErrFull) || errors.Is(err, record.ErrBad) {
 			return err
 		}

@@ -50,6 +50,9 @@ func (j *Job) checkpoints(ctx context.Context) (list []known, err error) {
 			return nil, err
 		}
 	}
+	if list, err = j.addBest(list); err != nil {
+		return nil, err
+	}
 	for i := range list {
 		k := &list[i]
 		k.Manifest = k.manifest.String()
@@ -81,6 +84,25 @@ func (j *Job) addPinned(ctx context.Context, list []known, kind string) ([]known
 			list = append(list, known{Checkpoint: task.Checkpoint{Step: step, Holders: []record.PeerID{}}, manifest: p.Root})
 		}
 		list[i].Best = list[i].Best || kind == pinBest
+	}
+	return list, nil
+}
+
+// addBest marks the checkpoint that the submitter's word names, and no other.
+func (j *Job) addBest(list []known) ([]known, error) {
+	w, _, err := j.storedBest()
+	if err != nil || w.Number == 0 {
+		return list, err
+	}
+	found := false
+	for i := range list {
+		list[i].Best = list[i].manifest == w.Manifest
+		found = found || list[i].Best
+	}
+	if !found {
+		list = append(list, known{
+			Checkpoint: task.Checkpoint{Step: w.Step, Best: true, Holders: []record.PeerID{j.task.Terms.Submitter}}, manifest: w.Manifest,
+		})
 	}
 	return list, nil
 }

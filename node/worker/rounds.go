@@ -34,7 +34,7 @@ type rounds struct {
 	mu       sync.Mutex
 	changed  chan struct{}             // closed and replaced whenever anything below changes
 	plan     *collective.Plan          // in force
-	queue    []trainer.Work            // of the plan's round, by attempt, not yet taken
+	queue    []queued                  // of the plan's round, by attempt, not yet taken
 	totals   map[uint64]trainer.Totals // released or committed, by round
 	done     []collective.Done         // staged results, oldest first, at most coord.StagedResults
 	finished []finished                // committed, not yet stepped, oldest first
@@ -48,6 +48,14 @@ type rounds struct {
 	at       uint64                    // the trainer has the state of this round
 	excluded bool                      // … which is being replaced
 	ended    bool
+
+	stages stages // of a pipeline
+}
+
+// queued is work that waits for the trainer. part: it lies on a pipeline, and the trainer has to hold these units first.
+type queued struct {
+	trainer.Work
+	part *[2]int
 }
 
 // finished is a committed round with its result.
@@ -67,8 +75,13 @@ func (r *rounds) start(s coord.Start) {
 			r.queue = nil
 		}
 		r.plan, r.asked = s.Plan, nil
+		r.pipe(s.Flow)
 		delete(r.totals, s.Plan.Round) // of an attempt that is given up
-		r.queue = append(r.queue, trainer.Work{Round: s.Plan.Round, Attempt: s.Plan.Attempt, Positions: s.Work, Done: s.Done, Planned: s.Planned})
+		w := queued{Work: trainer.Work{Round: s.Plan.Round, Attempt: s.Plan.Attempt, Positions: s.Work, Done: s.Done, Planned: s.Planned}}
+		if s.Flow != nil && s.Flow.Begin {
+			w.part = &s.Flow.Part
+		}
+		r.queue = append(r.queue, w)
 	})
 }
 
@@ -159,10 +172,12 @@ func (r *rounds) Next(ctx context.Context) (w trainer.Work, err error) {
 		case r.ended:
 			return false, io.EOF
 		}
-		if w, ok = r.take(); !ok && r.steps() {
+		q, ok := r.take()
+		if w = q.Work; !ok && r.steps() {
 			w, ok = trainer.Work{Round: r.at + 1, Attempt: r.asked.Attempt}, true
 		}
-		r.works, r.busy = w, ok && len(w.Positions) > 0
+		r.stages.flows = q.part != nil
+		r.works, r.busy = w, ok && (len(w.Positions) > 0 || r.stages.flows)
 		return ok, nil
 	})
 	if err == nil {
@@ -203,7 +218,7 @@ func (r *rounds) brought() collective.Key {
 }
 
 // take takes the oldest work of the trainer's next round off the queue. Called with mu held.
-func (r *rounds) take() (w trainer.Work, ok bool) {
+func (r *rounds) take() (w queued, ok bool) {
 	if i := slices.IndexFunc(r.queue, r.isNext); i >= 0 {
 		w, ok = r.queue[i], true
 		r.queue = slices.Delete(r.queue, i, i+1)
@@ -211,22 +226,20 @@ func (r *rounds) take() (w trainer.Work, ok bool) {
 	return w, ok
 }
 
-func (r *rounds) isNext(w trainer.Work) bool { return w.Round == r.at+1 }
+func (r *rounds) isNext(w queued) bool {
+	return w.Round == r.at+1 && (w.part == nil || *w.part == r.stages.held)
+}
 
 // Reduce hands a piece to the collective, which keeps v until the round is over. An empty piece adds nothing and is
 // not sent.
 func (r *rounds) Reduce(ctx context.Context, p trainer.Piece, v []float32) error {
 	r.mu.Lock()
 	r.busy = false
+	id, counts := r.name(p)
 	r.mu.Unlock()
-	if len(p.Positions) == 0 {
-		return ctx.Err()
+	if counts {
+		r.hand(collective.Mark{PieceID: id, Weight: p.Tokens, Loss: p.Loss}, v)
 	}
-	r.hand(collective.Mark{
-		PieceID: collective.PieceID{Round: p.Round, Attempt: p.Attempt, Member: r.self.ID, Boot: r.self.Boot},
-		Weight:  p.Tokens,
-		Loss:    p.Loss,
-	}, v)
 	return ctx.Err()
 }
 

@@ -283,4 +283,5 @@ func (j *Job) keepCheckpoint(ctx context.Context, e coord.KeepCheckpoint) {
 	}
 	j.post(coord.Stored{Round: e.Round, Manifest: e.Manifest})
 	j.report(task.Settled{Step: e.Round, Manifest: e.Manifest})
+	j.loops.Go(func() { j.holdBest(e.Holders...) })
 }

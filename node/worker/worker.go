@@ -24,6 +24,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/p2p"
 	"github.com/seed-7b27c88a/shoal/p2p/blocks"
 	"github.com/seed-7b27c88a/shoal/p2p/collective"
+	"github.com/seed-7b27c88a/shoal/p2p/pipe"
 	"github.com/seed-7b27c88a/shoal/shard/scratch"
 	"github.com/seed-7b27c88a/shoal/shard/store"
 	"github.com/seed-7b27c88a/shoal/trainer"
@@ -35,6 +36,7 @@ type Deps struct {
 	Blocks  *blocks.Exchange
 	Groups  *collective.Exchange
 	Vectors *Vectors
+	Pipes   *pipe.Exchange
 	Store   *store.Store
 	Device  kernels.Device
 	Scratch string // directory for what is as large as a model and need not be in memory; "": memory
@@ -94,6 +96,7 @@ type Job struct {
 	scratch *scratch.Dir    // nil: memory
 	measure trainer.Measure // what is looked at here; empty: another node does
 	watch   watch           // of what was measured
+	best    best            // of that, as the submitter told
 	state   *stateKeeper
 	telling sync.Mutex // held while steps are reported, so that they come in order
 	pace    pace
@@ -101,6 +104,7 @@ type Job struct {
 	asks    asks[stateAnswer]
 	parts   parts
 	moments *moments      // where owners step
+	flow    *flow         // a pipeline; nil: the trainer computes the whole model
 	lending chan struct{} // a token for each request for optimizer state that is served
 	donated []donation    // newest last; belongs to the handler of requests for state
 }

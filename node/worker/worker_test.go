@@ -21,6 +21,7 @@ import (
 	"github.com/seed-7b27c88a/shoal/p2p"
 	"github.com/seed-7b27c88a/shoal/p2p/blocks"
 	"github.com/seed-7b27c88a/shoal/p2p/collective"
+	"github.com/seed-7b27c88a/shoal/p2p/pipe"
 	"github.com/seed-7b27c88a/shoal/p2p/xfer"
 	"github.com/seed-7b27c88a/shoal/shard"
 	"github.com/seed-7b27c88a/shoal/shard/store"
@@ -68,7 +69,7 @@ func openPeer(t testing.TB, dir string, key ed25519.PrivateKey) *peer {
 	x := xfer.Over(host, xfer.Config{})
 	ex := blocks.New(host, st, nil)
 	p := &peer{host: host, key: key, dir: dir, states: map[uint64]string{}, mark: 10, tenth: make(chan struct{}), done: make(chan struct{}), Runtime: New(Deps{
-		Host: host, Blocks: ex, Groups: collective.NewExchange(x), Vectors: NewVectors(x), Store: st, Device: dev, Scratch: filepath.Join(dir, "scratch"), Log: slog.Default(),
+		Host: host, Blocks: ex, Groups: collective.NewExchange(x), Vectors: NewVectors(x), Pipes: pipe.NewExchange(x), Store: st, Device: dev, Scratch: filepath.Join(dir, "scratch"), Log: slog.Default(),
 	})}
 	p.stop = sync.OnceFunc(func() {
 		p.Close()
@@ -185,7 +186,7 @@ func alone(t *testing.T, p *peer, tk task.Task) []trainer.StepReport {
 	m, err := j.openMaterials(t.Context())
 	must(t, err)
 	c := j.config(m)
-	c.Owners = false
+	c.Owners, c.Whole, c.Line = false, false, nil
 	tr, err := trainer.New(c)
 	must(t, err)
 	defer tr.Close()

@@ -40,7 +40,7 @@ func (d *delivery) Done(reply func(xfer.Code)) {
 	case f.Codec == exact.FP32:
 		f.Data = d.mem
 	case d.place != nil:
-		f.Codec.Decode(d.place, d.buffer)
+		f.Codec.Stream(d.place, d.buffer)
 		d.g.give(d.mem)
 		f.Data = d.place
 	default:

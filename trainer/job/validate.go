@@ -69,6 +69,9 @@ func (s *Spec) fill() {
 	}
 	or(&s.Swarm.MinPeers, 1)
 	or(&s.Wire.Gradients, FP32)
+	if s.Parallel.Staged() {
+		or(&s.Wire.Activations, BF16)
+	}
 	s.Parallel.fill()
 	or(&s.Checkpoint.EverySteps, 10)
 	if s.Eval.Patience > 0 { // who waits for a better one wants the best

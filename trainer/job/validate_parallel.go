@@ -1,6 +1,9 @@
 package job
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+)
 
 // Values of Parallel.
 const (
@@ -25,6 +28,9 @@ func (s *Spec) checkParallel() error {
 		}
 	}
 	if err := s.checkOffload(); err != nil {
+		return err
+	}
+	if err := s.checkPipeline(); err != nil {
 		return err
 	}
 	return s.checkOwners()
@@ -88,12 +94,44 @@ func (s *Spec) checkApart() error {
 
 func (p *Parallel) checkStages() error {
 	switch {
-	case p.Pipeline != "" && p.Pipeline != "1":
-		return fmt.Errorf("parallel.pipeline is %.40q; this version has one stage alone: leave the key out", p.Pipeline)
+	case p.Staged() && p.Pipeline != Auto && !stages(p.Pipeline):
+		return fmt.Errorf("parallel.pipeline is %.40q; choose auto, or 1 to %d stages", p.Pipeline, maxStages)
 	case p.Tensor < 0 || p.Tensor > 1:
 		return fmt.Errorf("parallel.tensor is %d; this version has 1 alone: leave the key out", p.Tensor)
 	case p.Offload != "" && p.Offload != None && p.Offload != OffloadCPU && p.Offload != OffloadDisk:
 		return fmt.Errorf("parallel.offload is %.40q; choose none, cpu or disk", p.Offload)
+	}
+	return nil
+}
+
+// maxStages of a pipeline.
+const maxStages = 256
+
+func stages(text string) bool {
+	n, err := strconv.Atoi(text)
+	return err == nil && n >= 1 && n <= maxStages && strconv.Itoa(n) == text
+}
+
+// Staged tells whether members compute parts of the model, and hand activations to each other.
+func (p *Parallel) Staged() bool { return p.Pipeline != "" && p.Pipeline != "1" }
+
+// checkPipeline refuses what takes the whole model on each member.
+func (s *Spec) checkPipeline() error {
+	p := &s.Parallel
+	if !p.Staged() {
+		return nil
+	}
+	switch {
+	case p.Zero == "3":
+		return fmt.Errorf("parallel.zero is 3, and parallel.pipeline is %s: a stage's weights lie whole on its members in this version; leave one of the two out", p.Pipeline)
+	case p.Offload != "" && p.Offload != None:
+		return fmt.Errorf("parallel.offload: %s goes with the whole model on each member; leave it or pipeline out", p.Offload)
+	case s.Optimizer.Name == Sophia:
+		return fmt.Errorf("optimizer.name: sophia estimates its curvature over the whole model, and a stage has a part of it; choose another, or leave parallel.pipeline out")
+	case s.Optimizer.Name == Adafactor:
+		return fmt.Errorf("optimizer.name: adafactor looks at whole tensors, and in a pipeline owners step chunks of them; choose adamw8bit, or leave parallel.pipeline out")
+	case s.DType == FP16:
+		return fmt.Errorf("dtype: fp16 has a loss scale that the last stage alone would know; choose bf16 or fp32, or leave parallel.pipeline out")
 	}
 	return nil
 }

@@ -12,8 +12,10 @@ func (s *Spec) checkSwarm() error {
 		return fmt.Errorf("swarm.max_peers %d is below swarm.min_peers %d; raise the first or lower the second", s.Swarm.MaxPeers, s.Swarm.MinPeers)
 	case s.Wire.Gradients != FP32 && s.Wire.Gradients != BF16 && s.Wire.Gradients != Int8:
 		return fmt.Errorf("wire.gradients is %.40q; choose fp32, bf16 or int8", s.Wire.Gradients)
-	case s.Wire.Activations != "":
-		return fmt.Errorf("wire.activations belongs to jobs of several stages; leave the key out")
+	case s.Wire.Activations != "" && !s.Parallel.Staged():
+		return fmt.Errorf("wire.activations belongs to jobs of several stages; leave the key out, or set parallel.pipeline")
+	case s.Parallel.Staged() && s.Wire.Activations != FP32 && s.Wire.Activations != BF16 && s.Wire.Activations != Int8:
+		return fmt.Errorf("wire.activations is %.40q; choose bf16, int8 or fp32", s.Wire.Activations)
 	case s.Checkpoint.EverySteps < 1:
 		return fmt.Errorf("checkpoint.every_steps is %d; choose 1 or more", s.Checkpoint.EverySteps)
 	}

@@ -11,11 +11,14 @@ func (p *Parallel) checkZero() error {
 	if p.MirrorRounds < 0 {
 		return fmt.Errorf("parallel.mirror_rounds is %d, want 0 or more rounds", p.MirrorRounds)
 	}
-	if p.MirrorRounds != 0 && (p.Zero == "" || p.Zero == "0") {
+	if p.MirrorRounds != 0 && !p.ownersStep() {
 		return fmt.Errorf("parallel.mirror_rounds belongs to zero: 1 and more; set parallel.zero")
 	}
 	return p.checkChunks()
 }
+
+// ownersStep tells whether chunks have owners who step them, at least where that is worth it. In a pipeline they always do.
+func (p *Parallel) ownersStep() bool { return p.Zero != "" && p.Zero != "0" || p.Staged() }
 
 // Values of Parallel.Chunks.
 const (
@@ -27,7 +30,7 @@ func (p *Parallel) checkChunks() error {
 	switch {
 	case p.Chunks < 0 || p.Chunks > maxChunks:
 		return fmt.Errorf("parallel.chunks is %d; choose 1 to %d, or leave the key out", p.Chunks, maxChunks)
-	case p.Chunks > 0 && (p.Zero == "" || p.Zero == "0"):
+	case p.Chunks > 0 && !p.ownersStep():
 		return fmt.Errorf("parallel.chunks belongs to zero: 1 and more; set parallel.zero")
 	}
 	return nil
@@ -36,7 +39,7 @@ func (p *Parallel) checkChunks() error {
 // Submitted completes a spec that becomes a job. Validate must not do that: in jobs which are older than a key its absence
 // means what they did then.
 func (s *Spec) Submitted() {
-	if p := &s.Parallel; p.Zero != "" && p.Zero != "0" {
+	if p := &s.Parallel; p.ownersStep() {
 		or(&p.Chunks, usualChunks)
 	}
 }
@@ -50,8 +53,6 @@ func (s *Spec) checkOwners() error {
 		return fmt.Errorf("optimizer.name: adafactor looks at whole tensors, and owners step chunks of them; set parallel.zero: 0 or choose adamw8bit")
 	case p.Sync == DiLoCo:
 		return fmt.Errorf("parallel.zero is %s, but with sync: diloco every member needs its own optimizer state; leave zero out", p.Zero)
-	case p.Pipeline != "" && p.Pipeline != "1":
-		return fmt.Errorf("parallel.zero is %s, and stages are for zero: 0 alone in this version; leave zero or pipeline out", p.Zero)
 	}
 	return s.checkAway()
 }

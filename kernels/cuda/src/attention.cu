@@ -137,7 +137,7 @@ template <int parts> __device__ __forceinline__ void attend(const AttentionArgs 
 }
 
 #define ATTEND(name, parts, backward)                                                                                              \
-    KERNEL(name, 128, AttentionArgs) {                                                                                             \
+    KERNEL_ROOMY(name, 128, AttentionArgs) {                                                                                             \
         SHARED_DYNAMIC(float, room);                                                                                               \
         attend<parts>(a, room, backward);                                                                                          \
     }
@@ -257,7 +257,7 @@ template <int parts, int each, int wide> __device__ __forceinline__ void attendK
 }
 
 #define ATTEND_KEYS(name, parts, each, wide)                                                                                       \
-    KERNEL(name, 128, AttentionArgs) {                                                                                             \
+    KERNEL_ROOMY(name, 128, AttentionArgs) {                                                                                             \
         SHARED_DYNAMIC(float, room);                                                                                               \
         attendKeys<parts, each, wide>(a, room);                                                                                    \
     }

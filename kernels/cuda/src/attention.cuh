@@ -30,17 +30,28 @@ __device__ __forceinline__ Sequence sequence(const AttentionArgs &a, int s) {
     return x;
 }
 
-// Tile is a run of queries of a sequence: [q0+lo, q0+lo+n).
+// tileOf finds a tile by its number: a run of queries [q0+lo, q0+lo+n) of a sequence. Each lane of a warp counts the tiles of
+// one sequence, so that batches of many short ones are found in as quickly. All threads come.
 template <int queries> __device__ __forceinline__ bool tileOf(const AttentionArgs &a, int tile, Sequence &x, int &lo, int &n) {
-    for (int s = 0; s < a.count; s++) {
-        x = sequence(a, s);
-        int tiles = (x.queries + queries - 1) / queries;
-        if (tile < tiles) {
-            lo = tile * queries;
-            n = min(queries, x.queries - lo);
-            return true;
+    int lane = threadIdx.x % 32;
+    for (int first = 0; first < a.count; first += 32) {
+        int s = first + lane, end = 0; // tiles of the sequences up to the lane's
+        if (s < a.count) end = (a.qstart[(s + 1) * a.qstartLd] - a.qstart[s * a.qstartLd] + queries - 1) / queries;
+#pragma unroll
+        for (int by = 1; by < 32; by <<= 1) {
+            int v = __shfl_up_sync(0xffffffffu, end, by);
+            if (lane >= by) end += v;
         }
-        tile -= tiles;
+        int at = warpSum(end <= tile ? 1 : 0);
+        if (at == 32) {
+            tile -= __shfl_sync(0xffffffffu, end, 31);
+            continue;
+        }
+        int before = __shfl_sync(0xffffffffu, end, at > 0 ? at - 1 : 0);
+        x = sequence(a, first + at);
+        lo = (tile - (at > 0 ? before : 0)) * queries;
+        n = min(queries, x.queries - lo);
+        return true;
     }
     return false;
 }

@@ -104,10 +104,12 @@ template <bool add> __device__ __forceinline__ void layerNormRow(const NormArgs 
         put(a.stat, row * a.stat.ld + 1, r);
     }
     EACH_RUN(cols) {
-        Eight x = get8(a.x, row * a.x.ld + k, n), w = get8(a.w, k, n), b;
+        Eight x = get8(a.x, row * a.x.ld + k, n), w = get8(a.w, k, n), b = {};
+#pragma unroll
+        for (int i = 0; i < 8; i++) x.v[i] = (x.v[i] - mean) * r;
         if (a.b.p) b = get8(a.b, k, n);
 #pragma unroll
-        for (int i = 0; i < 8; i++) x.v[i] = fmaf((x.v[i] - mean) * r, w.v[i], a.b.p ? b.v[i] : 0.f);
+        for (int i = 0; i < 8; i++) x.v[i] = fmaf(x.v[i], w.v[i], b.v[i]);
         put8(a.y, row * a.y.ld + k, n, x);
     }
 }
@@ -140,11 +142,14 @@ KERNEL(layerNormBack, 256, NormArgs) {
     s = blockSum(s, room) / cols;
     q = blockSum(q, room) / cols;
     EACH_RUN(cols) {
-        Eight x = get8(a.x, row * a.x.ld + k, n), d = get8(a.dy, row * a.dy.ld + k, n), w = get8(a.w, k, n), o;
+        Eight d = get8(a.dy, row * a.dy.ld + k, n), w = get8(a.w, k, n), o;
+#pragma unroll
+        for (int i = 0; i < 8; i++) d.v[i] = d.v[i] * w.v[i] - s; // early, for fewer registers
+        Eight x = get8(a.x, row * a.x.ld + k, n);
         if (a.add) o = get8(a.y, row * a.y.ld + k, n);
 #pragma unroll
         for (int i = 0; i < 8; i++) {
-            float h = (x.v[i] - mean) * r, v = fmaf(-q, h, d.v[i] * w.v[i] - s) * r;
+            float h = (x.v[i] - mean) * r, v = fmaf(-q, h, d.v[i]) * r;
             x.v[i] = a.add ? o.v[i] + v : v;
         }
         put8(a.y, row * a.y.ld + k, n, x);

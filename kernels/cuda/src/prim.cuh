@@ -13,6 +13,8 @@
 
 // KERNEL defines a kernel of so many threads in a block at most, whose arguments are one struct a.
 #define KERNEL(name, threads, Args) extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ Args a)
+// KERNEL_ROOMY is one for which registers matter more than how many blocks run beside each other.
+#define KERNEL_ROOMY(name, threads, Args) extern "C" __global__ void __launch_bounds__(threads, 1) name(const __grid_constant__ Args a)
 // SHARED is an array in shared memory; SHARED_DYNAMIC is the part that the launch sizes.
 #define SHARED(type, name, count) __shared__ __align__(16) type name[count]
 #define SHARED_DYNAMIC(type, name)                                                                                                 \
@@ -186,5 +188,16 @@ template <bool half> __device__ __forceinline__ unsigned pack(float first, float
     else
         asm("cvt.rn.bf16x2.f32 %0, %1, %2;\n" : "=r"(r) : "f"(second), "f"(first));
     return r;
+#endif
+}
+
+// exp2Fast is 2^x within two units of the last place; results below 2^-126 are 0.
+__device__ __forceinline__ float exp2Fast(float x) {
+#ifdef SHOAL_EMULATOR
+    return exp2f(x);
+#else
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+    return y;
 #endif
 }

@@ -18,7 +18,9 @@ __device__ __forceinline__ void putBytes(unsigned char *to, const signed char *q
         *(unsigned *)to = (unsigned)(unsigned char)q[0] | (unsigned)(unsigned char)q[1] << 8 | (unsigned)(unsigned char)q[2] << 16 | (unsigned)(unsigned char)q[3] << 24;
         return;
     }
-    for (int i = 0; i < n; i++) to[i] = (unsigned char)q[i];
+#pragma unroll
+    for (int i = 0; i < 3; i++)
+        if (i < n) to[i] = (unsigned char)q[i];
 }
 
 __device__ __forceinline__ void encodeHalves(const WireArgs &a, const Runs &r, const Eight &e) {
@@ -68,9 +70,16 @@ KERNEL(decodeWire, 256, WireArgs) {
     if (r.n == 0) return;
     Eight e;
     if (a.form == WIRE_BF16) {
-        Mat halves = a.x;
-        halves.p = (char *)a.code, halves.type = BF16;
-        e = get8(halves, r.k, r.n);
+        const unsigned short *from = (const unsigned short *)a.code + r.k;
+        if (r.n == 8 && ((unsigned long long)from & 15) == 0) {
+            uint4 u = load16<uint4>(from);
+            unsigned w[4] = {u.x, u.y, u.z, u.w};
+#pragma unroll
+            for (int i = 0; i < 8; i++) e.v[i] = fromBF16((unsigned short)(w[i / 2] >> i % 2 * 16 & 0xffff));
+        } else {
+#pragma unroll
+            for (int i = 0; i < 8; i++) e.v[i] = i < r.n ? fromBF16(from[i]) : 0.f;
+        }
     } else {
         const unsigned char *from = a.code + r.k / WIRE_BLOCK * WIRE_BYTES;
         float scale = __uint_as_float(*(const unsigned *)from);

@@ -186,7 +186,7 @@ func BenchmarkKernels(b *testing.B) {
 		run  func()
 	}{
 		{"add", func() { Add(y, x) }}, {"squares", func() { s.Add(x) }}, {"divide", func() { Divide(y, x, 77) }},
-		{"encode8", func() { Int8.Encode(code, x) }}, {"decode8", func() { Int8.Decode(y, code) }}, {"add8", func() { Int8.Add(y, code) }},
+		{"encode8", func() { Int8.Encode(code, x) }}, {"decode8", func() { Int8.Decode(y, code) }}, {"stream8", func() { Int8.Stream(y, code) }}, {"add8", func() { Int8.Add(y, code) }},
 		{"encode16", func() { BF16.Encode(half, x) }}, {"decode16", func() { BF16.Decode(y, half) }}, {"add16", func() { BF16.Add(y, half) }},
 	} {
 		b.Run(fmt.Sprint(k.name), func(b *testing.B) {

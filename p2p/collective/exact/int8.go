@@ -54,7 +54,11 @@ func encodeBlock(dst []byte, src []float32) {
 }
 
 func decode8(dst []float32, src []byte) {
-	n := wideDecode8(dst, src)
+	decodeFrom(dst, src, wideDecode8(dst, src))
+}
+
+// decodeFrom decodes all but the first n blocks.
+func decodeFrom(dst []float32, src []byte, n int) {
 	dst, src = dst[n*Block:], src[n*int8Block:]
 	for len(dst) > 0 {
 		k := min(len(dst), Block)

@@ -37,8 +37,11 @@ func wideSquares(lane *[16]float64, x []float32) int {
 
 func wideDivide(dst, sum []float32, w float64) int {
 	n := fit(len(dst), 8)
+	if w < 1 || w > 1<<60 {
+		return 0
+	}
 	if n > 0 {
-		divideAVX2(&dst[0], &sum[0], n, w)
+		divideAVX2(&dst[0], &sum[0], n, w, 1/w)
 	}
 	return n
 }
@@ -56,6 +59,16 @@ func wideDecode8(dst []float32, src []byte) int {
 	if n > 0 {
 		decode8AVX2(&dst[0], unsafe.SliceData(src), n)
 	}
+	return n
+}
+
+// wideStream8 is wideDecode8 past the caches.
+func wideStream8(dst []float32, src []byte) int {
+	n := fit(len(dst), Block) / Block
+	if n == 0 || uintptr(unsafe.Pointer(&dst[0]))%32 != 0 {
+		return 0
+	}
+	stream8AVX2(&dst[0], unsafe.SliceData(src), n)
 	return n
 }
 
@@ -108,10 +121,13 @@ func subtractAVX2(dst, src *float32, n int)
 func squaresAVX2(lane *[16]float64, x *float32, n int)
 
 //go:noescape
-func divideAVX2(dst, sum *float32, n int, w float64)
+func divideAVX2(dst, sum *float32, n int, w, inv float64)
 
 //go:noescape
 func encode8AVX2(dst *byte, src *float32, blocks int)
+
+//go:noescape
+func stream8AVX2(dst *float32, src *byte, blocks int)
 
 //go:noescape
 func decode8AVX2(dst *float32, src *byte, blocks int)

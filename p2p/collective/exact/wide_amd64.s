@@ -100,23 +100,64 @@ test:
 	VZEROUPPER
 	RET
 
-// func divideAVX2(dst, sum *float32, n int, w float64): n is a multiple of 8
-TEXT ·divideAVX2(SB), NOSPLIT, $0-32
+DATA low29<>+0(SB)/4, $0x1fffffff
+GLOBL low29<>(SB), RODATA|NOPTR, $4
+
+DATA middle<>+0(SB)/4, $0x0ffffffc // 2^28 - 4
+GLOBL middle<>(SB), RODATA|NOPTR, $4
+
+DATA eight<>+0(SB)/4, $8
+GLOBL eight<>(SB), RODATA|NOPTR, $4
+
+DATA one<>+0(SB)/4, $1
+GLOBL one<>(SB), RODATA|NOPTR, $4
+
+DATA small<>+0(SB)/4, $0x21800000 // bits of 2^-60
+GLOBL small<>(SB), RODATA|NOPTR, $4
+
+DATA unsigned<>+0(SB)/4, $0x7fffffff
+GLOBL unsigned<>(SB), RODATA|NOPTR, $4
+
+// func divideAVX2(dst, sum *float32, n int, w, inv float64): n is a multiple of 8, inv is 1/w
+// A product with 1/w is within four units of the last place of the rounded quotient. So both round to the same float32, unless
+// the bits that rounding drops are as close as that to a half, or the quotient may be subnormal: then eight are divided.
+TEXT ·divideAVX2(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI
 	MOVQ         sum+8(FP), SI
 	MOVQ         n+16(FP), CX
 	VBROADCASTSD w+24(FP), Y15
+	VBROADCASTSD inv+32(FP), Y14
+	VPBROADCASTD low29<>(SB), Y13
+	VPBROADCASTD middle<>(SB), Y12
+	VPBROADCASTD eight<>(SB), Y11
+	VPBROADCASTD one<>(SB), Y10
+	VPBROADCASTD small<>(SB), Y9
+	VPBROADCASTD unsigned<>(SB), Y8
 	JMP          test
 
 loop:
 	VCVTPS2PD  (SI), Y0
 	VCVTPS2PD  16(SI), Y1
-	VDIVPD     Y15, Y0, Y0
-	VDIVPD     Y15, Y1, Y1
-	VCVTPD2PSY Y0, X0
-	VCVTPD2PSY Y1, X1
-	VMOVUPS    X0, (DI)
-	VMOVUPS    X1, 16(DI)
+	VMULPD     Y14, Y0, Y2
+	VMULPD     Y14, Y1, Y3
+	VSHUFPS    $0x88, Y3, Y2, Y4 // lower halves, in some order
+	VPAND      Y13, Y4, Y4
+	VPSUBD     Y12, Y4, Y4
+	VPMINUD    Y11, Y4, Y5
+	VPCMPEQD   Y5, Y4, Y4        // 8 or less, unsigned
+	VPAND      (SI), Y8, Y6
+	VPSUBD     Y10, Y6, Y6       // zero is no small number
+	VPMINUD    Y9, Y6, Y5
+	VPCMPEQD   Y5, Y6, Y6
+	VPOR       Y4, Y6, Y6
+	VPTEST     Y6, Y6
+	JNZ        divide
+
+store:
+	VCVTPD2PSY Y2, X2
+	VCVTPD2PSY Y3, X3
+	VMOVUPS    X2, (DI)
+	VMOVUPS    X3, 16(DI)
 	ADDQ       $32, SI
 	ADDQ       $32, DI
 	SUBQ       $8, CX
@@ -126,6 +167,11 @@ test:
 	JGT   loop
 	VZEROUPPER
 	RET
+
+divide:
+	VDIVPD Y15, Y0, Y2
+	VDIVPD Y15, Y1, Y3
+	JMP    store
 
 DATA unpack<>+0(SB)/8, $0x0000000400000000
 DATA unpack<>+8(SB)/8, $0x0000000500000001
@@ -264,6 +310,48 @@ loop:
 test:
 	TESTQ CX, CX
 	JGT   block
+	VZEROUPPER
+	RET
+
+// func stream8AVX2(dst *float32, src *byte, blocks int): past the caches; dst is a multiple of 32
+TEXT ·stream8AVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ blocks+16(FP), CX
+	JMP  test
+
+block:
+	VBROADCASTSS (SI), Y15
+	ADDQ         $4, SI
+	MOVQ         $4, DX
+
+loop:
+	VPMOVSXBD (SI), Y0
+	VPMOVSXBD 8(SI), Y1
+	VPMOVSXBD 16(SI), Y2
+	VPMOVSXBD 24(SI), Y3
+	VCVTDQ2PS Y0, Y0
+	VCVTDQ2PS Y1, Y1
+	VCVTDQ2PS Y2, Y2
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y15, Y0, Y0
+	VMULPS    Y15, Y1, Y1
+	VMULPS    Y15, Y2, Y2
+	VMULPS    Y15, Y3, Y3
+	VMOVNTPS  Y0, (DI)
+	VMOVNTPS  Y1, 32(DI)
+	VMOVNTPS  Y2, 64(DI)
+	VMOVNTPS  Y3, 96(DI)
+	ADDQ      $32, SI
+	ADDQ      $128, DI
+	DECQ      DX
+	JNZ       loop
+	DECQ      CX
+
+test:
+	TESTQ CX, CX
+	JGT   block
+	SFENCE
 	VZEROUPPER
 	RET
 

@@ -13,7 +13,7 @@ enum { OK = 0, INVALID = 7, NOT_SUPPORTED = 15, F32 = 0, F16 = 2, BF16 = 14 };
 
 struct Desc {
     int transA = 0, transB = 0, epilogue = 1, biasType = -1;
-    const float *bias = nullptr;
+    const void *bias = nullptr;
 };
 
 struct Layout {
@@ -62,7 +62,7 @@ SHOW cublasLtMatmulDescSetAttribute(void *desc, int attribute, const void *v, si
     case 3: d->transA = *(const int *)v; return OK;
     case 4: d->transB = *(const int *)v; return OK;
     case 7: d->epilogue = *(const int *)v; return OK;
-    case 8: d->bias = *(const float *const *)v; return OK;
+    case 8: d->bias = *(const void *const *)v; return OK;
     case 26: d->biasType = *(const int *)v; return OK;
     }
     return INVALID;
@@ -96,7 +96,7 @@ SHOW cublasLtMatmulAlgoGetHeuristic(void *, void *desc, void *a, void *b, void *
     Desc *what = (Desc *)desc;
     *found = 0;
     if (most < 1 || la->type != lb->type || (ld->type != F32 && ld->type != la->type) || ld->type == F16) return NOT_SUPPORTED;
-    if (what->epilogue == 4 && (ld->type != F32 || what->biasType != F32)) return NOT_SUPPORTED;
+    if (what->epilogue == 4 && what->biasType != ld->type) return NOT_SUPPORTED;
     uint64_t m = what->transA ? la->cols : la->rows, k = what->transA ? la->rows : la->cols;
     uint64_t kb = what->transB ? lb->cols : lb->rows, n = what->transB ? lb->rows : lb->cols;
     if (m != ld->rows || n != ld->cols || k != kb) return INVALID;
@@ -126,7 +126,7 @@ SHOW cublasLtMatmul(void *, void *desc, const void *alpha, const void *a, void *
                 int64_t at = (int64_t)j * ld.ld + (int64_t)i;
                 s *= scale;
                 if (keep != 0) s += keep * get(c, ld.type, at);
-                if (w.epilogue == 4) s += w.bias[i];
+                if (w.epilogue == 4) s += get(w.bias, w.biasType, (int64_t)i);
                 put(d, ld.type, at, s);
             }
         return 0;

@@ -243,6 +243,7 @@ inline int __all_sync(unsigned mask, int yes) { return __ballot_sync(mask, yes) 
     static void name(const Args &a);                                                                                               \
     static emu::Kernel emuKernel_##name(#name, sizeof(Args), threads, [](const void *p) { name(*(const Args *)p); });              \
     static void name(const Args &a)
+#define KERNEL_ROOMY KERNEL
 #define SHARED(type, name, count)                                                                                                  \
     type *name = (type *)emu::shared(                                                                                              \
         []() -> const void * {                                                                                                     \

@@ -57,7 +57,7 @@ static int describe(Plan *p, const Product *of) {
 	if ((r = lt.descSet(p->desc, TRANS_A, &ta, sizeof ta))) return r;
 	if ((r = lt.descSet(p->desc, TRANS_B, &tb, sizeof tb))) return r;
 	if (of->bias) {
-		int epilogue = EPILOGUE_BIAS, type = REAL_32F;
+		int epilogue = EPILOGUE_BIAS, type = of->typeD;
 		if ((r = lt.descSet(p->desc, EPILOGUE, &epilogue, sizeof epilogue))) return r;
 		if ((r = lt.descSet(p->desc, BIAS_TYPE, &type, sizeof type))) return r;
 	}
