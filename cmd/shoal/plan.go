@@ -120,15 +120,15 @@ func (f *planFlags) wanted() (spec job.Spec, w plan.Want, note string, err error
 	}
 	checked := spec
 	first := checked.Validate()
+	if first == nil {
+		return checked, w, "", nil
+	}
 	p := &spec.Parallel
 	p.Pipeline, p.Tensor, p.Zero, p.Offload, p.MirrorRounds, p.Chunks = "", 0, "", "", 0, 0
 	if err := spec.Validate(); err != nil {
 		return spec, w, "", usagef("%s: %w", f.file, err)
 	}
-	if first != nil {
-		note = "the swarms of this version refuse it: " + first.Error()
-	}
-	return spec, w, note, nil
+	return spec, w, "the swarms of this version refuse it: " + first.Error(), nil
 }
 
 // automatic is the number for "auto", until the plan has one.
