@@ -107,3 +107,19 @@ func TestSetLimits(t *testing.T) {
 		t.Errorf("the next start has %+v, %v", cfg.Limits, err)
 	}
 }
+
+// The clock is looked at when a pause is to end, not some seconds later.
+func TestPauseEndsInTime(t *testing.T) {
+	now := time.Now()
+	l := &limits{now: func() time.Time { return now }}
+	for left, want := range map[time.Duration]time.Duration{time.Hour: pauseCheck, 2 * time.Second: 2*time.Second + time.Millisecond, -time.Second: time.Millisecond} {
+		l.paused = pausedBy{On: true, Until: now.Add(left)}
+		if got := l.nap(); got != want {
+			t.Errorf("%v left: looks again after %v, want %v", left, got, want)
+		}
+	}
+	l.paused = pausedBy{On: true}
+	if got := l.nap(); got != pauseCheck {
+		t.Error(got)
+	}
+}

@@ -36,7 +36,7 @@ func (p *parts) costs(spec *job.Spec, tokens int) plan.Job {
 	c := p.model.Config
 	k := &costing{parts: p, tokens: tokens, stored: dtype.F32.Bits() / 8, learns: map[*autograd.Param]bool{}}
 	j := plan.Job{Units: make([]plan.Unit, p.model.Row()), Hidden: c.Hidden, Vocab: c.Vocab, Tokens: tokens * spec.MicroBatchSize,
-		Micros: max(1, (spec.GlobalBatchSize+spec.MicroBatchSize-1)/spec.MicroBatchSize), Rerun: spec.GradientCheckpointing,
+		Micros: max(1, (spec.GlobalBatchSize+spec.MicroBatchSize-1)/spec.MicroBatchSize), Rerun: spec.GradientCheckpointing, Adapter: p.adapter != nil,
 		PerLearned: 8, OnHost: 12, Stream: wireBytes(spec.Wire.Activations, 2), Gradient: wireBytes(spec.Wire.Gradients, 4)}
 	if stored := autograd.Stored(computed(spec)); stored != dtype.F32 {
 		k.stored = stored.Bits() / 8

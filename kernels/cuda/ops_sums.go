@@ -35,13 +35,13 @@ func (l *launcher) columns(kind int32, dst *kernels.Tensor, x, dy, stat mat, add
 	if err != nil {
 		return err
 	}
-	wide := blocks(int(x.cols), 128)
-	*launchGrid[columnArgs](l, kColumnParts, [3]uint32{uint32(wide), uint32(parts), 1}, 128, 0) = columnArgs{x, dy, stat, at, kind, partRows}
+	threads := min(128, blocks(int(x.cols), 8*32)*32) // eight columns each
+	*launchGrid[columnArgs](l, kColumnParts, [3]uint32{uint32(blocks(int(x.cols), 8*threads)), uint32(parts), 1}, threads, 0) = columnArgs{x, dy, stat, at, kind, partRows}
 	f := foldArgs{parts: at, dst: matOf(dst).p, cols: x.cols, rows: int32(parts)}
 	if add {
 		f.add = 1
 	}
-	*launch[foldArgs](l, kColumnFold, wide, 128, 0) = f
+	*launch[foldArgs](l, kColumnFold, blocks(int(x.cols), 32), 256, 0) = f
 	return nil
 }
 
@@ -56,7 +56,7 @@ type squares struct {
 }
 
 // maxSquares is how many tensors one launch takes.
-const maxSquares = 64
+const maxSquares = 160
 
 type squaresArgs struct {
 	x     [maxSquares]squares

@@ -126,11 +126,12 @@ func testHalfProducts(b *bench) {
 	h, w, coef := rounded(b.rand(n, dim)), rounded(b.rand(vocab, dim)), b.rand(n, 1)
 	var got [2]kernels.Head
 	for i, typ := range []dtype.Type{dtype.F32, dtype.BF16} {
-		got[i] = kernels.Head{H: b.putAs(typ, h, 0), W: b.putAs(typ, w, 0), Target: b.ints(1, target...), LogP: b.arena.F32(n, 1),
+		got[i] = kernels.Head{H: b.putAs(typ, h, 0), W: b.putAs(typ, w, 0), Target: b.ints(1, target...), LogP: b.arena.F32(n, 1), Entropy: b.arena.F32(n, 1),
 			Coef: b.put(coef, 0), DH: b.putAs(typ, zeros(n, dim), 0), DW: b.put(zeros(vocab, dim), 0), Compute: typ}
 		b.s.Head(got[i])
 	}
 	b.close("head bf16 logp", b.get(got[1].LogP), b.get(got[0].LogP), 1e-6)
+	b.close("head bf16 entropy", b.get(got[1].Entropy), b.get(got[0].Entropy), 1e-5)
 	b.close("head bf16 dw", b.get(got[1].DW), b.get(got[0].DW), 0x1p-7)
 	dh := b.arena.F32(n, dim)
 	b.s.Copy(dh, got[1].DH)

@@ -3,6 +3,8 @@ package membership
 import (
 	"bytes"
 	"crypto/ed25519"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -58,4 +60,33 @@ func TestSaveKeepsWhatAnotherProcessJoined(t *testing.T) {
 		t.Fatal(err)
 	}
 	hold(joined)
+}
+
+// Members say nothing to whom they refuse; that the invite has expired, by a few minutes that clocks may differ, the invited says.
+func TestJoinWithExpiredInvite(t *testing.T) {
+	key, guest := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)), ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, ed25519.SeedSize))
+	home, at := t.TempDir(), time.Now().Add(-time.Hour)
+	if _, err := Create(home, "lab", key, at); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Open(home, "lab", key, func() time.Time { return at })
+	if err != nil {
+		t.Fatal(err)
+	}
+	i, err := f.Issuer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := []string{"/ip4/127.0.0.1/tcp/1/p2p/" + string(idOf(key))}
+	token, _, err := i.NewToken(f.Identity(), swarm.Volunteer, 1, time.Now().Add(-swarm.Skew/2), at, nobody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := token.Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Join(t.Context(), t.TempDir(), text, guest, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "the invite expired") {
+		t.Error(err)
+	}
 }

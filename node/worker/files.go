@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"github.com/seed-7b27c88a/shoal/p2p/collective"
 	"github.com/seed-7b27c88a/shoal/shard/scratch"
 	"github.com/seed-7b27c88a/shoal/trainer/job"
 )
@@ -13,6 +14,14 @@ func (j *Job) openScratch() (err error) {
 		j.scratch, err = scratch.New(j.Scratch)
 	}
 	return err
+}
+
+// room is where the group keeps what a round needs.
+func (j *Job) room() collective.Room {
+	if j.scratch == nil {
+		return nil
+	}
+	return j.scratch
 }
 
 // closeScratch gives the room back. Nothing of the job may be left.

@@ -191,8 +191,12 @@ func (j *Job) takePart(ctx context.Context, m *coord.Machine) (lingers bool, err
 			j.rounds.secure = j.secure
 		}
 	}
+	if j.scratch != nil {
+		j.rounds.recycle = func(v []float32) { j.group.Recycle(v) }
+	}
 	j.rounds.bring = func(k collective.Key, own []collective.Mean) { j.group.Stepped(k, own) }
 	if j.group, err = j.Groups.Join(j.task.ID, self, collective.Events{
+		Room: j.room(),
 		Have: func(h collective.Have) { j.post(coord.Held{Have: h}) },
 		Done: func(d collective.Done) {
 			j.rounds.stage(d)

@@ -128,8 +128,10 @@ func (l *link) announced() (bytesPerSec float64, relayed bool) {
 
 // watchLink gives the coordination what changed about this node's connections. The loop calls it at each tick.
 func (j *Job) watchLink(m *coord.Machine, now time.Duration) {
-	up, _ := j.Host.Wire()
-	fast := j.link.sending(now, up, j.group.Sending())
+	fast := false
+	if up, _ := j.Host.Wire(); !j.runtime.unmeasured {
+		fast = j.link.sending(now, up, j.group.Sending())
+	}
 	if j.link.meets(now, j.Host) || fast {
 		j.perform(m.Step(coord.Measured{Capability: j.capability(j.pace.announced())}))
 	}

@@ -65,6 +65,9 @@ func (j *Job) bring(ctx context.Context, p *collective.Plan, chunks []int) (why 
 	if ctx.Err() != nil {
 		return "", ctx.Err()
 	}
+	if step > 0 && len(b.missing) > 0 && !m.trainer.Stateless() {
+		b.log.Warn("optimizer state is lost", "round", p.Round, "attempt", p.Attempt, "chunks", b.missing, "owners", b.ownersBefore(), "connected", b.connected())
+	}
 	b.fromNothing()
 	return b.why(), b.err
 }
@@ -121,9 +124,7 @@ func (m *moments) pass(c int, p passed) {
 
 // fromOwners asks the owners of the round before, all at a time.
 func (b *bringing) fromOwners(ctx context.Context) {
-	b.moments.mu.Lock()
-	owners := b.moments.owners
-	b.moments.mu.Unlock()
+	owners := b.ownersBefore()
 	if len(owners) == 0 {
 		return
 	}
@@ -134,6 +135,13 @@ func (b *bringing) fromOwners(ctx context.Context) {
 		}
 	}
 	b.fetch(ctx, by, func(x trainer.Moments) bool { return x.Step == b.step })
+}
+
+// ownersBefore are those of the chunks in the round before; nil: they are not known here.
+func (b *bringing) ownersBefore() []record.PeerID {
+	b.moments.mu.Lock()
+	defer b.moments.mu.Unlock()
+	return b.moments.owners
 }
 
 // fetch asks peers for chunks, all at a time, and keeps what is wanted.

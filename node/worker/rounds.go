@@ -29,6 +29,8 @@ type rounds struct {
 	bring  func(collective.Key, []collective.Mean) // gives what this owner made of its means to the collective
 	secure func(k collective.Key, chunks []int)    // before that; nil: nothing
 
+	recycle func([]float32) // gives a result's vector back to the collective; nil: it is left to the garbage collector
+
 	over chan struct{} // closed by end
 
 	mu       sync.Mutex
@@ -309,12 +311,19 @@ func (r *rounds) bringOwn(own []trainer.Chunk) {
 // the result that it names.
 func (r *rounds) Gather(ctx context.Context, round uint64, own []trainer.Chunk, dst []float32) error {
 	r.bringOwn(own)
+	var v []float32
+	defer func() {
+		if r.recycle != nil && v != nil {
+			r.recycle(v)
+		}
+	}()
 	return r.wait(ctx, func() (bool, error) {
 		if len(r.finished) == 0 || r.finished[0].Key.Round != round {
 			return false, r.replaced(round)
 		}
 		f := r.finished[0]
-		copy(dst, f.v)
+		v = f.v
+		copy(dst, v)
 		r.finished, r.stepping, r.at = r.finished[1:], &f.Finish, round
 		for past := range r.totals {
 			if past <= round {

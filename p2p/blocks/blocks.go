@@ -19,7 +19,7 @@
 // 256 KiB of a block, 32 KiB on a slow link, are a record then. Where there can be none, ordinary streams do all.
 //
 // At most 4 gets are under way on a stream, and 2 streams between two nodes for one fetch. They are the credit: a donor sends
-// nothing that was not asked for, so a node that fetches holds at most 16 MiB per donor, and a donor one block per stream. A donor resets a stream with more than 64 unanswered requests, with a malformed frame,
+// nothing that was not asked for, so a node that fetches holds at most 16 MiB per donor, and a donor two blocks per stream. A donor resets a stream with more than 64 unanswered requests, with a malformed frame,
 // or idle for a minute. CIDs are version 1, sha2-256, raw or dag-cbor; anything else is malformed.
 //
 // Blocks are given out in order, each to one donor that has it. A donor that runs out of work takes over what a slower one has

@@ -17,7 +17,7 @@ import (
 
 const (
 	maxServed     = 128 // streams served at once
-	maxServedPeer = 8   // of them for one peer; each holds at most one block in memory
+	maxServedPeer = 8   // of them for one peer; each holds at most two blocks in memory
 	idleLimit     = time.Minute
 	writeSize     = 2 * (128<<10 - 12) // bytes that must leave within pieceTime: two of the muxer's frames, filled
 	slowSize      = 32 << 10           // the same on a slow link: of a frame that breaks off the other end has nothing
@@ -73,9 +73,9 @@ type donation struct {
 	bulk bool
 	wake chan struct{} // one pending signal
 
-	mu    sync.Mutex // guards queue and busy
+	mu    sync.Mutex // guards queue and owed
 	queue []queued
-	busy  bool // an answer is being written
+	owed  int // requests that are not answered
 }
 
 type queued struct {
@@ -106,7 +106,7 @@ func (d *donation) read() error {
 func (d *donation) working() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.busy || len(d.queue) > 0
+	return d.owed > 0
 }
 
 func (d *donation) accept(q request) error {
@@ -124,6 +124,7 @@ func (d *donation) accept(q request) error {
 		return fmt.Errorf("%w: more than %d unanswered requests", errFrame, maxQueued)
 	}
 	d.queue = append(d.queue, queued{request: q})
+	d.owed++
 	select {
 	case d.wake <- struct{}{}:
 	default:
@@ -131,11 +132,16 @@ func (d *donation) accept(q request) error {
 	return nil
 }
 
+func (d *donation) written() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.owed--
+}
+
 func (d *donation) next() (queued, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.busy = len(d.queue) > 0
-	if !d.busy {
+	if len(d.queue) == 0 {
 		return queued{}, false
 	}
 	q := d.queue[0]
@@ -143,23 +149,35 @@ func (d *donation) next() (queued, bool) {
 	return q, true
 }
 
-// answer writes the answers in order.
+// answer writes the answers in order. On a fast link the next block is read while one is written; on a slow one not, as it may
+// still be cancelled.
 func (d *donation) answer(ctx context.Context) {
 	size := slowSize // until the link is known
+	var ahead chan answer
+	defer func() {
+		if ahead != nil {
+			(<-ahead).done()
+		}
+	}()
 	for {
-		q, ok := d.next()
-		if !ok {
-			select {
-			case <-ctx.Done():
-				return
-			case <-d.wake:
-				continue
+		if ahead == nil {
+			if ahead = d.prepare(ctx); ahead == nil {
+				select {
+				case <-ctx.Done():
+					return
+				case <-d.wake:
+					continue
+				}
 			}
 		}
-		frame, done := d.reply(ctx, q)
+		a := <-ahead
+		if ahead = nil; size != slowSize {
+			ahead = d.prepare(ctx)
+		}
 		began := time.Now()
-		err := d.write(frame, size)
-		done()
+		err := d.write(a.frame, size)
+		a.done()
+		d.written()
 		if size = d.fastSize(); time.Since(began) > saveAfter {
 			size = slowSize
 		}
@@ -167,6 +185,26 @@ func (d *donation) answer(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// answer is a frame to be written; done gives its memory back.
+type answer struct {
+	frame []byte
+	done  func()
+}
+
+// prepare makes the answer to the next request, which comes through the channel; nil: there is none.
+func (d *donation) prepare(ctx context.Context) chan answer {
+	q, ok := d.next()
+	if !ok {
+		return nil
+	}
+	out := make(chan answer, 1)
+	go func() {
+		frame, done := d.reply(ctx, q)
+		out <- answer{frame, done}
+	}()
+	return out
 }
 
 func (d *donation) fastSize() int {

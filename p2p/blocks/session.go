@@ -22,7 +22,7 @@ const (
 	nap        = 100 * time.Millisecond
 	maxPost    = 64 << 10 // bytes of requests written at once
 	idleNaps   = 50       // after so many naps with nothing to ask, another donor gets the place
-	maxStoring = 3        // blocks of one donor being stored: a store that syncs to disk groups concurrent writes
+	maxStoring = 6        // blocks of one donor being stored: a store that syncs to disk groups concurrent writes
 )
 
 // session is one stream to a donor. Its goroutine asks and reads; a second one writes, so that anybody can post

@@ -5,7 +5,7 @@
 // machine Machine, which has no clock, socket or goroutine:
 //
 //	Plan      a plan or a further attempt is in force: who owns what, which pieces may count, in which order
-//	Local     this member's own piece; its chunks go to the owners, its own chunks also to their first successor
+//	Local     this member's own piece; its chunks go to the owners, and behind all else its own chunks to their first successor
 //	Frame     a chunk of somebody's piece (at an owner) or of the result (at everyone) arrived
 //	Cut       the job agreed on the set that counts; owners whose last Have named another set answer with a new sum
 //	Release   the totals are in the log: owners may send results
@@ -18,7 +18,7 @@
 // Sums run in the order of Plan.Pieces (member order, then attempt), each addition rounded once to float32; the sum is
 // divided by the cut's weight in float64 and rounded once. So any owner gets the same bits from the same pieces.
 // Owners keep contributions apart until the commit and everyone keeps its own, so a dead owner's successor can do
-// the sum again. When the weight is 0 or the sum is not finite nobody can step: the result is zero, made by every member
+// the sum again: with the owner's own piece if its copies were through, which go while the lines are idle, else without it. When the weight is 0 or the sum is not finite nobody can step: the result is zero, made by every member
 // for itself, and no result travels.
 //
 // A further attempt (somebody died) keeps what does not depend on who is left. Pieces on their way stay on their way. Sums
@@ -147,7 +147,7 @@ type Effect struct {
 type Send struct {
 	To    record.PeerID
 	Frame *Frame
-	Later bool // nothing waits for it: a copy against a second death in one round
+	Later bool // nothing waits for it: a copy against its owner's death, see sendPiece
 }
 
 // Receipt says what became of a frame: every frame given to Machine.Frame gets exactly one, at once or (from the mailbox)

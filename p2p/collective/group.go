@@ -18,6 +18,8 @@ type Events struct {
 	Have func(Have) // to the job's leader
 	Done func(Done) // the result of a cut is complete here
 	Step func(Step) // owners step: Group.Stepped answers, from anywhere
+
+	Room Room // where results, and chunks that come in, lie; nil: in memory. It outlives the Group
 }
 
 // Group runs the Machine of one job over the network. It is safe for concurrent use.
@@ -86,6 +88,7 @@ func newGroup(e *Exchange, job cid.Cid, self Member, on Events) *Group {
 		retries: map[record.PeerID]*retry{},
 	}
 	g.m.DeferPartial()
+	g.m.results, g.m.chunks = newLodging(on.Room, mostResults), newLodging(on.Room, mostChunks)
 	g.m.free = g.give
 	g.done.Go(g.perform)
 	g.done.Go(g.tell)

@@ -88,6 +88,9 @@ func (g *Group) memory(n int) []float32 {
 		if n > size || n < sizes[0]/2 {
 			continue
 		}
+		if b, ok := g.m.chunks.get(size); ok {
+			return b[:n]
+		}
 		if b, ok := g.pools[i].Get().(*[]float32); ok {
 			return (*b)[:n]
 		}
@@ -98,6 +101,9 @@ func (g *Group) memory(n int) []float32 {
 
 // give takes back what memory gave.
 func (g *Group) give(b []float32) {
+	if g.m.chunks.put(b) {
+		return
+	}
 	for i, size := range sizes {
 		if cap(b) == size {
 			b = b[:size]

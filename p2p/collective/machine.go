@@ -42,6 +42,8 @@ type Machine struct {
 	returned [][]float32     // vectors of results that nobody reads any more
 	spare    [][]float32     // those given back before the last commit
 	free     func([]float32) // takes the data of a contribution that was dropped
+
+	results, chunks *lodging // where vectors of results and of sums come from; nil: memory
 }
 
 // piece is what this member holds of one contribution.
@@ -169,7 +171,10 @@ func (m *Machine) Commit(k Key) []Effect {
 	}
 	m.keepResidual()
 	m.res, m.cut = nil, nil
-	m.spare, m.returned = m.returned, nil
+	if m.results == nil {
+		m.spare = nil
+	}
+	m.spare, m.returned = append(m.returned, m.spare...), nil
 	m.drop(func(PieceID) bool { return true })
 	return nil
 }
@@ -206,6 +211,9 @@ func (m *Machine) Reset() []Effect {
 		out = append(out, receipt(f.from, f.frame, RefusedStale))
 	}
 	m.clear()
+	for _, s := range m.sums {
+		m.chunks.put(s.v)
+	}
 	m.plan, m.last, m.sums, m.residual, m.outworn = nil, nil, map[int]*sum{}, nil, nil
 	return out
 }
@@ -242,6 +250,7 @@ func (m *Machine) clear() {
 func (m *Machine) begin() {
 	for c, s := range m.sums {
 		if c >= len(m.plan.Owners) || m.plan.Owners[c][0] != m.plan.me || len(s.v) != m.plan.Chunks[c].Hi-m.plan.Chunks[c].Lo {
+			m.chunks.put(s.v)
 			delete(m.sums, c)
 		}
 	}

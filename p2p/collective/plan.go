@@ -144,8 +144,8 @@ func newView(p *Plan, self Member) *view {
 	return v
 }
 
-// targets are the members that need member m's slice of chunk c: the owner, or the owner's first successor when the
-// owner is m itself, so that one death after the cut loses nothing.
+// target is the member that needs member m's slice of chunk c: the owner, or the owner's first successor when the
+// owner is m itself, so that its death, once that copy is through, loses nothing.
 func (v *view) target(c, m int) (to int, ok bool) {
 	os := v.Owners[c]
 	if os[0] != m {

@@ -104,6 +104,9 @@ func (m *Machine) vector() []float32 {
 			return v
 		}
 	}
+	if v, ok := m.results.get(m.plan.space); ok {
+		return v
+	}
 	return make([]float32, m.plan.space)
 }
 
@@ -112,7 +115,9 @@ func (m *Machine) vector() []float32 {
 func (m *Machine) Recycle(v []float32) {
 	if m.res == nil || !same(m.res.v, v) {
 		m.returned = append(m.returned, v)
-		m.returned = m.returned[max(0, len(m.returned)-2):]
+		if m.results == nil {
+			m.returned = m.returned[max(0, len(m.returned)-2):]
+		}
 	}
 }
 
@@ -243,7 +248,11 @@ func (m *Machine) sumChunk(c int, set []PieceID) *sum {
 	s := m.sums[c]
 	if s == nil {
 		ch := m.plan.Chunks[c]
-		s = &sum{v: make([]float32, ch.Hi-ch.Lo)}
+		v, ok := m.chunks.get(ch.Hi - ch.Lo)
+		if !ok {
+			v = make([]float32, ch.Hi-ch.Lo)
+		}
+		s = &sum{v: v}
 		m.sums[c] = s
 	}
 	set = m.plan.addedTo(c, set)

@@ -13,6 +13,8 @@ const (
 	slowest     = 4 << 10          // bytes per second that a transfer must reach on the whole
 	receiptTime = 15 * time.Second // to write a receipt
 	readSize    = 256 << 10        // bytes of a read under one deadline
+
+	lanesOfMemory = 32 // see reserve
 )
 
 // Serve reads a lane that a peer opened until it ends.
@@ -51,11 +53,12 @@ func (x *Xfer) adopt(s Stream) bool {
 	return true
 }
 
-// reserve takes up to want bytes of the memory budget, but at least least; 0: there is not even that.
+// reserve takes up to want bytes of the memory budget, but at least least; 0: there is not even that. A lane gets a part of
+// what is free, so that with the usual budget there is something for about a hundred of them.
 func (x *Xfer) reserve(want, least int) int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	n := min(want, x.free)
+	n := min(want, max(least, x.free/lanesOfMemory), x.free)
 	if n < least {
 		return 0
 	}

@@ -100,7 +100,7 @@ const service = 7
 
 func newWorld(edit func(*Config)) *world {
 	w := &world{shelf: &shelf{}}
-	cfg := Config{Memory: 64 << 20}
+	cfg := Config{Memory: 512 << 20}
 	if edit != nil {
 		edit(&cfg)
 	}
@@ -371,7 +371,7 @@ func TestLanesOfOnePeer(t *testing.T) {
 // The memory for all lanes is one budget; a lane beyond it is refused.
 func TestMemoryBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(func(c *Config) { c.Memory, c.BulkLanes = bulkWindow+firstWindow/2, 2 })
+		w := newWorld(func(c *Config) { c.Memory, c.BulkLanes = firstWindow+firstWindow/2, 2 })
 		defer w.close()
 		w.shelf.hold = true
 		for range 40 {

@@ -10,4 +10,4 @@ func mapFile(_ string, bytes int) ([]byte, error) {
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), bytes), nil
 }
 
-func unmap([]byte) error { return nil }
+func release([]byte) error { return nil }

@@ -5,6 +5,7 @@ package scratch
 import (
 	"errors"
 	"os"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,10 +20,20 @@ func mapFile(dir string, bytes int) (b []byte, err error) {
 	if err := errors.Join(os.Remove(f.Name()), reserve(f, int64(bytes))); err != nil {
 		return nil, err
 	}
-	return unix.Mmap(int(f.Fd()), 0, bytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	p, err := unix.MmapPtr(int(f.Fd()), 0, nil, uintptr(bytes), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, err
+	}
+	return unsafe.Slice((*byte)(p), bytes), nil
 }
 
-func unmap(b []byte) error { return unix.Munmap(b) }
+// release gives the file up. The addresses stay taken, by pages that are zero and nowhere until somebody touches them: who comes
+// late with an old slice, as a transfer that is just being given up may, does no harm.
+func release(b []byte) error {
+	_, err := unix.MmapPtr(-1, 0, unsafe.Pointer(unsafe.SliceData(b)), uintptr(len(b)), unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_FIXED)
+	return err
+}
 
 // fill takes room on the disk by writing zeros.
 func fill(f *os.File, bytes int64) error {

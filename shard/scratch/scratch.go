@@ -6,8 +6,8 @@
 // the disk is taken at once, so a full disk is an error of Vector and not a fault later. Where files cannot be mapped, and
 // under the race detector, vectors are plain memory.
 //
-// Vectors are as long-lived as their Dir: Free makes one available again, Close unmaps all of them, and nobody may touch
-// any afterwards.
+// Vectors are as long-lived as their Dir: Free makes one available again, and Close gives all of them up. Who touches one
+// afterwards gets zeros, or memory that nobody else sees, but never a fault.
 //
 // Concurrency. A Dir is safe for concurrent use; a vector is its holder's.
 package scratch
@@ -104,7 +104,7 @@ func (d *Dir) Free(v []float32) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.closed {
+	if !d.closed && cap(v) == class(cap(v)) {
 		d.spare[cap(v)] = append(d.spare[cap(v)], v[:cap(v)])
 	}
 }
@@ -119,7 +119,7 @@ func (d *Dir) Bytes() int64 {
 	return d.bytes
 }
 
-// Close unmaps all vectors, whoever still has one. It may be called again.
+// Close gives up the files of all vectors, whoever still has one: what is in them is lost. It may be called again.
 func (d *Dir) Close() (err error) {
 	if d == nil {
 		return nil
@@ -127,7 +127,7 @@ func (d *Dir) Close() (err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, b := range d.maps {
-		err = errors.Join(err, unmap(b))
+		err = errors.Join(err, release(b))
 	}
 	d.closed, d.maps, d.spare, d.bytes = true, nil, nil, 0
 	return err

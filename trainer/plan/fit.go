@@ -113,7 +113,7 @@ func (j Job) operations(lo, hi int) (sum float64) {
 func need(j Job, s Stage, gs []group, replicas int, w Want) int64 {
 	bytes := held(j, s, max(seats(gs), 1), int64(max(replicas, 1)), w)
 	_, learns := j.weights(s.Lo, s.Hi)
-	if w.Offload == "cpu" || w.Offload == "disk" { // two units on the device; what learns stays where its optimizer is
+	if (w.Offload == "cpu" || w.Offload == "disk") && w.Zero < 3 { // two units on the device; what learns stays where its optimizer is
 		bytes = min(bytes, 2*j.largest(s.Lo, s.Hi)+learns*8)
 	}
 	bytes /= int64(w.Tensor)
@@ -145,8 +145,8 @@ func held(j Job, s Stage, members, r int64, w Want) int64 {
 	}
 	bytes := frozen + learns*(each+state) + learns*int64(j.OnHost)
 	switch {
-	case w.Zero >= 3: // weights, gradients and moments are owned; two units are gathered at a time
-		return bytes/r + 2*j.largest(s.Lo, s.Hi)
+	case w.Zero >= 3:
+		return away(j, s, r, w)
 	case w.Zero >= 1: // the state alone, old and new
 		return bytes + learns*state*(2-r)/r
 	case j.Every > 1: // the shared weights and the outer momentum
@@ -239,8 +239,7 @@ func (p *Plan) time(j Job, gs []group) {
 	p.Bound = bound(slowest, line, p.Fill, reduce)
 }
 
-// gradient is the bytes that a replica sends to add gradients up, per exchange: two passes of what learns, and for weights
-// that are gathered a third (Rajbhandari et al. 2020, arXiv:1910.02054, section 7). In a pipeline it sends the gradient of
+// gradient is the bytes that a replica sends to add gradients up, per exchange: two passes of what learns. In a pipeline it sends the gradient of
 // its own part, and to all members what it owns.
 func (p *Plan) gradient(j Job, s Stage, members int64) float64 {
 	r := float64(len(s.Replicas))
@@ -253,9 +252,6 @@ func (p *Plan) gradient(j Job, s Stage, members int64) float64 {
 	}
 	passes := 2.0
 	bytes := float64(s.Learns) * j.Gradient * passes
-	if p.Zero >= 3 {
-		bytes = float64(s.Learns)*j.Gradient + 2*float64(s.Weights+4*s.Learns)
-	}
 	return bytes * (r - 1) / r
 }
 

@@ -44,6 +44,7 @@ type Job struct {
 	Every      int     // diloco: steps between exchanges; 0: none are apart
 	Stream     float64 // bytes of an element of the residual stream on its way between stages
 	Gradient   float64 // bytes of an element of a gradient on its way
+	Adapter    bool    // what learns is an adapter's, and stays on the device whatever else comes and goes
 	Rerun      bool    // gradient checkpointing: blocks keep their input alone and run again
 }
 

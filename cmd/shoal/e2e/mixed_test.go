@@ -55,12 +55,14 @@ func TestMixedShort(t *testing.T) {
 		t.Errorf("its device is %q (%v)", s.Device, err)
 	}
 	job := submit(t, a, shortened(t, writeSpec(t, dir, true, rows, "swarm: {min_peers: 2}\n"), 10))
+	waitStep(t, a, job, 10) // the emulator takes its time
 	out := export(t, a, job)
 	checkCurve(t, out, ref.LoRA.first(10), 1e-4)
 	checkOnce(t, job, 10, 4, a, b)
 	checkAgreement(t, job, 10, a, b)
 
 	job = submit(t, a, shortened(t, writeSpec(t, dir, true, rows, "swarm: {min_peers: 2}\nwire: {gradients: int8}\n"), 2))
+	waitStep(t, a, job, 2)
 	out = export(t, a, job)
 	checkCurve(t, out, ref.LoRA.first(2), 5e-3)
 	checkAgreement(t, job, 2, a, b)

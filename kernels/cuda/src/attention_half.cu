@@ -25,7 +25,7 @@ template <bool half, int wide, int most>
 __device__ __forceinline__ void brought(const Mat &m, long long lo, int n, int first, int dim, unsigned short *room) {
     const int runs = wide / 8, rows = TENSOR_THREADS / runs; // of a row; at a time
     const char *p = m.p + 2 * (lo * m.ld + first);
-    if (half || m.type != BF16 || dim != wide || (((unsigned long long)p | 2 * (unsigned long long)m.ld) & 15)) {
+    if (half || m.type != BF16 || dim % 8 || (((unsigned long long)p | 2 * (unsigned long long)m.ld) & 15)) {
         convertRows<half>(m, lo, n, most, first, dim, wide, room);
         return;
     }
@@ -34,7 +34,7 @@ __device__ __forceinline__ void brought(const Mat &m, long long lo, int n, int f
     unsigned short *to = room + r * (wide + 8) + c;
 #pragma unroll
     for (int i = 0; i < most / rows; i++) {
-        bool there = r + i * rows < n;
+        bool there = r + i * rows < n && c < dim;
         copy16(to + i * rows * (wide + 8), there ? p + 2 * i * rows * m.ld : m.p, there ? 16 : 0);
     }
 }

@@ -125,7 +125,7 @@ KERNEL(addLayerNorm, 256, NormArgs) {
 }
 
 // With t = dy·w and h = (x-mean)·r: dx = r·(t - mean(t) - h·mean(t·h)).
-KERNEL(layerNormBack, 256, NormArgs) {
+KERNEL_ROOMY(layerNormBack, 256, NormArgs) {
     SHARED(float, room, 32);
     long long row = blockIdx.x;
     int cols = a.x.cols;

@@ -56,9 +56,14 @@ static __device__ NOINLINE void putSome(const Mat &m, long long k, int n, Eight 
         if (i < n) put(m, k + i, e.v[i]);
 }
 
-// get8 reads n <= 8 elements from k on; the rest of the run is 0.
-__device__ __forceinline__ Eight get8(const Mat &m, long long k, int n) {
-    if (!whole(m, k, n)) return getSome(m, k, n);
+// wholeRows tells the same of a run of columns in all rows.
+__device__ __forceinline__ bool wholeRows(const Mat &m, int c, int n) {
+    unsigned long long bytes = m.type == BF16 ? 2 : 4;
+    return whole(m, c, n) && ((unsigned long long)m.ld * bytes & 15) == 0;
+}
+
+// load8 reads a whole run.
+__device__ __forceinline__ Eight load8(const Mat &m, long long k) {
     Eight e;
     if (m.type == BF16) {
         uint4 u = load16<uint4>(m.p + 2 * k);
@@ -73,6 +78,11 @@ __device__ __forceinline__ Eight get8(const Mat &m, long long k, int n) {
     float4 a = load16<float4>(m.p + 4 * k), b = load16<float4>(m.p + 4 * k + 16);
     e.v[0] = a.x, e.v[1] = a.y, e.v[2] = a.z, e.v[3] = a.w, e.v[4] = b.x, e.v[5] = b.y, e.v[6] = b.z, e.v[7] = b.w;
     return e;
+}
+
+// get8 reads n <= 8 elements from k on; the rest of the run is 0.
+__device__ __forceinline__ Eight get8(const Mat &m, long long k, int n) {
+    return whole(m, k, n) ? load8(m, k) : getSome(m, k, n);
 }
 
 // put8 stores the first n <= 8 elements of a run from k on.

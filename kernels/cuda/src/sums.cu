@@ -10,25 +10,44 @@ struct ColumnArgs {
     int kind, step; // rows of a part
 };
 
-// columnParts sums columns over the rows of a part: x; x·r·dy; (x-mean)·r·dy.
-KERNEL(columnParts, 128, ColumnArgs) {
-    int c = blockIdx.x * blockDim.x + threadIdx.x;
-    if (c >= a.x.cols) return;
-    int lo = blockIdx.y * a.step, hi = min(lo + a.step, a.x.rows);
-    float s = 0;
-    for (long long i = lo; i < hi; i++) {
-        float x = get(a.x, i * a.x.ld + c);
-        if (a.kind == SUM_X) {
-            s += x;
-            continue;
-        }
-        float d = get(a.dy, i * a.dy.ld + c);
-        if (a.kind == SUM_RMS)
-            s = fmaf(x * get(a.stat, i * a.stat.ld), d, s);
-        else
-            s = fmaf((x - get(a.stat, i * a.stat.ld)) * get(a.stat, i * a.stat.ld + 1), d, s);
+// addRow adds a run of one row to a thread's sums.
+__device__ __forceinline__ void addRow(const ColumnArgs &a, long long row, const Eight &x, const Eight &d, Eight &s) {
+    if (a.kind == SUM_X) {
+#pragma unroll
+        for (int i = 0; i < 8; i++) s.v[i] += x.v[i];
+        return;
     }
-    a.parts[(long long)blockIdx.y * a.x.cols + c] = s;
+    float mean = 0.f, r = get(a.stat, row * a.stat.ld);
+    if (a.kind == SUM_LAYER) mean = r, r = get(a.stat, row * a.stat.ld + 1);
+#pragma unroll
+    for (int i = 0; i < 8; i++) s.v[i] = fmaf((x.v[i] - mean) * r, d.v[i], s.v[i]);
+}
+
+// columnParts sums columns over the rows of a part, in rising row: x; x·r·dy; (x-mean)·r·dy. A thread has eight columns.
+KERNEL(columnParts, 128, ColumnArgs) {
+    int c = (blockIdx.x * blockDim.x + threadIdx.x) * 8;
+    if (c >= a.x.cols) return;
+    int n = min(8, a.x.cols - c), lo = blockIdx.y * a.step, hi = min(lo + a.step, a.x.rows);
+    bool dy = a.kind != SUM_X, fast = wholeRows(a.x, c, n) && (!dy || wholeRows(a.dy, c, n));
+    Eight s = {}, d = {};
+    if (fast) {
+#pragma unroll 4
+        for (long long i = lo; i < hi; i++) {
+            Eight x = load8(a.x, i * a.x.ld + c);
+            if (dy) d = load8(a.dy, i * a.dy.ld + c);
+            addRow(a, i, x, d, s);
+        }
+    } else {
+        for (long long i = lo; i < hi; i++) {
+            Eight x = getSome(a.x, i * a.x.ld + c, n);
+            if (dy) d = getSome(a.dy, i * a.dy.ld + c, n);
+            addRow(a, i, x, d, s);
+        }
+    }
+    float *to = a.parts + (long long)blockIdx.y * a.x.cols + c;
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        if (i < n) to[i] = s.v[i];
 }
 
 struct FoldArgs {
@@ -37,11 +56,19 @@ struct FoldArgs {
     int cols, rows, add, pad;
 };
 
-KERNEL(columnFold, 128, FoldArgs) {
-    int c = blockIdx.x * blockDim.x + threadIdx.x;
-    if (c >= a.cols) return;
-    float s = a.add ? a.dst[c] : 0.f;
-    for (int i = 0; i < a.rows; i++) s += a.parts[(long long)i * a.cols + c];
+// columnFold adds the parts of 32 columns: each of eight warps every eighth, then the warps in order.
+KERNEL(columnFold, 256, FoldArgs) {
+    SHARED(float, room, 256);
+    int c = blockIdx.x * 32 + threadIdx.x % 32, warp = threadIdx.x / 32;
+    float s = 0;
+#pragma unroll 8
+    for (int i = warp; i < a.rows; i += 8) s += c < a.cols ? a.parts[(long long)i * a.cols + c] : 0.f;
+    room[threadIdx.x] = s;
+    __syncthreads();
+    if (warp > 0 || c >= a.cols) return;
+    s = a.add ? a.dst[c] : 0.f;
+#pragma unroll
+    for (int w = 0; w < 8; w++) s += room[32 * w + threadIdx.x];
     a.dst[c] = s;
 }
 
@@ -53,7 +80,7 @@ struct Squares {
 };
 
 struct SquaresArgs {
-    Squares x[64];
+    Squares x[160]; // as many as arguments may have
     double *parts; // of a block each
 };
 

@@ -3,11 +3,11 @@
 // Roundbench measures rounds of the collective alone among processes, one per peer: cut and totals are given by the lead, and
 // nothing is written to a log.
 //
-//	go run ./p2p/collective/roundbench [-peers 4] [-elements 25000000] [-codec fp32] [-rounds 5] [-kills 0] [-via "netlab exec"]
+//	go run ./p2p/collective/roundbench [-peers 4] [-elements 25000000] [-codec fp32] [-rounds 5] [-kills 0] [-freeze] [-via "netlab exec"]
 //
 // It prints the median round, the processor time of all peers per GB of a vector, the share of a link of -rate Mbit/s that
 // was busy, and the largest error. With -kills it then kills a random peer at a random moment of that many rounds and prints what
-// the survivors needed more than the last round without a death. -via starts each peer by a command that is given the peer's
+// the survivors needed more than the last round without a death; with -freeze it stops them instead. -via starts each peer by a command that is given the peer's
 // number first, as `netlab exec` is.
 package main
 
@@ -38,7 +38,9 @@ var (
 	kills    = flag.Int("kills", 0, "rounds in which a peer is killed")
 	via      = flag.String("via", "", "command that starts a peer")
 	rate     = flag.Float64("rate", 0, "Mbit/s of each peer's link, for the share that is busy")
-	verbose  = flag.Bool("v", false, "tell of each kill")
+	freeze   = flag.Bool("freeze", false, "stop the peers that would be killed; they are given up after -detect, which does not count")
+	detect   = flag.Duration("detect", 2*time.Second, "after what silence a stopped peer is given up")
+	verbose  = flag.Bool("v", false, "tell of each round and kill")
 	seed     = flag.Uint64("seed", 1, "of the moments of death")
 )
 
@@ -64,6 +66,7 @@ type process struct {
 	member collective.Member
 	addr   string
 	cpu    time.Duration
+	sent   uint64 // bytes
 }
 
 // news is an event of a peer, or its end.
@@ -187,13 +190,13 @@ func (b *bench) end() {
 	}
 }
 
-// clean measures rounds without a death; the first, which opens connections and finds memory, does not count.
+// clean measures rounds without a death; the first two, which open connections and find memory, do not count.
 func (b *bench) clean(n int) (median time.Duration, err error) {
 	var took []time.Duration
-	var cpu time.Duration
-	var worst float64
-	for i := range n + 1 {
-		before := b.cpu()
+	var cpu, all time.Duration
+	var worst, sent float64
+	for i := range n + 2 {
+		before, had := b.cpu(), b.sent()
 		r := &running{b: b}
 		d, err := r.run()
 		if err != nil {
@@ -202,27 +205,29 @@ func (b *bench) clean(n int) (median time.Duration, err error) {
 		if *verbose {
 			fmt.Printf("first owner ready %v, cut %v, done %v\n", r.firstIn, r.cutAt, r.doneAt)
 		}
-		if i > 0 {
+		if i > 1 {
 			took, cpu, worst = append(took, d), cpu+b.cpu()-before, max(worst, r.worst)
+			all, sent = all+d, sent+b.sent()-had
 		}
 	}
 	slices.Sort(took)
 	median = took[len(took)/2]
 	size := 4 * float64(*elements)
-	sent := b.sent()
 	fmt.Printf("%s, %d peers, %.0f MB: median %v of %d, worst %v, %.1f cpu s/GB, largest error %.2g\n", b.codec, len(b.all), size/1e6,
 		median.Round(time.Millisecond/10), n, took[n-1].Round(time.Millisecond/10), cpu.Seconds()/float64(n)/size*1e9, worst)
 	if *rate > 0 {
-		fmt.Printf("each sends %.1f MB: %.2f of a link of %.0f Mbit/s\n", sent/1e6, 8*sent/median.Seconds()/1e6 / *rate, *rate)
+		fmt.Printf("each sends %.1f MB: %.2f of a link of %.0f Mbit/s\n", sent/float64(n)/1e6, 8*sent/all.Seconds()/1e6 / *rate, *rate)
 	}
 	return median, nil
 }
 
-// sent is what a peer sends in a round, successors' copies included.
+// sent is what a peer has sent until its last result was there, in the mean.
 func (b *bench) sent() float64 {
-	n := len(b.all)
-	whole := float64(b.codec.Size(*elements))
-	return whole * (2*float64(n-1) + 1) / float64(n)
+	var sum uint64
+	for _, p := range b.all {
+		sum += p.sent
+	}
+	return float64(sum) / float64(len(b.all))
 }
 
 func (b *bench) cpu() (sum time.Duration) {
@@ -251,7 +256,7 @@ func (b *bench) deaths(clean time.Duration) error {
 		if err := b.start(victim.number); err != nil {
 			return err
 		}
-		for range 2 { // the first opens its connections
+		for range 3 { // the first two open its connections and find its memory
 			if clean, err = (&running{b: b}).run(); err != nil {
 				return err
 			}

@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/seed-7b27c88a/shoal/p2p/collective"
@@ -17,6 +18,8 @@ type running struct {
 	victim *process      // to be killed, or nil
 	at     time.Duration // when
 	dead   *process
+	lost   <-chan time.Time // when one that was stopped is given up
+	silent time.Duration    // for how long it was not
 
 	plan   *collective.Plan
 	haves  map[record.PeerID]collective.Have
@@ -48,21 +51,47 @@ func (r *running) run() (time.Duration, error) {
 				return 0, err
 			}
 		case <-r.killed:
-			r.killed = nil
-			r.victim.cmd.Process.Kill()
+			r.strike()
+		case <-r.lost:
+			r.silent = *detect
+			r.bury()
 		case <-limit.C:
 			return 0, fmt.Errorf("round %d hangs", r.b.round)
 		}
 	}
-	took := time.Since(r.began)
+	took := time.Since(r.began) - r.silent
 	r.tell(order{Commit: &r.plan.Key})
-	if r.victim != nil && r.dead == nil { // it dies after the round
+	if r.victim != nil && (r.dead == nil || *freeze) { // it dies after the round
 		r.victim.cmd.Process.Kill()
 		if _, err := r.b.wait(func(n news) bool { return n.ended }); err != nil {
 			return 0, err
 		}
 	}
 	return took, r.check()
+}
+
+// strike kills or stops the victim. A stopped one is noticed by its silence, as by the leader of a job.
+func (r *running) strike() {
+	r.killed = nil
+	if !*freeze {
+		r.victim.cmd.Process.Kill()
+		return
+	}
+	r.victim.cmd.Process.Signal(syscall.SIGSTOP)
+	r.lost = time.After(*detect)
+}
+
+// bury goes on without the victim.
+func (r *running) bury() {
+	r.dead = r.victim
+	keep := r.living()
+	if r.certain(r.dead) {
+		keep = r.plan.Pieces
+	}
+	delete(r.dones, r.dead.member.ID)
+	if !r.over() {
+		r.propose(2, keep)
+	}
 }
 
 func (r *running) alive() []*process {
@@ -106,15 +135,7 @@ func (r *running) propose(attempt uint32, keep []collective.PieceID) {
 func (r *running) hear(n news) error {
 	switch {
 	case n.ended && n.from == r.victim:
-		r.dead = n.from
-		keep := r.living()
-		if r.certain(n.from) {
-			keep = r.plan.Pieces
-		}
-		delete(r.dones, n.from.member.ID)
-		if !r.over() {
-			r.propose(2, keep)
-		}
+		r.bury()
 	case n.ended:
 		return fmt.Errorf("peer %d ended", n.from.number)
 	case n.Have != nil && n.Have.Key == r.plan.Key && len(n.Have.Pieces) == len(r.plan.Pieces):
@@ -128,7 +149,7 @@ func (r *running) hear(n news) error {
 		r.short[n.ID] = true
 		r.goOn()
 	case n.Done != nil:
-		n.from.cpu = n.Done.CPU
+		n.from.cpu, n.from.sent = n.Done.CPU, n.Done.Sent
 		if n.Done.Key == r.plan.Key {
 			r.dones[n.ID] = n.Done.Units
 			r.doneAt = append(r.doneAt, time.Since(r.began))

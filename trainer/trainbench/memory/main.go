@@ -29,6 +29,10 @@ import (
 var qwen = tiny.Shape{Type: "qwen2", Hidden: 896, Inner: 4864, Layers: 24, Heads: 14, KVHeads: 2, Vocab: 151936,
 	Context: 32768, Tied: true, DType: safetensors.BF16}
 
+// llama has 557 million weights, of which no unit is more than a thirteenth: what daemons of 700 MB fine-tune together.
+var llama = tiny.Shape{Type: "llama", Hidden: 1280, Inner: 3456, Layers: 24, Heads: 20, KVHeads: 20, Vocab: 32000,
+	Context: 2048, DType: safetensors.BF16}
+
 // options say what to train.
 type options struct {
 	shoal, dir, dtype string
@@ -58,7 +62,15 @@ func main() {
 	flag.IntVar(&o.steps, "steps", 2, "steps to train")
 	flag.BoolVar(&o.checkpoint, "checkpoint", false, "gradient checkpointing")
 	flag.BoolVar(&o.trace, "trace", false, "print memory over time to standard error")
+	large := flag.String("write-large", "", "write a bf16 Llama of 557 million weights to this `directory`, and do nothing else")
 	flag.Parse()
+	if *large != "" {
+		if err := tiny.Write(*large, llama, 7); err != nil {
+			fmt.Fprintln(os.Stderr, "memory:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	r, err := measure(o)
 	if err == nil {
 		err = json.NewEncoder(os.Stdout).Encode(r)
