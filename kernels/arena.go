@@ -22,6 +22,7 @@ type Arena struct {
 	cur   int     // index of the slab in use
 	used  int     // bytes used of it
 	dead  *Buffer // set once memory ran out
+	spare *Spare  // nil: it shares with nobody
 }
 
 // NewArena makes an arena that takes slabs of at least the given number of bytes from dev; nothing is taken yet.
@@ -52,7 +53,7 @@ func (a *Arena) Reset() { a.cur, a.used = 0, 0 }
 // Free gives the slabs back to the device. The arena may be used again and takes new ones.
 func (a *Arena) Free() {
 	Free(a.dev, a.slabs...)
-	*a = Arena{dev: a.dev, slab: a.slab}
+	*a = Arena{dev: a.dev, slab: a.slab, spare: a.spare}
 }
 
 // Mark is a place in an arena that Release goes back to.
@@ -98,6 +99,10 @@ func (a *Arena) take(n int) (*Buffer, int) {
 func (a *Arena) grow(n int) bool {
 	if a.dead != nil {
 		return false
+	}
+	if b := a.spare.take(max(n, a.slab)); b != nil {
+		a.slabs = append(a.slabs, b)
+		return true
 	}
 	b, err := a.dev.Alloc(max(n, a.slab))
 	if err != nil {

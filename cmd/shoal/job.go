@@ -178,7 +178,11 @@ func roundLine(r api.Round) string {
 		if m.Left != "" {
 			out = append(out, short(string(m.Peer))+": "+m.Left)
 		} else {
-			parts = append(parts, member(m.Positions, string(m.Peer)))
+			part := member(m.Positions, string(m.Peer))
+			if m.Stage > 0 {
+				part = fmt.Sprintf("%d/%s", m.Stage, part)
+			}
+			parts = append(parts, part)
 		}
 	}
 	return fmt.Sprintf("%d\t%d\t%.2f\t%d\t%s\t%s", r.Round, r.Attempts, r.Seconds, r.Tokens, strings.Join(parts, " "), strings.Join(out, "; "))

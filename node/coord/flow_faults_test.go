@@ -206,6 +206,10 @@ func runFlowSchedule(t *testing.T, seed uint64) {
 	if seed%3 == 0 {
 		s.rates(rng)
 	}
+	if seed%4 == 1 {
+		bad := rng.Uint64N(s.g.Samples)
+		s.poison = func(p uint64) bool { return p == bad }
+	}
 	for i := range s.nodes {
 		if i < 3 || rng.IntN(2) == 0 {
 			s.start(i)

@@ -186,6 +186,9 @@ func (m *Machine) awake(gap time.Duration) {
 	if m.lead != nil {
 		m.lead.from += gap
 		m.lead.began = min(m.lead.began+gap, m.lead.from)
+		if m.lead.flow != nil {
+			m.lead.flow.moved += gap
+		}
 	}
 }
 

@@ -17,6 +17,8 @@ var update = flag.Bool("update", false, "rewrite the expected output of testdata
 // TestScripts runs testdata/*.txt: blocks of commands, a line "----", and what one node's log and notes said meanwhile.
 //
 //	swarm nodes steps batch min every   begins, with these numbers
+//	pipeline nodes steps batch min every
+//	                                    the same, in three stages
 //	start N…, kill N…, freeze N…, thaw N…, leave N, cancel N
 //	watch N                             whose log is shown
 //	round R, phase P, generation G, ended, rest D
@@ -75,15 +77,16 @@ func (s *script) run(t *testing.T, f []string) {
 		n = append(n, k)
 	}
 	switch f[0] {
-	case "swarm":
-		s.swarm = newSwarm(t, 1, options{nodes: n[0], steps: uint64(n[1]), batch: uint64(n[2]), min: n[3], every: uint64(n[4])})
+	case "swarm", "pipeline":
+		o := options{nodes: n[0], steps: uint64(n[1]), batch: uint64(n[2]), min: n[3], every: uint64(n[4]), flow: f[0] == "pipeline"}
+		s.swarm = newSwarm(t, 1, o)
 		s.hear = s.listen
 	case "watch":
 		s.watched = n[0]
 	case "round":
 		s.until("round", 2*time.Minute, func() bool { return s.round() >= uint64(n[0]) })
 	case "phase":
-		s.until("phase", time.Minute, func() bool { return s.phase() == f[1] })
+		s.until("phase", time.Minute, func() bool { return s.phase() == f[1] || s.flowPhase() == f[1] })
 	case "generation":
 		s.until("generation", 2*time.Minute, func() bool { return s.living()[0].m.job.gen == uint32(n[0]) })
 	case "ended":
@@ -156,7 +159,7 @@ func describe(e *Entry) string {
 	case *CommitEntry:
 		text := head + ":"
 		for _, c := range b.Counted {
-			text += fmt.Sprintf(" %s%s", c.Peer, ranges(c.Ranges))
+			text += fmt.Sprintf(" %s%s%s", c.Peer, stageText(c.Stage), ranges(c.Ranges))
 		}
 		for _, a := range b.Absent {
 			text += fmt.Sprintf("; without %s (%s: %s)", a.Peer, a.Phase, a.Why)
@@ -181,8 +184,11 @@ func describe(e *Entry) string {
 
 func planText(p *PlanEntry) string {
 	text := ":"
+	if p.Begun != nil {
+		text = fmt.Sprintf(", pipe of attempt %d:", attemptOf(p.Begun.Attempt))
+	}
 	for _, r := range p.Members {
-		text += " " + string(r.ID)
+		text += " " + string(r.ID) + stageText(r.Stage)
 		if r.Syncing {
 			text += "(syncing)"
 		}
@@ -193,6 +199,13 @@ func planText(p *PlanEntry) string {
 		}
 	}
 	return text
+}
+
+func stageText(stage int) string {
+	if stage == 0 {
+		return ""
+	}
+	return fmt.Sprint("/", stage)
 }
 
 func ranges(rs []shard.Range) (text string) {

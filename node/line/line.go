@@ -28,7 +28,7 @@ type Stage struct {
 	micros map[at][]shard.Range
 	began  time.Time                // the pass that the trainer is in
 	took   map[uint32]time.Duration // per micro-batch, both ways
-	waited time.Duration            // in Next, since Begin
+	waited map[uint64]time.Duration // in Next, by round: of this one and the last
 }
 
 // at names a micro-batch of an attempt.
@@ -40,7 +40,7 @@ type at struct {
 
 // New makes the trainer's end of a line.
 func New(l *pipe.Line) *Stage {
-	return &Stage{pipe: l, micros: map[at][]shard.Range{}, took: map[uint32]time.Duration{}}
+	return &Stage{pipe: l, micros: map[at][]shard.Range{}, took: map[uint32]time.Duration{}, waited: map[uint64]time.Duration{}}
 }
 
 // Finished says that a micro-batch is part of this member's sum, and how long both its passes took.
@@ -82,11 +82,11 @@ func (s *Stage) End() { s.pipe.End() }
 // Close leaves the job.
 func (s *Stage) Close() { s.pipe.Close() }
 
-// Waited is how long the trainer has waited for something to compute since Begin.
-func (s *Stage) Waited() time.Duration {
+// Waited is how long the trainer has waited for something to compute in the round that began last, or the one before.
+func (s *Stage) Waited(round uint64) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.waited
+	return s.waited[round]
 }
 
 // Begin starts a round, or another attempt of it: micros are the positions of each micro-batch.
@@ -97,7 +97,11 @@ func (s *Stage) Begin(p pipe.Plan, micros [][]shard.Range) error {
 	s.mu.Lock()
 	clear(s.micros)
 	clear(s.took)
-	s.waited = 0
+	for round := range s.waited {
+		if round+1 < p.Round || round > p.Round {
+			delete(s.waited, round)
+		}
+	}
 	for i, r := range micros {
 		s.micros[at{p.Round, p.Attempt, uint32(i)}] = r
 	}
@@ -118,7 +122,7 @@ func (s *Stage) Next(ctx context.Context, w trainer.Work) (trainer.Pass, error) 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.began = time.Now()
-	s.waited += s.began.Sub(asked)
+	s.waited[w.Round] += s.began.Sub(asked)
 	return trainer.Pass{Micro: t.Micro, Back: t.Back, Positions: s.micros[at{w.Round, w.Attempt, t.Micro}], Data: t.Data}, nil
 }
 

@@ -173,6 +173,7 @@ type RoundReport struct {
 	Leader     record.PeerID `json:"leader"`
 	Members    []RoundMember `json:"members"`
 	Notes      []string      `json:"notes,omitempty"`
+	Waited     float64       `json:"waited,omitempty"` // of a pipeline: seconds in which this node waited for something to compute
 }
 
 // RoundMember is one member's part: the half-open stream ranges of its work that counted; or, with Left, that it was left
@@ -180,6 +181,7 @@ type RoundReport struct {
 type RoundMember struct {
 	Peer      record.PeerID `json:"peer"`
 	Positions [][2]uint64   `json:"positions"`
+	Stage     int           `json:"stage,omitempty"`   // of a pipeline, from 1; positions count once in each
 	Left      string        `json:"left,omitempty"`    // attempt, phase and why as a sentence
 	Attempt   int           `json:"attempt,omitempty"` // the one it was left out of, from 1
 	Phase     string        `json:"phase,omitempty"`   // work, send, reduce, gather; connect, state, moments

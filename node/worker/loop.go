@@ -131,7 +131,11 @@ func (j *Job) fail(why string) {
 func (j *Job) tell(e coord.Effect) {
 	switch e := e.(type) {
 	case coord.Report:
-		j.report(task.Round{RoundReport: roundReport(e.Round)})
+		r := roundReport(e.Round)
+		if j.flow != nil {
+			r.Waited = j.flow.Waited(r.Round).Seconds()
+		}
+		j.report(task.Round{RoundReport: r})
 	case coord.Note:
 		j.note(e.Text)
 	case coord.End:
@@ -222,7 +226,7 @@ func roundReport(r coord.RoundReport) task.RoundReport {
 	out := task.RoundReport{Round: r.Round, Generation: r.Generation, Commit: r.Commit.String(), Attempts: r.Attempts, Tokens: r.Totals.Weight, Seconds: (r.Collect + r.Gather).Seconds()}
 	out.Collect, out.Leader = r.Collect.Seconds(), r.Leader
 	for _, c := range r.Counted {
-		m := task.RoundMember{Peer: c.Peer}
+		m := task.RoundMember{Peer: c.Peer, Stage: c.Stage}
 		for _, p := range c.Ranges {
 			m.Positions = append(m.Positions, [2]uint64{p.Lo, p.Hi})
 		}

@@ -123,7 +123,9 @@ func (m *moments) begin(ctx context.Context, p *collective.Plan) (context.Contex
 		case place == 0:
 			own = append(own, c)
 		case place < 0:
-			delete(m.mirrors, c)
+			if m.mirrors[c].Step+1 < p.Round { // else its new owner may need it, where the one of before is lost meanwhile
+				delete(m.mirrors, c)
+			}
 			delete(m.pending, c)
 		}
 	}

@@ -42,6 +42,8 @@ type peer struct {
 	at     []time.Time       // of each of rounds
 	states map[uint64]string // hashes by step
 	ended  task.Ended
+	notes  []string
+	noted  chan struct{} // closed with the next note
 	key    ed25519.PrivateKey
 	dir    string        // of its store
 	stop   func()        // everything that runs
@@ -68,7 +70,7 @@ func openPeer(t testing.TB, dir string, key ed25519.PrivateKey) *peer {
 	must(t, err)
 	x := xfer.Over(host, xfer.Config{})
 	ex := blocks.New(host, st, nil)
-	p := &peer{host: host, key: key, dir: dir, states: map[uint64]string{}, mark: 10, tenth: make(chan struct{}), done: make(chan struct{}), Runtime: New(Deps{
+	p := &peer{host: host, key: key, dir: dir, states: map[uint64]string{}, mark: 10, noted: make(chan struct{}), tenth: make(chan struct{}), done: make(chan struct{}), Runtime: New(Deps{
 		Host: host, Blocks: ex, Groups: collective.NewExchange(x), Vectors: NewVectors(x), Pipes: pipe.NewExchange(x), Store: st, Device: dev, Scratch: filepath.Join(dir, "scratch"), Log: slog.Default(),
 	})}
 	p.stop = sync.OnceFunc(func() {
@@ -104,6 +106,9 @@ func (p *peer) run(ctx context.Context, tk task.Task) error {
 		case task.Round:
 			p.rounds, p.at = append(p.rounds, e.RoundReport), append(p.at, time.Now())
 		case task.Note:
+			p.notes = append(p.notes, e.Text)
+			close(p.noted)
+			p.noted = make(chan struct{})
 			if testing.Verbose() {
 				fmt.Println(time.Now().Format("05.000"), p.host.ID()[len(p.host.ID())-4:], e.Text)
 			}

@@ -109,7 +109,7 @@ type Plan struct {
 	Weights    int  // with OwnersStep: chunks [0, Weights) alone have a result, the sums of the others serve their owners; 0: all
 
 	// A pipeline: pieces are sums over one stage each, and have numbers in the chunks that their maker's stage covers.
-	Stage  []int    // per member: its stage, from 1 on, 0: none; nil: every piece has numbers everywhere
+	Stage  []int    // per member: its stage, from 1 on, 0: none, and no piece then; nil: every piece has numbers everywhere
 	Covers [][]bool // per chunk, by stage: its pieces have numbers there; see the function Covers
 }
 

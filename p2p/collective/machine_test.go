@@ -119,6 +119,9 @@ func (s *testSwarm) goOn() {
 		}
 	}
 	s.inherit = s.heirs()
+	if s.stages > 0 && len(lost) > 0 { // all or nothing
+		lost, keep = s.batch, nil
+	}
 	s.newPlan(lost, keep)
 	if cut != nil && len(lost) == 0 {
 		s.kept++
@@ -154,6 +157,9 @@ func (s *testSwarm) survives(id PieceID) bool {
 		return true
 	}
 	for c, ids := range s.heirs() {
+		if !s.adds(id, c) {
+			continue
+		}
 		m := s.node(ids[0]).m
 		p := m.pieces[id]
 		if p == nil {

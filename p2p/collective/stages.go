@@ -41,16 +41,22 @@ func (p *Plan) checkStages() error {
 			}
 		}
 	}
+	for _, id := range p.Pieces {
+		i := slices.IndexFunc(p.Members, func(m Member) bool { return m.ID == id.Member })
+		if i < 0 || p.Stage[i] == 0 {
+			return fmt.Errorf("plan lists a piece of %s, who is in no stage", id.Member)
+		}
+	}
 	return nil
 }
 
-// adds says whether a piece has numbers in chunk c. Without stages all pieces do, and so does that of a member in no stage.
+// adds says whether a piece of the plan has numbers in chunk c. Without stages all have.
 func (v *view) adds(id PieceID, c int) bool {
 	if v.Stage == nil {
 		return true
 	}
 	i, ok := v.member[string(id.Member)]
-	return !ok || v.Stage[i] == 0 || v.Covers[c][v.Stage[i]]
+	return ok && v.Covers[c][v.Stage[i]] // of a piece that the plan does not list, nobody wants any
 }
 
 // concerns says whether this member adds up anything of a piece: it tells the leader of no other.

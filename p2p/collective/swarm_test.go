@@ -35,8 +35,10 @@ type testSwarm struct {
 	inherit [][]record.PeerID // owners of the next plan by chunk; nil: any
 	kept    int               // cuts that outlived a death
 	steps   int
-	zero    bool // owners step
-	weights int  // chunks that have results then
+	zero    bool  // owners step
+	weights int   // chunks that have results then
+	stages  int   // of a pipeline; 0: none, see stages_test.go
+	batch   []int // its round's positions
 }
 
 type testNode struct {
@@ -89,6 +91,9 @@ func (s *testSwarm) piece(id PieceID) (Mark, []float32) {
 	for _, p := range s.posns[id] {
 		exact.Add(v, s.grad(p))
 	}
+	if s.stages > 0 {
+		return s.stagePiece(id, v)
+	}
 	return Mark{PieceID: id, Weight: int64(len(s.posns[id])), Loss: float64(len(s.posns[id])) / 3}, v
 }
 
@@ -105,10 +110,11 @@ func (s *testSwarm) newPlan(positions []int, keep []PieceID) {
 		p.Owners = append(p.Owners, s.chooseOwners(p, c))
 	}
 	p.Pieces = append(p.Pieces, keep...)
+	s.seat(p)
 	for i, m := range p.Members {
 		id := PieceID{Round: s.round, Attempt: s.attempt, Member: m.ID, Boot: m.Boot}
 		for j, pos := range positions {
-			if j%len(p.Members) == i {
+			if s.works(p, i, j) {
 				s.posns[id] = append(s.posns[id], pos)
 			}
 		}
@@ -278,7 +284,7 @@ func (s *testSwarm) full() []record.PeerID {
 	}
 	var ids []record.PeerID
 	for _, id := range s.owners() {
-		if h := s.haves[id]; h != nil && sameMarks(h.Pieces, want) {
+		if h := s.haves[id]; h != nil && sameMarks(h.Pieces, s.concerning(id, want)) {
 			ids = append(ids, id)
 		}
 	}
@@ -331,18 +337,22 @@ func (s *testSwarm) release() {
 func (s *testSwarm) want() []float32 {
 	sum := make([]float32, s.chunks[len(s.chunks)-1].Hi)
 	var weight int64
-	first := true
+	begun := make([]bool, len(s.chunks))
 	for _, id := range s.plan.Pieces {
 		for _, k := range s.cut {
 			if k.PieceID == id {
 				_, v := s.piece(id)
 				s.travel(v)
-				if first {
-					copy(sum, v)
-				} else {
-					exact.Add(sum, v)
+				for c, ch := range s.chunks {
+					switch to := sum[ch.Lo:ch.Hi]; {
+					case !s.adds(id, c):
+					case !begun[c]:
+						copy(to, v[ch.Lo:ch.Hi])
+						begun[c] = true
+					default:
+						exact.Add(to, v[ch.Lo:ch.Hi])
+					}
 				}
-				first = false
 				weight += k.Weight
 			}
 		}

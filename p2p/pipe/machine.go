@@ -314,7 +314,10 @@ func (m *Machine) room(id record.PeerID, pace time.Duration) int {
 // choose is the live replica of the next stage with the earliest expected completion; "": there is none.
 func (m *Machine) choose() (best record.PeerID) {
 	var least time.Duration
-	for _, r := range m.plan.Stages[m.stage+1] {
+	next := m.plan.Stages[m.stage+1]
+	own := max(slices.IndexFunc(m.plan.Stages[m.stage], func(r Member) bool { return r.ID == m.self }), 0)
+	for i := range next { // each sender begins with another, or all would send their first to the same
+		r := next[(own+i)%len(next)]
 		p := m.next[r.ID]
 		if m.lost[r.ID] {
 			continue

@@ -106,6 +106,22 @@ func New(s *kernels.Stream, w Weights, a *kernels.Arena) *Tape {
 	return &Tape{S: s, W: w, arena: a, older: kernels.NewArena(s.Device(), slab), ctx: context.Background(), grads: make([]slot, 1)}
 }
 
+// Share lets the tape's arenas have slabs in common with others of its stream.
+func (t *Tape) Share(s *kernels.Spare) {
+	t.arena.Join(s)
+	t.older.Join(s)
+}
+
+// Trim hands over what the pass does not need any more: with over, which ends it, all of it.
+func (t *Tape) Trim(over bool) {
+	if over {
+		t.arena.Reset()
+		t.older.Reset()
+	}
+	t.arena.Trim()
+	t.older.Trim()
+}
+
 // Free gives back the memory of the arenas. A later Begin takes new memory.
 func (t *Tape) Free() {
 	t.arena.Free()

@@ -131,7 +131,7 @@ type Parallel struct {
 	Zero string `yaml:"zero" json:"zero,omitempty" cbor:"zero,omitempty"`
 	// MirrorRounds is how often, in rounds, an owner's optimizer state goes to its successors, who go on with it when the
 	// owner is lost. 0: every 10 rounds or 60 seconds, whichever is later. 1: before the weights of each round are sent, so
-	// that nothing is lost.
+	// that nothing is lost; the default in a pipeline of an adapter.
 	MirrorRounds int `yaml:"mirror_rounds" json:"mirror_rounds,omitempty" cbor:"mirror_rounds,omitempty"`
 
 	// Chunks is into how many parts, at least, what is trained is cut for its owners, where it is large enough; so that few

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -15,7 +16,7 @@ func fit(j Job, gs []group, w Want) *Plan {
 	}
 	p := &Plan{Tensor: w.Tensor, Zero: w.Zero, Offload: w.Offload, flow: w.Flow}
 	for i, g := range gs {
-		s := Stage{Lo: cuts[i], Hi: cuts[i+1], Live: live(gs, i, j.Micros)}
+		s := Stage{Lo: cuts[i], Hi: cuts[i+1], Live: live(j, gs, i)}
 		s.Weights, s.Learns = j.weights(s.Lo, s.Hi)
 		s.Memory = need(j, s, gs, len(g.nodes), w)
 		s.Replicas = share(j, s, g)
@@ -38,7 +39,7 @@ func cut(j Job, gs []group, w Want) []int {
 	}
 	best[0][0] = 0
 	for k, g := range gs {
-		l := live(gs, k, j.Micros)
+		l := live(j, gs, k)
 		for hi := k + 1; hi <= units; hi++ {
 			for lo := hi - 1; lo >= k; lo-- {
 				if need(j, Stage{Lo: lo, Hi: hi, Live: l}, gs, len(g.nodes), w) > g.memory {
@@ -62,14 +63,28 @@ func cut(j Job, gs []group, w Want) []int {
 }
 
 // live is how many micro-batches a replica of stage i keeps alive: the number of stages from it on, times how many more
-// replicas the widest of those has.
-func live(gs []group, i, micros int) int {
-	widest := 0
-	for _, g := range gs[i:] {
-		widest = max(widest, len(g.nodes))
+// replicas the widest of those has, and as many as are on the lines meanwhile; two more where replicas differ in speed
+// by more than a fifth.
+func live(j Job, gs []group, i int) int {
+	widest, delay := 0, time.Duration(0)
+	for k, g := range gs {
+		if k >= i {
+			widest = max(widest, len(g.nodes))
+		}
+		for _, n := range g.nodes {
+			delay = max(delay, n.Delay)
+		}
 	}
 	n := len(gs[i].nodes)
-	return min(((len(gs)-i)*widest+n-1)/n, micros)
+	alive := ((len(gs)-i)*widest + n - 1) / n
+	if onLines := 2 * delay * time.Duration(len(gs)-1-i); onLines > 0 {
+		pace := max(seconds(j.operations(0, len(j.Units))/float64(len(gs))/gs[i].fastest()), 1)
+		alive += int((onLines + pace - 1) / pace)
+	}
+	if slices.ContainsFunc(gs, group.mixed) {
+		alive += 2
+	}
+	return min(alive, j.Micros)
 }
 
 // weights are the bytes of what is frozen in units [lo, hi) and the elements of what learns.
@@ -126,7 +141,7 @@ func held(j Job, s Stage, members, r int64, w Want) int64 {
 	each, state := int64(j.PerLearned-j.State), int64(j.State)
 	if w.Flow { // everybody has all that learns on the host, and owners the old and the new state of their chunks
 		_, all := j.weights(0, len(j.Units))
-		return frozen + learns*each + all*int64(4+j.OnHost) + 2*all*state/members
+		return frozen + learns*each + all*int64(4+j.OnHost)*3/2 + 2*all*state/members // a half more is what lies around until it is collected: measured
 	}
 	bytes := frozen + learns*(each+state) + learns*int64(j.OnHost)
 	switch {

@@ -108,3 +108,15 @@ func rotations(gs []group) (all [][]group) {
 	}
 	return all
 }
+
+func (g group) fastest() (f float64) {
+	for _, n := range g.nodes {
+		f = max(f, n.Flops)
+	}
+	return f
+}
+
+// mixed reports whether nodes differ in speed by more than a fifth.
+func (g group) mixed() bool {
+	return slices.ContainsFunc(g.nodes, func(n Node) bool { return 6*n.Flops < 5*g.fastest() })
+}

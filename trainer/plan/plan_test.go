@@ -71,7 +71,7 @@ func TestLargeModelIsCut(t *testing.T) {
 	if len(p.Stages) < 2 || len(p.Stages) > 4 {
 		t.Errorf("plan %+v", p)
 	}
-	p = mustMake(t, j, alike(8, 1200), Want{})
+	p = mustMake(t, j, alike(8, 1300), Want{})
 	seats := 0
 	for _, s := range p.Stages {
 		seats += len(s.Replicas)

@@ -109,6 +109,7 @@ func (s *Stage) use(i int) {
 		a := kernels.NewArena(s.Stream.Device(), slab)
 		t := autograd.New(s.Stream, s.door, a)
 		t.Compute = s.compute
+		t.Share(&s.spare)
 		s.slots = append(s.slots, &slot{tape: t, arena: a})
 	}
 	s.slot = s.slots[i]
@@ -119,6 +120,7 @@ func (s *Stage) use(i int) {
 // head's gradient is in G already. The others count tokens alone.
 func (s *Stage) Forth(ctx context.Context, slot int, step uint64, seqs []model.Sequence, in []float32) (out []float32, sums objective.Sums, err error) {
 	s.use(slot)
+	defer s.tape.Trim(false) // what blocks took for themselves is there for the next micro-batch
 	c := s.start(ctx, true, step, seqs)
 	if err := s.enter(c, in); err != nil {
 		return nil, sums, err
@@ -169,10 +171,11 @@ func (s *Stage) leave() ([]float32, error) {
 // Back runs a slot's micro-batch backward and adds its gradient to G. dOut is the gradient of what Forth gave, nil in the
 // last part; dIn is that of what Forth got, nil where nobody before this part wants it.
 func (s *Stage) Back(ctx context.Context, slot int, dOut []float32) (dIn []float32, err error) {
+	s.use(slot)
+	defer s.tape.Trim(true)
 	if len(s.Train) == 0 && !s.before { // nobody asked for a gradient
 		return nil, nil
 	}
-	s.use(slot)
 	d := s.scores.DH
 	if !s.Model.Last(s.Part) {
 		if len(dOut) != s.hidden.T.Len() {

@@ -64,6 +64,7 @@ type Stage struct {
 
 	*slot         // the one that the pass of now works in
 	slots []*slot // one at least
+	spare kernels.Spare
 }
 
 // slot is what one micro-batch on its way has of its own.
@@ -130,6 +131,7 @@ func (s *Stage) Close() {
 	for _, l := range s.slots {
 		l.tape.Free()
 	}
+	s.spare.Free(s.Stream.Device())
 	if s.base != nil {
 		s.base.Close()
 	}

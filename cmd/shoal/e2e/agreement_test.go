@@ -16,6 +16,7 @@ type round struct {
 	Members []struct {
 		Peer      string      `json:"peer"`
 		Positions [][2]uint64 `json:"positions"`
+		Stage     int         `json:"stage"`
 	} `json:"members"`
 }
 

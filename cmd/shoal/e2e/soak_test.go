@@ -86,12 +86,14 @@ type soak struct {
 	want  curve
 }
 
-func newSoak(t *testing.T, rng *rand.Rand, more string) *soak {
+func newSoak(t *testing.T, rng *rand.Rand, more string) *soak { return newSoakOf(t, rng, 4, more) }
+
+func newSoakOf(t *testing.T, rng *rand.Rand, nodes int, more string) *soak {
 	dir := refDir(t)
 	s := &soak{t: t, rng: rng, want: loadReference(t, dir).LoRA}
 	s.want.F64.Loss, s.want.F64.Norm = s.want.F64.Loss[:soakSteps], s.want.F64.Norm[:soakSteps]
-	s.spec = shorter(t, writeSpec(t, dir, true, writeRows(t, dir), "swarm: {min_peers: 4}\ncheckpoint: {every_steps: 5}\n"+more))
-	for range 4 {
+	s.spec = shorter(t, writeSpec(t, dir, true, writeRows(t, dir), fmt.Sprintf("swarm: {min_peers: %d}\ncheckpoint: {every_steps: 5}\n", nodes)+more))
+	for range nodes {
 		s.nodes = append(s.nodes, newDaemon(t, s.bootstraps()...))
 	}
 	for _, d := range s.nodes {
