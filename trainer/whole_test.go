@@ -111,7 +111,7 @@ func TestReferenceCurvesInWhole(t *testing.T) {
 		adapter model.Files
 		want    curve
 		parts   []int
-	}{{"full", fullSpec(), nil, meta.Full, full([]int{2, 5}, 1, 3)}, {"lora", loraSpec(), adapterDir(t), meta.Lora, full([]int{1, 3}, 2, 5)}} {
+	}{{"full", fullSpec(), nil, meta.Full, full([]int{5}, 1, 2, 3)}, {"lora", loraSpec(), adapterDir(t), meta.Lora, full([]int{3}, 1, 2, 5)}} {
 		for _, parts := range tc.parts {
 			t.Run(fmt.Sprintf("%s, %d parts", tc.name, parts), func(t *testing.T) {
 				c := trainer.Config{Spec: staged(t, tc.spec), Model: base, Adapter: tc.adapter, Rows: train}
