@@ -19,11 +19,16 @@ const (
 	betterBy     = 1.15
 	betterRounds = 3
 	arrangeAgain = time.Second // the same nodes that did not suffice are asked for again
+
+	// moveTakes is what members lose to a change of stages, which the rounds that are left have to win back. A guess: a
+	// gigabyte of weights comes off a disk in some seconds.
+	moveTakes = 5 * time.Second
 )
 
 // arranging is what the leader remembers of arrangements.
 type arranging struct {
 	better uint64 // rounds in a row in which another one was better
+	moves  int    // for speed: after each it takes twice as many rounds for another one
 	round  uint64 // the last of them
 	failed string // the nodes that did not suffice
 	err    error
@@ -74,7 +79,7 @@ func (m *Machine) rearrange(nodes []Node, round uint64) ([]Stage, error) {
 		}
 	}
 	best, err := m.ask(nodes, nil)
-	if err != nil || m.expected(nodes, best)*betterBy > m.expected(nodes, kept) {
+	if err != nil || !m.pays(m.expected(nodes, kept), m.expected(nodes, best), round) {
 		m.lead.arranging.better = 0
 		return kept, nil
 	}
@@ -82,12 +87,18 @@ func (m *Machine) rearrange(nodes []Node, round uint64) ([]Stage, error) {
 	if a.round != round {
 		a.better, a.round = a.better+1, round
 	}
-	if a.better < betterRounds {
+	if a.better < betterRounds<<min(a.moves, 10) {
 		return kept, nil
 	}
-	a.better = 0
+	a.better, a.moves = 0, a.moves+1
 	m.note("round %d: stages are cut anew: a step takes %.2f of the time", round, m.expected(nodes, best)/m.expected(nodes, kept))
 	return best, nil
+}
+
+// pays tells whether a micro-batch that takes best seconds in the slowest stage in place of kept is worth a move.
+func (m *Machine) pays(kept, best float64, round uint64) bool {
+	left := float64(len(m.micros(round))) * float64(m.g.Steps-min(round, m.g.Steps))
+	return best*betterBy <= kept && (kept-best)*left >= moveTakes.Seconds()
 }
 
 // ask takes what Arrange says, if it can be carried out.

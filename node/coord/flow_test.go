@@ -89,9 +89,9 @@ func TestFlowLeave(t *testing.T) {
 }
 
 // TestRearrange: stages stay as they are while each has a member, grow where a node joins, and are cut anew for speed only
-// when that was better in three rounds.
+// when that was better in three rounds, and wins back what it takes.
 func TestRearrange(t *testing.T) {
-	s := newSwarm(t, 1, options{nodes: 1, steps: 4, batch: 4, min: 1, every: 3, flow: true})
+	s := newSwarm(t, 1, options{nodes: 1, steps: 40, batch: 4, min: 1, every: 3, flow: true})
 	cut := 2 // where Arrange would cut two stages, if nothing is there
 	s.g.Pipeline.Arrange = func(nodes []Node, now []Stage) ([]Stage, error) {
 		if len(nodes) < 2 {
@@ -134,7 +134,12 @@ func TestRearrange(t *testing.T) {
 		{func() { cut = 3 }, "[{0 2 [a]} {2 6 [b]}]"}, // 3 seconds instead of 4, in rounds 2 to 4
 		{func() {}, "[{0 2 [a]} {2 6 [b]}]"},
 		{func() {}, "[{0 3 [a]} {3 6 [b]}]"},
-		{func() { nodes = append(nodes, node("c", time.Second)) }, "[{0 3 [a c]} {3 6 [b]}]"},
+		{func() { cut = 1 }, "[{0 3 [a]} {3 6 [b]}]"},
+		{func() { nodes[0].Pace, cut = 2*time.Second, 2 }, "[{0 3 [a]} {3 6 [b]}]"}, // 4 seconds instead of 6, once more in rounds 6 to 11
+		{func() {}, "[{0 3 [a]} {3 6 [b]}]"}, {func() {}, "[{0 3 [a]} {3 6 [b]}]"}, {func() {}, "[{0 3 [a]} {3 6 [b]}]"},
+		{func() {}, "[{0 3 [a]} {3 6 [b]}]"}, {func() {}, "[{0 2 [a]} {2 6 [b]}]"},
+		{func() { nodes[0].Pace, cut = time.Second, 3; nodes[1].Pace = time.Second }, "[{0 2 [a]} {2 6 [b]}]"},
+		{func() { nodes = append(nodes, node("c", time.Second)) }, "[{0 2 [a c]} {2 6 [b]}]"},
 		{func() { nodes = nodes[:1] }, "units 3 to 6 need 3 GB more"},
 	} {
 		want.do()
