@@ -11,6 +11,7 @@ var files = append(full[:3:3], "parallel: {zero: 3, offload: disk, mirror_rounds
 
 // TestAway: members whose weights lie in files train as one process does, with each of adapters and codecs.
 func TestAway(t *testing.T) {
+	numbersOnly(t)
 	for name, more := range map[string][]string{
 		"fp32": files[:4:4],
 		"int8": append(files[:4:4], "wire: {gradients: int8}"),
@@ -35,6 +36,7 @@ func TestAway(t *testing.T) {
 
 // TestAwayComesAndGoes: one member joins late, an owner dies, and all stop and come back: the curve does not show it.
 func TestAwayComesAndGoes(t *testing.T) {
+	numbersOnly(t)
 	c := newCrew(t, 4, 3, 60, files...)
 	c.start(0, 1, 2)
 	<-c.all[0].tenth

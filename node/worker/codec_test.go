@@ -17,6 +17,7 @@ import (
 // Gradients that travel in fewer bits train as well: three nodes, 24 steps of full training of a real checkpoint. The
 // stated gaps are about twice what was measured.
 func TestCodecCurves(t *testing.T) {
+	numbersOnly(t)
 	const model = "../../../shared/data/models/stories260K"
 	if _, err := os.Stat(model); err != nil {
 		t.Skip("no test data: ../shared/data is not there")

@@ -85,6 +85,14 @@ func openPeer(t testing.TB, dir string, key ed25519.PrivateKey) *peer {
 	return p
 }
 
+// numbersOnly skips a test of numbers under the race detector, which sees the same paths in others.
+func numbersOnly(t *testing.T) {
+	t.Helper()
+	if raceEnabled {
+		t.Skip("a test of numbers, ten times slower under the race detector")
+	}
+}
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {

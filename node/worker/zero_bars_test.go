@@ -16,6 +16,7 @@ import (
 // of its own chunks once to their successor, and the new weights of its chunks to all others. Three members; two, three
 // and five with SHOAL_FULL.
 func TestOwnersReference(t *testing.T) {
+	numbersOnly(t)
 	sizes := []int{3}
 	if os.Getenv("SHOAL_FULL") != "" {
 		sizes = []int{2, 3, 5}

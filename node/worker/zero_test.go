@@ -95,6 +95,7 @@ func (c *crew) moments(i int) (said []string) {
 // TestOwnersStep: where owners step, members train as one process does, whatever the optimizer. A codec that rounds keeps
 // them together, and near.
 func TestOwnersStep(t *testing.T) {
+	numbersOnly(t)
 	for _, tc := range []struct {
 		optimizer, codec string
 		limit            float64
@@ -136,6 +137,7 @@ func TestOwnersComeAndGo(t *testing.T) {
 // TestOwnerDies: with a mirror in every round the curve does not show the death of an owner; without, it does, and the
 // round's report says why.
 func TestOwnerDies(t *testing.T) {
+	numbersOnly(t)
 	for _, mirrors := range []int{1, 0} {
 		t.Run(fmt.Sprint(mirrors), func(t *testing.T) {
 			c := newCrew(t, 3, 3, 40, append(full[:3:3], fmt.Sprintf("parallel: {zero: 2, mirror_rounds: %d}", mirrors))...)

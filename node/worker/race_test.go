@@ -1,0 +1,6 @@
+//go:build race
+
+package worker
+
+// raceEnabled: the race detector makes training about ten times slower.
+const raceEnabled = true
