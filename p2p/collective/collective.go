@@ -147,7 +147,8 @@ type Effect struct {
 type Send struct {
 	To    record.PeerID
 	Frame *Frame
-	Later bool // nothing waits for it: a copy against its owner's death, see sendPiece
+	Later bool // nothing waits for it: a copy against a second death in one round
+	Spare bool // a copy against its owner's death, see sendPiece: Later where the line to the peer is slow
 }
 
 // Receipt says what became of a frame: every frame given to Machine.Frame gets exactly one, at once or (from the mailbox)

@@ -106,7 +106,7 @@ func (g *Group) send(t task) {
 	_, unit := f.Codec.Unit()
 	g.under.Add(1)
 	g.e.x.Send(to, &xfer.Transfer{
-		Service: Service, Meta: meta, Size: f.Codec.Size(len(f.Data)), Unit: unit, Later: t.Later,
+		Service: Service, Meta: meta, Size: f.Codec.Size(len(f.Data)), Unit: unit, Later: t.Later, Spare: t.Spare,
 		Lend: func(lo, hi int, use func([]byte)) bool { return lease.lend(f, lo, hi, &g.scratch, use) },
 		Done: func(err error) { g.sent(to, f, err) },
 	})

@@ -66,8 +66,9 @@ func (s *sendState) forget(id PieceID) {
 }
 
 // sendPiece sends what is missing of an own piece; to only, unless that is empty. What owners wait for goes first: copies
-// for successors fill the time in which others still work and the job agrees on a cut, and results overtake them. The
-// commit drops those that are not through.
+// for successors fill the time in which others still work and the job agrees on a cut. On slow lines, and in a further
+// attempt, whatever anybody waits for overtakes them, and the commit drops those that are not through; on fast ones they
+// cost little, and the death of an owner costs much less with them (measured: +15 ms against +550 of a round of 350).
 func (m *Machine) sendPiece(out []Effect, id PieceID, only record.PeerID) []Effect {
 	p := m.pieces[id]
 	if p == nil || p.own == nil || m.plan.me < 0 {
@@ -98,8 +99,8 @@ func (m *Machine) sendSlice(out []Effect, p *piece, c int, only record.PeerID) [
 	}
 	at[c] = underway
 	ch := m.plan.Chunks[c]
-	later := m.plan.Owners[c][0] == m.plan.me
-	return append(out, Effect{Send: &Send{To: to.ID, Later: later, Frame: &Frame{
+	copied, again := m.plan.Owners[c][0] == m.plan.me, m.plan.Attempt > 1
+	return append(out, Effect{Send: &Send{To: to.ID, Later: copied && again, Spare: copied && !again, Frame: &Frame{
 		Kind: FrameContribution, Key: m.plan.Key, Mark: p.mark, Chunk: c, Codec: m.plan.Codec, Data: p.own[ch.Lo:ch.Hi:ch.Hi],
 	}}})
 }

@@ -91,6 +91,7 @@ func (x *Xfer) lanes(class int) int {
 func (p *peer) push(t *Transfer) {
 	c := classOf(t)
 	p.mu.Lock()
+	t.Later = t.Later || t.Spare && c == bulk && p.far
 	p.queue[c].push(t)
 	if c == bulk && !t.Later {
 		p.x.patient.press(1)

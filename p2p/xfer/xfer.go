@@ -89,6 +89,7 @@ type Transfer struct {
 	Meta    []byte
 	Size    int
 	Unit    int  // bytes; parts are cut at multiples of it; default 8
+	Spare   bool // bulk: Later if the peer is far away
 	Later   bool // whatever else waits, for any peer, goes first; of a small transfer: for this peer
 	// Read copies the part of the payload from off on into dst; false cancels the transfer.
 	Read func(dst []byte, off int) bool
