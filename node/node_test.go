@@ -298,6 +298,14 @@ func TestLibrary(t *testing.T) {
 	if need[0] != need[1] {
 		t.Errorf("memory for 8 rows: %d in batches of 8, %d in batches of 2^20", need[0], need[1])
 	}
+	spec.Parallel.Pipeline = "2"
+	if in, err := l.Sources().Inputs(t.Context(), &spec, shard.NewMem(), nil); err != nil || in.MemBytes >= need[0] {
+		t.Errorf("memory in two stages: %+v, %v, %d in one", in, err, need[0])
+	}
+	spec.Parallel.Pipeline = "99"
+	if _, err := l.Sources().Inputs(t.Context(), &spec, shard.NewMem(), nil); err == nil || !strings.Contains(err.Error(), "at most") {
+		t.Errorf("more stages than units: %v", err)
+	}
 }
 
 // Stopping ends event streams of followers without telling them that the job is over.

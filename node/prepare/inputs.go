@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/seed-7b27c88a/shoal/shard"
 	"github.com/seed-7b27c88a/shoal/trainer"
@@ -123,6 +124,23 @@ func (in *Inputs) measure(spec *job.Spec) error {
 		in.MemBytes = 4 * (2*most + 6*trained)
 	}
 	in.perRow = 4 * uint64(min(tokens, 4096)*perToken)
+	return in.divide(spec, m, all, trained)
+}
+
+// divide counts what a member of a pipeline has of it: its stage's frozen weights and activations.
+func (in *Inputs) divide(spec *job.Spec, m *model.Model, all, trained uint64) error {
+	p := spec.Parallel.Pipeline
+	if !spec.Parallel.Staged() {
+		return nil
+	}
+	stages := m.Row() // auto: as many as it takes
+	if p != job.Auto {
+		if stages, _ = strconv.Atoi(p); stages > m.Row() {
+			return fmt.Errorf("parallel.pipeline is %s, and model %s has %d units to make stages of; set it to %d at most", p, in.Model.Name, m.Row(), m.Row())
+		}
+	}
+	in.MemBytes = 4 * (max(all/uint64(stages), largest(m)) + 6*trained)
+	in.perRow /= uint64(stages)
 	return nil
 }
 

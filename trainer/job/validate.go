@@ -71,9 +71,9 @@ func (s *Spec) fill() {
 	or(&s.Wire.Gradients, FP32)
 	if s.Parallel.Staged() {
 		or(&s.Wire.Activations, BF16)
-		if s.Adapter != AdapterNone && s.Adapter != "" {
-			or(&s.Parallel.MirrorRounds, 1) // it is little, and members of a pipeline come and go
-		}
+	}
+	if s.Adapter != AdapterNone && s.Adapter != "" && (s.Parallel.Staged() || s.Parallel.ownersStep()) {
+		or(&s.Parallel.MirrorRounds, 1) // it is little, and the death of an owner does not show then
 	}
 	s.Parallel.fill()
 	or(&s.Checkpoint.EverySteps, 10)
