@@ -129,35 +129,61 @@ func (s *Store) movingBlocks(ctx context.Context) (out map[uint32][]doubt, err e
 	return out, it.Error()
 }
 
-// move copies the blocks of one file to where new ones go. One that cannot be read stays, and its file with it.
+// moved is a block that lies in two files until the database is told of the new place.
+type moved struct {
+	c        cid.Cid
+	from, to place
+	done     func()
+}
+
+// move copies the blocks of one file to where new ones go. One that cannot be read stays, and its file with it. The copies are
+// on the disk before the database learns of the first: a crash may keep what it learned and drop what was not synced, and
+// the old place was promised.
 func (s *Store) move(ctx context.Context, blocks []doubt) error {
+	var copies []moved
+	var full error
+	defer func() {
+		for _, m := range copies {
+			m.done()
+		}
+	}()
 	buf := make([]byte, shard.MaxBlock)
 	for _, b := range blocks {
-		if err := s.moveOne(ctx, b.c, b.at, buf); err != nil {
+		data, err := s.large.read(b.at, buf)
+		if err != nil {
+			s.log.Warn("a block cannot be moved", "block", b.c, "err", err)
+			continue
+		}
+		to, done, err := s.lay(ctx, data, s.disk.least())
+		if errors.Is(err, shard.ErrFull) && len(copies) > 0 {
+			full = err // what could be copied is moved all the same
+			break
+		}
+		if err != nil {
+			return err
+		}
+		copies = append(copies, moved{b.c, b.at, to, done})
+	}
+	if err := s.Sync(ctx); err != nil {
+		return err
+	}
+	for _, m := range copies {
+		if err := s.replace(ctx, m); err != nil {
 			return err
 		}
 	}
-	return nil
+	return full
 }
 
-func (s *Store) moveOne(ctx context.Context, c cid.Cid, from place, buf []byte) error {
-	data, err := s.large.read(from, buf)
-	if err != nil {
-		s.log.Warn("a block cannot be moved", "block", c, "err", err)
-		return nil
-	}
-	to, done, err := s.lay(ctx, data, s.disk.least())
-	if err != nil {
-		return err
-	}
-	defer done()
+// replace tells the database of a block's new place.
+func (s *Store) replace(ctx context.Context, m moved) error {
 	return s.write(ctx, later, func(b *pebble.Batch) error {
-		if at, err := s.placeOf(c); errors.Is(err, pebble.ErrNotFound) || at != from {
+		if at, err := s.placeOf(m.c); errors.Is(err, pebble.ErrNotFound) || at != m.from {
 			return nil // gone or put anew meanwhile
 		} else if err != nil {
 			return err
 		}
-		s.large.count(from, -1)
-		return s.setPlace(b, c, to)
+		s.large.count(m.from, -1)
+		return s.setPlace(b, m.c, m.to)
 	})
 }
